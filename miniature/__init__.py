@@ -1,0 +1,1 @@
+"""How the embedded model was made: data, training, measurement and card. See README.md."""

@@ -1,0 +1,229 @@
+"""Every figure of the card: `python -m miniature.evaluate` writes results.json and the sheets, with fixed seeds.
+
+Parts can be named (`prompts vae inversion style speed`); what is not measured anew keeps its last figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from miniature import captions, vae
+from miniature.icons import rasterise
+from miniature.invert import invert
+from miniature.make import PACKAGE
+from miniature.measure import Judge, background_of, draw, interval, load_pipeline
+from miniature.pictures import BACKGROUNDS, HELD_OUT_ARTIST, HELD_OUT_STYLE, STYLES, Artwork, sheet, things
+from miniature.store import work_folder
+
+HERE = Path(__file__).parent
+STEPS, GUIDANCE = 25, 3.0
+SHOWN = (("noto", "white"), ("flat", "yellow"), ("fluent", "blue"), (HELD_OUT_ARTIST, "green"))
+UNSEEN = tuple(style for style in STYLES if style not in {s for s, _ in SHOWN})
+COLOURS = list(BACKGROUNDS)
+INVERSION_STEPS = 400
+
+
+class Bench:
+    """The shipped model, the artwork and the judge, loaded once."""
+
+    def __init__(self, package: Path):
+        began = time.monotonic()
+        self.pipe = load_pipeline(package)
+        self.loading = time.monotonic() - began
+        self.judge, self.art = Judge(package), Artwork(rasterise(work_folder()))
+        self.complete = [t for t in things()["core"] if all(self.art[t, s] is not None for s in STYLES)]
+        self.held_out = [t for t in things()["held_out"] if all(self.art[t, s] is not None for s, _ in SHOWN)]
+        self.empty = self.states([""])
+
+    @torch.no_grad()
+    def states(self, prompts: list[str]) -> torch.Tensor:
+        ids = self.pipe.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.pipe.text_encoder(ids).last_hidden_state
+
+    def draw(self, states: torch.Tensor, seeds: list[int]) -> np.ndarray:
+        return draw(self.pipe, states, self.empty, seeds, STEPS, GUIDANCE)
+
+    def real(self, thing: str, style: str, background: str) -> np.ndarray:
+        return self.art.picture(thing, style, background)
+
+
+def prompts(bench: Bench, sheets: Path) -> dict:
+    """200 prompts of trained things: is it the thing, the style and the background that was asked for?"""
+    names = bench.complete[:200]
+    asked = [(n, STYLES[i % len(STYLES)], COLOURS[(i // len(STYLES)) % len(COLOURS)]) for i, n in enumerate(names)]
+    made = bench.draw(bench.states([captions.full(*a) for a in asked]), [10_000 + i for i in range(len(asked))])
+    seen = bench.judge(made)
+    gallery: dict[tuple[str, str], np.ndarray] = {}
+    first, five, style_right, ground_right = [], [], [], []
+    for i, (name, style, ground) in enumerate(asked):
+        if (style, ground) not in gallery:
+            gallery[style, ground] = bench.judge(np.stack([bench.real(n, style, ground) for n in names]))
+        order = np.argsort(-gallery[style, ground] @ seen[i])
+        first.append(order[0] == i)
+        five.append(i in order[:5])
+        styles = bench.judge(np.stack([bench.real(name, s, ground) for s in STYLES]))
+        style_right.append(STYLES[int(np.argmax(styles @ seen[i]))] == style)
+        ground_right.append(background_of(made[i]) == ground)
+    same_seed = bench.draw(bench.states([captions.full(n, "noto", "white") for n in names[:40]]), [7] * 40)
+    apart = bench.judge(same_seed)
+    between = (apart @ apart.T)[np.triu_indices(40, 1)]
+    rows = [made[r * 16 : r * 16 + 16] for r in range(12)]
+    sheet([list(r) for r in rows], scale=1).save(sheets / "prompts.png", optimize=True)
+    show = ["dog", "car", "apple", "house", "rose", "robot", "fish", "airplane"]
+    grid = bench.draw(bench.states([captions.full(n, s, "white") for s in STYLES for n in show]), [3] * (len(STYLES) * len(show)))
+    sheet([list(grid[r * len(show) : (r + 1) * len(show)]) for r in range(len(STYLES))]).save(sheets / "styles.png", optimize=True)
+    grid = bench.draw(bench.states([captions.full(n, "noto", c) for n in show[:5] for c in COLOURS]), [5] * (5 * len(COLOURS)))
+    sheet([list(grid[r * len(COLOURS) : (r + 1) * len(COLOURS)]) for r in range(5)]).save(sheets / "backgrounds.png", optimize=True)
+    return {
+        "count": len(asked),
+        "thing_first": interval(first),
+        "thing_in_five": interval(five),
+        "style": interval(style_right),
+        "background": interval(ground_right),
+        "likeness_of_two_things_under_one_seed": interval(between),
+        "wrong": [" ".join(a) for a, ok in zip(asked, five, strict=True) if not ok],
+    }
+
+
+def autoencoder(bench: Bench, sheets: Path) -> dict:
+    """Reconstruction of pictures of things that no part has seen."""
+    out, everything = {}, []
+    for style in STYLES:
+        x = [bench.real(t, style, COLOURS[i % 8]) for i, t in enumerate(things()["held_out"]) if bench.art[t, style] is not None]
+        values = vae.psnr(bench.pipe.vae, torch.from_numpy(np.stack(x)).permute(0, 3, 1, 2)).tolist()
+        out[style], everything = interval(values), everything + values
+    return {"psnr": interval(everything), "by_style": out}
+
+
+def inversion(bench: Bench, sheets: Path, count: int = 24) -> dict:
+    """Held-out things, one vector, four pictures: how far from the initializer's pictures to the real ones?"""
+    names = bench.held_out[:: max(1, len(bench.held_out) // count)][:count]
+    words = [things()["held_out"][n] for n in names]
+    sets = [torch.from_numpy(np.stack([bench.real(n, s, c) for s, c in SHOWN])).permute(0, 3, 1, 2).float() / 127.5 - 1 for n in names]
+    began = time.monotonic()
+    learnt = invert(bench.pipe, sets, words, ["object"] * len(names), INVERSION_STEPS)
+    seconds = time.monotonic() - began
+    asked = [(style, COLOURS[(i + 2 * k) % len(COLOURS)]) for i, style in enumerate(UNSEEN) for k in range(2)]
+    template = "{} picture of a {{}} on {} background"
+    rows, coverage, better, style_right, ground_right = [], [], [], [], []
+    table = {}
+    for row, (name, word) in enumerate(zip(names, words, strict=True)):
+        texts = [template.format(captions.article(s), captions.article(c)) for s, c in asked]
+        seeds = [20_000 + i for i in range(len(asked))]
+        with torch.no_grad():
+            ids = torch.stack([learnt.ids(t, row) for t in texts])
+            made = bench.draw(learnt.encode(ids), seeds)
+        start = bench.draw(bench.states([t.format(word) for t in texts]), seeds)
+        real = np.stack([bench.real(name, s, c) for s, c in asked])
+        a, b, r = bench.judge(made), bench.judge(start), bench.judge(real)
+        from_start, from_made = float((b @ r.T).mean()), float((a @ r.T).mean())
+        among_real = float((r @ r.T)[~np.eye(len(r), dtype=bool)].mean())
+        coverage.append((from_made - from_start) / (among_real - from_start))
+        better.append(from_made > from_start)
+        for i, (style, ground) in enumerate(asked):
+            styles = bench.judge(np.stack([bench.real(name, s, ground) for s in STYLES]))
+            style_right.append(STYLES[int(np.argmax(styles @ a[i]))] == style)
+            ground_right.append(background_of(made[i]) == ground)
+        table[name] = {
+            "initializer": word,
+            "start": round(from_start, 3),
+            "learnt": round(from_made, 3),
+            "real": round(among_real, 3),
+            "coverage": round(coverage[-1], 3),
+        }
+        plain = bench.draw(
+            learnt.encode(torch.stack([learnt.ids(captions.article(s) + " picture of a {}", row) for s in ("noto", "twemoji")])), [1, 2]
+        )
+        rows.append([*(bench.real(name, s, c) for s, c in SHOWN), *start[:2], *plain, *made[::2]])
+    sheet(rows, scale=1).save(sheets / "inversions.png", optimize=True)
+    return {
+        "things": len(names),
+        "steps": INVERSION_STEPS,
+        "coverage": interval(coverage),
+        "median_coverage": round(float(np.median(coverage)), 4),
+        "better_than_initializer": interval(better),
+        "style": interval(style_right),
+        "background": interval(ground_right),
+        "seconds_for_all": round(seconds, 1),
+        "by_thing": table,
+    }
+
+
+def style(bench: Bench, sheets: Path) -> dict:
+    """The held-out style, one vector, four pictures of trained things."""
+    shown = list(zip(("dog", "apple", "car", "rose"), ("white", "yellow", "pink", "green"), strict=True))
+    x = torch.from_numpy(np.stack([bench.real(t, HELD_OUT_STYLE, c) for t, c in shown])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    learnt = invert(bench.pipe, [x], ["mono"], ["style"], INVERSION_STEPS)
+    asked = [(t, COLOURS[i % len(COLOURS)]) for i, t in enumerate(bench.complete[5:245:10])]
+    texts = ["a {} picture of " + captions.article(t) + " on " + captions.article(c) + " background" for t, c in asked]
+    seeds = [30_000 + i for i in range(len(asked))]
+    with torch.no_grad():
+        made = bench.draw(learnt.encode(torch.stack([learnt.ids(t, 0) for t in texts])), seeds)
+    start = bench.draw(bench.states([t.format("mono") for t in texts]), seeds)
+    real = np.stack([bench.real(t, HELD_OUT_STYLE, c) for t, c in asked])
+    a, b, r = bench.judge(made), bench.judge(start), bench.judge(real)
+    others = ~np.eye(len(asked), dtype=bool)
+    values = [float((m @ r.T)[others].mean()) for m in (b, a, r)]
+    things_right = []
+    for i, (_, c) in enumerate(asked):
+        known = bench.judge(np.stack([bench.real(n, HELD_OUT_STYLE, c) for n, _ in asked]))
+        things_right.append(int(np.argmax(known @ a[i])) == i)
+    sheet([[bench.real(t, HELD_OUT_STYLE, c) for t, c in shown], *(list(block[:12]) for block in (real, start, made))]).save(
+        sheets / "style.png", optimize=True
+    )
+    return {
+        "things": len(asked),
+        "start": round(values[0], 4),
+        "learnt": round(values[1], 4),
+        "real": round(values[2], 4),
+        "coverage": round((values[1] - values[0]) / (values[2] - values[0]), 4),
+        "thing": interval(things_right),
+        "background": interval([background_of(m) == c for m, (_, c) in zip(made, asked, strict=True)]),
+    }
+
+
+def speed(bench: Bench, sheets: Path) -> dict:
+    """Seconds on this machine; the only figures here that depend on it."""
+    texts = bench.states([captions.full(n, "noto", "white") for n in bench.complete[:32]])
+    began = time.monotonic()
+    draw(bench.pipe, texts, bench.empty, list(range(32)), STEPS, GUIDANCE, batch=16)
+    picture = (time.monotonic() - began) / 32
+    x = torch.zeros(4, 3, 64, 64)
+    began = time.monotonic()
+    invert(bench.pipe, [x], ["dog"], ["object"], 50)
+    return {
+        "threads": torch.get_num_threads(),
+        "loading_seconds": round(bench.loading, 2),
+        "seconds_a_picture": round(picture, 3),
+        "seconds_for_300_steps_of_batch_4": round((time.monotonic() - began) * 6, 1),
+    }
+
+
+PARTS = {"prompts": prompts, "vae": autoencoder, "inversion": inversion, "style": style, "speed": speed}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    parser.add_argument("--package", type=Path, default=PACKAGE)
+    parser.add_argument("--output", type=Path, default=HERE)
+    call = parser.parse_args()
+    sheets = call.output / "sheets"
+    sheets.mkdir(parents=True, exist_ok=True)
+    target = call.output / "results.json"
+    results = json.loads(target.read_text()) if target.exists() else {}
+    bench = Bench(call.package)
+    for name in call.parts or PARTS:
+        results[name] = PARTS[name](bench, sheets)
+        print(name, json.dumps({k: v for k, v in results[name].items() if k not in ("by_thing", "wrong")}), flush=True)
+        target.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

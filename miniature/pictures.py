@@ -1,0 +1,134 @@
+"""Styles, backgrounds and the pictures themselves: what the generator, the CLIPs and the judge see.
+
+Four styles are the work of four teams of artists, four are techniques applied to the first of them.
+One team's style (emojione) and one technique (cyanotype) are held out from everything that is trained.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).parent
+ARTISTS = ("noto", "fluent", "flat", "twemoji")
+TECHNIQUES = ("pixel", "sketch", "sepia", "mono")
+STYLES = ARTISTS + TECHNIQUES
+HELD_OUT_STYLE = "cyanotype"
+HELD_OUT_ARTIST = "emojione"
+BACKGROUNDS = {
+    "white": (246, 246, 246),
+    "gray": (150, 150, 152),
+    "yellow": (252, 216, 80),
+    "red": (218, 66, 66),
+    "green": (112, 190, 104),
+    "blue": (84, 146, 232),
+    "purple": (146, 96, 204),
+    "pink": (248, 170, 204),
+}
+_TONES = {  # dark, middle and light end of a print made with one ink
+    "sepia": ((46, 24, 10), (158, 108, 62), (246, 228, 196)),
+    "mono": ((22, 22, 24), (124, 124, 126), (240, 240, 240)),
+    "cyanotype": ((8, 26, 66), (42, 104, 168), (226, 240, 248)),
+}
+
+
+@cache
+def things() -> dict:
+    """The fixed lists: `core` (drawn well), `more` (seen, never asked for), `held_out` with initializers."""
+    return json.loads((HERE / "things.json").read_text())
+
+
+def _luminance(rgb: np.ndarray) -> np.ndarray:
+    return rgb @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def _toned(rgba: np.ndarray, tone: str) -> np.ndarray:
+    """A print in one ink: luminance onto a curve of three colours."""
+    grey = _luminance(rgba[..., :3].astype(np.float32))
+    stops = np.array(_TONES[tone], np.float32)
+    rgb = np.stack([np.interp(grey, (0, 128, 255), stops[:, c]) for c in range(3)], -1)
+    return np.concatenate([np.round(rgb).astype(np.uint8), rgba[..., 3:]], -1)
+
+
+def _pixel(rgba: np.ndarray, cells: int = 16) -> np.ndarray:
+    """Pixel art: one colour a cell, of few, and no half transparent edge."""
+    image = rgba.astype(np.float32)
+    image[..., :3] *= image[..., 3:] / 255
+    edge = rgba.shape[0] // cells
+    cell = image.reshape(cells, edge, cells, edge, 4).mean((1, 3))
+    alpha = cell[..., 3:]
+    rgb = np.where(alpha > 0, cell[..., :3] / np.maximum(alpha / 255, 1e-3), 0)
+    rgb = np.clip(np.round(rgb / 36) * 36, 0, 255)
+    cell = np.concatenate([rgb, np.where(alpha > 110, 255, 0)], -1)
+    return cell.repeat(edge, 0).repeat(edge, 1).astype(np.uint8)
+
+
+def _sketch(rgba: np.ndarray) -> np.ndarray:
+    """A drawing in pen on white paper, cut out along its outline."""
+    alpha = rgba[..., 3].astype(np.float32) / 255
+    planes = [_luminance(rgba[..., :3].astype(np.float32)) * alpha + 255 * (1 - alpha), 255 * (1 - alpha)]
+    gradient = sum(np.hypot(*np.gradient(p)) * w for p, w in zip(planes, (1.0, 0.6), strict=True))
+    ink = np.clip((gradient - 14) / 60, 0, 1)
+    for axis in (0, 1):  # a soft nib: lines thinner than a latent cell would be lost in the autoencoder
+        ink = 0.5 * ink + 0.25 * (np.roll(ink, 1, axis) + np.roll(ink, -1, axis))
+    ink = np.clip(1.35 * ink, 0, 1)[..., None]
+    rgb = 252 * (1 - ink) + 52 * ink
+    return np.concatenate([np.round(rgb).astype(np.uint8).repeat(3, -1), rgba[..., 3:]], -1)
+
+
+def stylise(rgba: np.ndarray, style: str) -> np.ndarray:
+    """A technique applied to straight-alpha artwork, uint8 `[edge, edge, 4]`."""
+    if style in _TONES:
+        return _toned(rgba, style)
+    return {"pixel": _pixel, "sketch": _sketch}[style](rgba)
+
+
+def compose(rgba: np.ndarray, background: str | tuple[int, int, int]) -> np.ndarray:
+    """Artwork over a flat colour: uint8 `[edge, edge, 3]`."""
+    colour = np.array(BACKGROUNDS[background] if isinstance(background, str) else background, np.float32)
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    return np.round(rgba[..., :3] * alpha + colour * (1 - alpha)).astype(np.uint8)
+
+
+class Artwork:
+    """Every thing in every style, by name: `art["fox", "noto"]` is uint8 `[64, 64, 4]` or None."""
+
+    def __init__(self, path: Path):
+        with np.load(path) as archive:
+            self._names = {str(name): i for i, name in enumerate(archive["things"])}
+            styles = [key.removeprefix("rgba_") for key in archive if key.startswith("rgba_")]
+            self._rgba = {style: archive[f"rgba_{style}"] for style in styles}
+            self._has = {style: archive[f"has_{style}"] for style in styles}
+        self._stylised: dict[tuple[str, str], np.ndarray] = {}
+
+    def __getitem__(self, key: tuple[str, str]) -> np.ndarray | None:
+        thing, style = key
+        artist = style if style in self._rgba else "noto"
+        index = self._names[thing]
+        if not self._has[artist][index]:
+            return None
+        rgba = self._rgba[artist][index]
+        if artist == style:
+            return rgba
+        if key not in self._stylised:
+            self._stylised[key] = stylise(rgba, style)
+        return self._stylised[key]
+
+    def picture(self, thing: str, style: str, background: str | tuple[int, int, int]) -> np.ndarray:
+        """uint8 `[64, 64, 3]`."""
+        return compose(self[thing, style], background)
+
+
+def sheet(rows: list[list[np.ndarray]], scale: int = 2, gap: int = 4) -> Image.Image:
+    """A contact sheet of uint8 pictures, enlarged without blur."""
+    height, width = rows[0][0].shape[:2]
+    out = np.full((len(rows) * (height * scale + gap) + gap, max(map(len, rows)) * (width * scale + gap) + gap, 3), 255, np.uint8)
+    for r, row in enumerate(rows):
+        for c, picture in enumerate(row):
+            top, left = gap + r * (height * scale + gap), gap + c * (width * scale + gap)
+            out[top : top + height * scale, left : left + width * scale] = picture.repeat(scale, 0).repeat(scale, 1)
+    return Image.fromarray(out)

@@ -1,0 +1,118 @@
+"""A concept: a folder of pictures, with or without a `concept.yaml` beside them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from ti_pipeline.concepts.folder import list_folder, passed_over, printable
+from ti_pipeline.concepts.settings import read_captions, read_settings
+from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.files import digest_value
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """`captions` by file name; `briefs` hold `{token}`; `initializer` is None when CLIP is to choose it."""
+
+    slug: str
+    folder: Path
+    token: str
+    initializer: str | None
+    kind: Literal["object", "style"]
+    captions: dict[str, str]
+    briefs: tuple[str, ...]
+    owner: str | None
+    license: str | None
+
+
+def load_concept(folder: Path) -> Concept:
+    """Read what a folder says about itself. Raises ConceptError with the file, the key and what to do."""
+    folder = folder.absolute()
+    slug = folder.name
+    if not SLUG.fullmatch(slug):
+        reason = "the folder's name must be 1 to 64 of a-z, 0-9, - and _, the first no sign. Rename it"
+        raise ConceptError(printable(slug), f"{reason}, for example to `{suggest_slug(slug)}`.")
+    listing = list_folder(folder)
+    settings = read_settings(slug, folder, listing)
+    return Concept(
+        slug=slug,
+        folder=folder,
+        token=settings.token or f"<{slug}>",
+        initializer=settings.initializer,
+        kind=settings.kind,
+        captions=read_captions(slug, listing) | settings.captions,
+        briefs=tuple(settings.briefs),
+        owner=settings.owner,
+        license=settings.license,
+    )
+
+
+def discover(folder: Path, names: Iterable[str] | None = None) -> tuple[list[Concept], list[ConceptError]]:
+    """Every concept below `folder`, or those named, sorted by slug, and what is wrong with the others.
+
+    Raises ParamsError when there is no such folder, when it holds no concept, or for a name that none of them has.
+    """
+    try:
+        inside = [path for path in folder.iterdir() if not passed_over(printable(path.name))]
+        folders = sorted(path for path in inside if path.is_dir())
+    except OSError as error:
+        raise ParamsError(f"concepts.folder: {folder} cannot be read: {error.strerror}. It has one folder of pictures a concept.") from None
+    if not folders:
+        found = f"{len(inside)} files but no folders; give the folder above it" if inside else "nothing"
+        raise ParamsError(f"concepts.folder: {folder} holds {found}. Expected one folder of pictures a concept.")
+    concepts, errors = [], []
+    for path in folders:
+        try:
+            concepts.append(load_concept(path))
+        except ConceptError as error:
+            errors.append(error)
+    concepts, clashes = _distinct_tokens(concepts)
+    errors += clashes
+    if names is not None:
+        wanted = _known(list(names), [printable(path.name) for path in folders], folder)
+        concepts = [concept for concept in concepts if concept.slug in wanted]
+        errors = [error for error in errors if error.concept in wanted]
+    return concepts, sorted(errors, key=lambda error: error.concept)
+
+
+def concept_digest(concept: Concept) -> str:
+    """Digest of the settings alone; neither the pictures nor the place of the folder are in it."""
+    return digest_value(asdict(replace(concept, folder=Path())))
+
+
+def suggest_slug(name: str) -> str:
+    """A valid slug that looks like `name`."""
+    plain = unicodedata.normalize("NFKD", printable(name)).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:64] or "concept"
+
+
+def _distinct_tokens(concepts: list[Concept]) -> tuple[list[Concept], list[ConceptError]]:
+    """A brief may hold the words of several concepts, so two with the same word are both held back."""
+    owners = defaultdict(list)
+    for concept in concepts:
+        owners[concept.token].append(concept.slug)
+    errors = []
+    for concept in concepts:
+        others = [slug for slug in owners[concept.token] if slug != concept.slug]
+        if others:
+            reason = f"concept.yaml: `token`: {concept.token} is also the word of {', '.join(others)}. Give each its own."
+            errors.append(ConceptError(concept.slug, reason))
+    return [concept for concept in concepts if len(owners[concept.token]) == 1], errors
+
+
+def _known(names: list[str], known: list[str], folder: Path) -> set[str]:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known[:12])}{' …' if len(known) > 12 else ''}."
+            raise ParamsError(f"{name}: there is no such concept in {folder}. {hint}")
+    return set(names)

@@ -1,0 +1,158 @@
+"""The manifest: what later stages believe about a concept. They need nothing else but the pictures that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from ti_pipeline.concepts.concept import Concept
+from ti_pipeline.concepts.pictures import PictureError, open_picture
+from ti_pipeline.concepts.validation import Validation
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.files import digest_file, digest_value, write_json, write_table
+from ti_pipeline.workspace import Workspace
+
+SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("digest", pa.string()),
+        pa.field("pixel_digest", pa.string()),
+        pa.field("format", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("orientation", pa.int8()),
+        pa.field("mode", pa.string()),
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.string()), nullable=False),
+        pa.field("warnings", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An accepted picture; `width` and `height` in upright pixels."""
+
+    file: str
+    path: Path
+    digest: str
+    pixel_digest: str
+    width: int
+    height: int
+    caption: str | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A validated concept.
+
+    `digest` covers all that it says of the accepted pictures and the settings; `training_digest` leaves out the briefs,
+    the owner and the license, which change nothing of what is learnt.
+    """
+
+    slug: str
+    token: str
+    kind: Literal["object", "style"]
+    initializer: str | None
+    captions: Mapping[str, str]
+    briefs: tuple[str, ...]
+    owner: str | None
+    license: str | None
+    background: tuple[int, int, int]
+    pictures: tuple[Picture, ...]
+    fingerprint: str
+    digest: str
+    training_digest: str
+
+    def open(self, picture: Picture) -> Image.Image:
+        """RGB pixels as they were validated. Raises ConceptError when the file is another one by now."""
+        try:
+            if digest_file(picture.path) == picture.digest:
+                return open_picture(picture.path, self.background)
+            reason = "has changed since it was validated"
+        except (OSError, PictureError) as error:
+            reason = f"cannot be opened any more ({error})"
+        raise ConceptError(self.slug, f"{picture.file} {reason}. Run `ti-pipeline validate {self.slug}`.")
+
+
+def write_manifest(
+    workspace: Workspace, concept: Concept, validation: Validation, background: tuple[int, int, int], fingerprint: str
+) -> Path:
+    """Write the report for people and then, last, the manifest; returns the manifest's path."""
+    rows = [{**asdict(row), "reasons": list(row.reasons), "warnings": list(row.warnings)} for row in validation.rows]
+    about = {
+        "concept": concept.slug,
+        "token": concept.token,
+        "kind": concept.kind,
+        "initializer": concept.initializer,
+        "captions": concept.captions,
+        "briefs": list(concept.briefs),
+        "owner": concept.owner,
+        "license": concept.license,
+    }
+    counts = {"accepted": len(validation.accepted), "refused": len(rows) - len(validation.accepted)}
+    verdict = {"quarantine": validation.quarantine, "warnings": list(validation.warnings)}
+    write_json(workspace.report(concept.slug), {**about, **counts, **verdict, "pictures": rows})
+    texts = {key: value for key, value in about.items() if isinstance(value, str)}  # a text that is not set is left out
+    lists = {key: about[key] for key in ("captions", "briefs")} | {"background": background}
+    metadata = texts | {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in lists.items()}
+    metadata |= {"quarantine": validation.quarantine, "fingerprint": fingerprint}
+    path = workspace.manifest(concept.slug)
+    write_table(path, rows, SCHEMA, metadata)
+    return path
+
+
+def read_manifest(workspace: Workspace, slug: str) -> Manifest:
+    """Raises ConceptError when there is no manifest yet, when it is damaged, and for a concept in quarantine."""
+    path = workspace.manifest(slug)
+    try:
+        table = pq.read_table(path, partitioning=None)  # a folder named `key=value` above it is no column
+        about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        if about["quarantine"]:
+            raise ConceptError(slug, f"in quarantine: {about['quarantine']}.")
+        return _manifest(workspace.concepts / slug, about, table.to_pylist())
+    except FileNotFoundError:
+        raise ConceptError(slug, f"it has not been validated: there is no {path}. Run `ti-pipeline validate {slug}`.") from None
+    except (OSError, KeyError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
+        raise ConceptError(slug, f"{path}: damaged ({error}). Delete it and run `ti-pipeline validate {slug}`.") from None
+
+
+def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest:
+    captions = json.loads(about["captions"])
+    fields = ("file", "digest", "pixel_digest", "width", "height")
+    pictures = tuple(
+        Picture(**{field: row[field] for field in fields}, path=folder / row["file"], caption=captions.get(row["file"]))
+        for row in rows
+        if row["decision"] == "accepted"
+    )
+    learnt = {
+        "concept": about["concept"],
+        "token": about["token"],
+        "kind": about["kind"],
+        "initializer": about.get("initializer"),
+        "background": json.loads(about["background"]),
+        "pictures": [(picture.file, picture.digest, picture.pixel_digest, picture.caption) for picture in pictures],
+    }
+    rest = {"briefs": json.loads(about["briefs"]), "owner": about.get("owner"), "license": about.get("license")}
+    return Manifest(
+        slug=about["concept"],
+        token=about["token"],
+        kind=about["kind"],
+        initializer=learnt["initializer"],
+        captions=captions,
+        briefs=tuple(rest["briefs"]),
+        owner=rest["owner"],
+        license=rest["license"],
+        background=tuple(learnt["background"]),
+        pictures=pictures,
+        fingerprint=about["fingerprint"],
+        digest=digest_value(learnt | rest),
+        training_digest=digest_value(learnt),
+    )

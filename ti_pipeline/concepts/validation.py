@@ -1,0 +1,179 @@
+"""Which pictures of a concept can be used, and what is odd about them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from ti_pipeline.concepts import looks
+from ti_pipeline.concepts.concept import Concept
+from ti_pipeline.concepts.folder import Entry, list_folder
+from ti_pipeline.concepts.pictures import Header, PictureError, decode, read_header
+from ti_pipeline.files import digest_file
+from ti_pipeline.params import Validate
+
+Embed = Callable[[list[Image.Image]], np.ndarray]
+_THUMBNAIL = 512  # pixels of the longer edge; enough for any CLIP, and a large set fits into memory
+_FEWEST_FOR_OUTLIERS = 4  # among three, who is the odd one out is a matter of taste
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file of the set. `width` and `height` are upright pixels, of a refused picture those of its header.
+
+    `digest` is of the file, `pixel_digest` of the decoded RGB; None where the file was not read so far.
+    """
+
+    file: str
+    digest: str | None = None
+    pixel_digest: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    orientation: int | None = None
+    mode: str | None = None
+    decision: Literal["accepted", "refused"] = "refused"
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows sorted by file name, warnings about the set as a whole, and why it is quarantined (empty when it is not)."""
+
+    concept: str
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+    quarantine: str
+
+    @property
+    def accepted(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.decision == "accepted")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An accepted picture with what is compared across the set."""
+
+    row: Row
+    thumbnail: Image.Image
+    hash: np.uint64
+    blank: bool
+
+
+def validate_concept(concept: Concept, settings: Validate, embed: Embed | None) -> Validation:
+    """Decode every picture of the set; nothing that a file holds raises, it is refused with its reason instead.
+
+    `embed` gives L2-normalised CLIP embeddings [n, d]; None leaves the search for outliers out. It is called at most once.
+    Raises ConceptError when the folder cannot be read.
+    """
+    listing = list_folder(concept.folder)
+    results = [_examine(entry, settings) for entry in listing.files]
+    seen = [result for result in results if isinstance(result, _Seen)]
+    remarks = _compare(seen, settings, embed)
+    rows = []
+    for result in results:
+        row = result.row if isinstance(result, _Seen) else result
+        rows.append(replace(row, warnings=row.warnings + remarks.get(row.file, ())))
+    warnings = [f"subfolder {name}: not looked into; a set is one folder" for name in listing.subfolders]
+    if seen and len(seen) < settings.min_pictures:
+        warnings.append(f"{_count(len(seen))} that can be used; {settings.min_pictures} or more make a better word")
+    if len(seen) > settings.max_pictures:
+        warnings.append(f"{_count(len(seen))}; more than {settings.max_pictures} rarely make a better word")
+    return Validation(concept.slug, tuple(rows), tuple(warnings), "" if seen else _why_nothing(rows, listing.subfolders))
+
+
+def _examine(entry: Entry, settings: Validate) -> _Seen | Row:
+    if entry.refusal:
+        return Row(entry.name, reasons=(entry.refusal,))
+    row = Row(entry.name)
+    try:
+        row = replace(row, digest=digest_file(entry.path))
+        header = read_header(entry.path)
+        row = replace(row, format=header.format, width=header.width, height=header.height, mode=header.mode)
+        if refusal := _size_refusal(header, settings):
+            return replace(row, reasons=(refusal,))
+        decoded = decode(entry.path, settings.background)
+    except PictureError as error:
+        return replace(row, reasons=(str(error),))
+    except OSError as error:
+        return replace(row, reasons=(f"cannot be read: {error.strerror}",))
+    image = decoded.image
+    light = looks.luminance(image)
+    warnings = [*decoded.warnings, *_frame_warnings(header)]
+    if (ratio := max(image.size) / min(image.size)) > settings.max_aspect_ratio:
+        warnings.append(f"aspect ratio {ratio:.1f} : 1; training sees a square of it")
+    if blank := looks.contrast(light) < settings.min_contrast:
+        warnings.append("blank: nearly one colour throughout")
+    elif looks.sharpness(light) < settings.min_sharpness:
+        warnings.append(f"blurred: sharpness {looks.sharpness(light):.1f}, expected {settings.min_sharpness:g} or more")
+    row = replace(
+        row,
+        pixel_digest=hashlib.sha256(f"{image.width}x{image.height}".encode() + image.tobytes()).hexdigest(),
+        width=image.width,
+        height=image.height,
+        orientation=decoded.orientation,
+        decision="accepted",
+        warnings=tuple(warnings),
+    )
+    hash_ = looks.perceptual_hash(image)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return _Seen(row, image, hash_, bool(blank))
+
+
+def _size_refusal(header: Header, settings: Validate) -> str:
+    size = f"{header.width} × {header.height} pixels"
+    if header.megapixels > settings.max_megapixels:
+        return f"larger than {settings.max_megapixels:g} megapixels: {size} are {header.megapixels:.1f}; make it smaller"
+    if min(header.width, header.height) < settings.min_edge:
+        return f"too small: {size}, the shorter edge must have {settings.min_edge} or more"
+    return ""
+
+
+def _frame_warnings(header: Header) -> list[str]:
+    if header.frames > 1 and header.format != "MPO":  # a phone's second picture there is a preview or a depth map
+        return [f"{header.format} with {header.frames} frames; only the first is used"]
+    return ["GIF has 256 colours at most; the original would be better"] if header.format == "GIF" else []
+
+
+def _compare(seen: list[_Seen], settings: Validate, embed: Embed | None) -> dict[str, tuple[str, ...]]:
+    """Warnings by file that only the whole set shows."""
+    remarks: dict[str, tuple[str, ...]] = {}
+    first: dict[str | None, str] = {}
+    telling = []  # blank pictures have no low frequencies to compare, and copies have been named already
+    for each in seen:
+        original = first.setdefault(each.row.pixel_digest, each.row.file)
+        if original != each.row.file:
+            remarks[each.row.file] = (f"the same picture as {original}",)
+        elif not each.blank:
+            telling.append(each)
+    for each, nearest in zip(telling, looks.nearest_earlier([each.hash for each in telling]), strict=True):
+        if nearest and nearest[1] <= settings.near_duplicate_bits:
+            other = telling[nearest[0]].row.file
+            remarks[each.row.file] = (f"nearly the same picture as {other}: {nearest[1]} of 64 bits of the perceptual hash differ",)
+    if embed is not None and len(seen) >= _FEWEST_FOR_OUTLIERS:
+        likeness = looks.likeness_to_others(np.asarray(embed([each.thumbnail for each in seen]), dtype=np.float64))
+        usual = float(np.median(likeness))
+        for each, score, own in zip(seen, looks.outlier_scores(likeness), likeness, strict=True):
+            if score > settings.outlier_z:
+                remark = f"may not belong here: CLIP likeness to the others {own:.2f}, usual in this set {usual:.2f}"
+                remarks[each.row.file] = (*remarks.get(each.row.file, ()), remark)
+    return remarks
+
+
+def _why_nothing(rows: list[Row], subfolders: tuple[str, ...]) -> str:
+    if rows:
+        some = "; ".join(f"{row.file}: {row.reasons[0]}" for row in rows[:3])
+        return f"none of its {len(rows)} files can be used: {some}{'; …' if len(rows) > 3 else ''}"
+    if subfolders:
+        return f"no pictures in the folder, only subfolders ({', '.join(subfolders[:3])}); put the pictures into the folder itself"
+    return "no pictures in the folder"
+
+
+def _count(pictures: int) -> str:
+    return f"{pictures} picture{'s' if pictures != 1 else ''}"

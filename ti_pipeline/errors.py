@@ -1,0 +1,19 @@
+"""Errors that people read: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Something that the caller can mend; its text is shown without a traceback."""
+
+
+class ParamsError(PipelineError):
+    """`params.yaml`, an option or a brief is wrong; nothing has been started."""
+
+
+class ConceptError(PipelineError):
+    """One concept cannot go on; all others do."""
+
+    def __init__(self, concept: str, reason: str):
+        super().__init__(f"{concept}: {reason}")
+        self.concept, self.reason = concept, reason

@@ -1,0 +1,85 @@
+"""The models of a run, loaded when first asked for and once in a process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ti_pipeline.params import Generator as GeneratorParams
+from ti_pipeline.params import Judge as JudgeParams
+from ti_pipeline.params import Params
+from ti_pipeline.params import Ranker as RankerParams
+
+if TYPE_CHECKING:
+    from ti_pipeline.evaluation.judge import Judge
+    from ti_pipeline.generators.load import Generator
+    from ti_pipeline.generators.source import Source
+    from ti_pipeline.inversion.initializer import WordChooser
+    from ti_pipeline.ranking.ranker import Ranker
+
+
+class Models:
+    """Generator, ranker and judge of `params`. Two runs in one process share what their settings share."""
+
+    def __init__(self, params: Params):
+        self._params = params
+
+    @cached_property
+    def source(self) -> Source:
+        """Where the generator lies and its digest; nothing is loaded for it."""
+        from ti_pipeline.generators.source import find_source
+
+        return find_source(self._params.generator)
+
+    @property
+    def generator(self) -> Generator:
+        return _generator(self._params.generator, self.source.digest)
+
+    @property
+    def ranker(self) -> Ranker:
+        return _ranker(self._params.ranker, self._params.generator.device)
+
+    @property
+    def judge(self) -> Judge:
+        return _judge(self._params.judge, self._params.generator.device)
+
+    def embed(self, pictures: list[Image.Image]) -> np.ndarray:
+        return self.ranker.images(pictures)
+
+    def choose_initializer(self, pictures: Sequence[Image.Image]) -> str:
+        return _chooser(self._params.ranker, self._params.generator, self.source.digest)(pictures)
+
+
+@lru_cache(maxsize=1)
+def _generator(settings: GeneratorParams, digest: str) -> Generator:
+    from ti_pipeline.generators.load import load_generator
+
+    return load_generator(settings)
+
+
+@lru_cache(maxsize=1)
+def _ranker(settings: RankerParams, device: str) -> Ranker:
+    from ti_pipeline.generators.load import choose_device
+    from ti_pipeline.ranking.ranker import load_ranker
+
+    return load_ranker(settings, choose_device(device))
+
+
+@lru_cache(maxsize=1)
+def _judge(settings: JudgeParams, device: str) -> Judge:
+    from ti_pipeline.evaluation.judge import load_judge
+    from ti_pipeline.generators.load import choose_device
+
+    return load_judge(settings, choose_device(device))
+
+
+@lru_cache(maxsize=1)
+def _chooser(ranker: RankerParams, generator: GeneratorParams, digest: str) -> WordChooser:
+    from ti_pipeline.inversion.initializer import WordChooser
+
+    model = _ranker(ranker, generator.device)
+    return WordChooser(_generator(generator, digest), model.images, model.texts)

@@ -1,0 +1,171 @@
+"""`params.yaml`, typed. Every key has its default in the file and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ti_pipeline.errors import ParamsError
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Briefs = dict[Literal["object", "style"], list[str]]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Concepts(Section):
+    folder: str
+
+
+class Generator(Section):
+    model: str
+    revision: str | None
+    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class Ranker(Section):
+    model: str
+    pretrained: str | None
+
+
+class Judge(Section):
+    model: str
+
+
+class Validate(Section):
+    min_edge: Positive
+    max_megapixels: Annotated[float, Field(gt=0)]
+    background: tuple[int, int, int]
+    min_pictures: Positive
+    max_pictures: Positive
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
+    max_aspect_ratio: Annotated[float, Field(ge=1)]
+    min_sharpness: Annotated[float, Field(ge=0)]
+    min_contrast: Annotated[float, Field(ge=0)]
+    outlier_z: Annotated[float, Field(gt=0)]
+
+
+class Train(Section):
+    vectors: Positive
+    steps: Positive
+    batch_size: Positive
+    gradient_accumulation: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    scale_learning_rate: bool
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_norm: Annotated[float, Field(gt=1)]
+    flip: bool
+    fit: Literal["crop", "squash", "pad"]
+    checkpoint_every: Positive
+    log_every: Positive
+
+
+class Generate(Section):
+    candidates: Positive
+    solver: Literal["ddim", "dpmsolver++", "euler", "unipc"]
+    steps: Positive
+    guidance_scale: Annotated[float, Field(ge=1)]
+    negative_prompt: str
+    batch_size: Positive
+    briefs: Briefs
+
+
+class Rank(Section):
+    likeness_weight: Share
+    best: Positive
+    near_duplicate: Share
+
+
+class Evaluate(Section):
+    samples: Positive
+    samples_per_prompt: Positive
+    solver: Literal["ddim", "dpmsolver++", "euler", "unipc"]
+    steps: Positive
+    guidance_scale: Annotated[float, Field(ge=1)]
+    batch_size: Positive
+    bootstrap: Positive
+    prompts: Briefs
+
+
+class Gallery(Section):
+    title: str
+    thumbnail: Positive
+
+
+class Params(Section):
+    seed: int
+    concepts: Concepts
+    generator: Generator
+    ranker: Ranker
+    judge: Judge
+    validate_: Validate = Field(alias="validate")
+    train: Train
+    generate: Generate
+    rank: Rank
+    evaluate: Evaluate
+    gallery: Gallery
+
+    @model_validator(mode="after")
+    def _briefs_have_a_place_for_the_token(self) -> Params:
+        for section in ("generate", "evaluate"):
+            texts = self.generate.briefs if section == "generate" else self.evaluate.prompts
+            for kind, briefs in texts.items():
+                for brief in briefs:
+                    if "{token}" not in brief:
+                        raise ValueError(f"{section}: the brief {brief!r} for a {kind} has no place for the {{token}}")
+        return self
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """Sections as JSON values, for a stage's fingerprint."""
+        whole = self.model_dump(mode="json", by_alias=True)
+        return {name: whole[name] for name in names}
+
+
+def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
+    """Read `params.yaml` and apply `section.key=value` overrides; values are YAML.
+
+    Raises ParamsError with the file, the key and what it should be.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path}: there is no such file. Give one with --params FILE, or run in a folder that has a params.yaml."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: expected sections such as `train:`, found {type(tree).__name__}.")
+    for override in overrides:
+        _override(tree, override)
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()]
+        raise ParamsError(f"{path}:\n" + "\n".join(lines)) from None
+
+
+def _override(tree: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ParamsError(f"--set {override}: expected section.key=value.")
+    *sections, last = key.strip().split(".")
+    place: Any = tree
+    for name in (*sections, last):
+        if not isinstance(place, dict) or name not in place:
+            known = ", ".join(sorted(place)) if isinstance(place, dict) else "nothing below it"
+            raise ParamsError(f"--set {override}: there is no `{name}` here. Known: {known}.")
+        parent, place = place, place[name]
+    try:
+        parent[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"--set {override}: the value is not valid YAML: {error}") from None
