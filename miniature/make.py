@@ -80,6 +80,8 @@ def export(pipeline, ranker, judge_model, tokenizer, package: Path) -> None:
         shutil.copy(work_folder() / "tokenizer" / name, package / "generator" / "tokenizer" / name)
     clip.export(clip.RANKER, ranker, tokenizer, package / "ranker")
     judge.export(judge_model.cpu(), package / "judge")
+    for file in package.rglob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes for its owner alone; the package is everybody's
     total = sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
     print(f"{package}: {total / 1e6:.1f} MB")
 

@@ -50,7 +50,7 @@ def write_table(path: Path, rows: list[dict], schema: pa.Schema, metadata: Mappi
 
 
 def read_table(path: Path) -> list[dict]:
-    return pq.read_table(path).to_pylist()
+    return pq.read_table(path, partitioning=None).to_pylist()  # a folder named `key=value` above it is no column
 
 
 def table_metadata(path: Path) -> dict[str, str]:

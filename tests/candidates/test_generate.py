@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.candidates.small_workspace import add_concept, add_word, small_params
+from ti_pipeline.candidates.files import SCHEMA
+from ti_pipeline.candidates.generate import generate_one
+from ti_pipeline.candidates.seeds import candidate_seed
+from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.files import digest_file, read_table
+from ti_pipeline.generators.load import Generator
+from ti_pipeline.workspace import Workspace
+
+
+@pytest.fixture
+def duck(tmp_path: Path) -> tuple[Workspace, Manifest]:
+    workspace, manifest = add_concept(tmp_path, "duck-toy")
+    add_word(workspace, "duck-toy", "<duck-toy>", initializer="rubber duck")
+    return workspace, manifest
+
+
+def contents(workspace: Workspace) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in workspace.candidates("duck-toy").iterdir()}
+
+
+def test_every_candidate_is_in_the_table_with_its_recipe_in_its_file(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    said = []
+    outcome = generate_one(workspace, generator, manifest, small_params(), lambda *what: said.append(what))
+    table = workspace.candidate_table("duck-toy")
+    assert (outcome.stage, outcome.concept, outcome.state, outcome.path) == ("generate", "duck-toy", "done", str(table))
+    assert outcome.digest == digest_file(table)
+    assert pq.read_schema(table).remove_metadata() == SCHEMA
+    rows = read_table(table)
+    assert [(row["brief_index"], row["candidate"]) for row in rows] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert [said[0][:2], said[-1][:2], len(said)] == [(1, 6), (6, 6), 6]
+    for row in rows:
+        assert row["seed"] == candidate_seed(0, "duck-toy", row["brief"], row["candidate"])
+        assert (row["prompt"], row["scoring_text"]) == (
+            row["brief"].replace("{token}", "<duck-toy>"),
+            row["brief"].replace("{token}", "rubber duck"),
+        )
+        path = table.parent / row["file"]
+        assert digest_file(path) == row["digest"]
+        with Image.open(path) as picture:
+            assert picture.size == (row["width"], row["height"]) == (64, 64)
+            recipe = json.loads(picture.text["ti-pipeline"])
+            assert picture.text["parameters"].startswith(
+                f"{row['prompt']}\nSteps: 2, Sampler: DDIM, CFG scale: 5, Seed: {row['seed']}, Size: 64x64"
+            )
+        assert recipe["words"] == {"<duck-toy>": digest_file(workspace.embedding("duck-toy"))}
+        assert recipe["generator_digest"] == generator.digest
+    assert len({row["digest"] for row in rows}) == 6
+
+
+def test_a_second_run_does_nothing_and_force_gives_the_same_bytes(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    first = generate_one(workspace, generator, manifest, small_params())
+    before, stamp = contents(workspace), workspace.candidate_table("duck-toy").stat().st_mtime_ns
+    second = generate_one(workspace, generator, manifest, small_params(batch_size=2))
+    assert (second.state, second.digest) == ("up-to-date", first.digest)
+    assert workspace.candidate_table("duck-toy").stat().st_mtime_ns == stamp
+    assert generate_one(workspace, generator, manifest, small_params(), force=True).state == "done"
+    assert contents(workspace) == before
+
+
+def test_killed_half_way_it_keeps_what_stands_and_ends_in_the_same_bytes(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    folder = workspace.candidates("duck-toy")
+    generate_one(workspace, generator, manifest, small_params())
+    whole = contents(workspace)
+    names = [row["file"] for row in read_table(folder / "candidates.parquet")]
+    (folder / "candidates.parquet").unlink()
+    (folder / names[1]).unlink()
+    (folder / names[4]).write_bytes(whole[names[4]][:500])
+    (folder / f".{names[4]}-x7.png").write_bytes(b"half")
+    for name in names:
+        if name != names[1]:
+            os.utime(folder / name, (1, 1))
+    said = []
+    assert generate_one(workspace, generator, manifest, small_params(), lambda *what: said.append(what)).state == "done"
+    assert [what[:2] for what in said] == [(5, 6), (6, 6)]
+    assert [name for name in names if (folder / name).stat().st_mtime != 1] == [names[1], names[4]]
+    assert contents(workspace) == whole
+
+
+def test_killed_inside_the_old_table_and_its_pictures_still_stand(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    generate_one(workspace, generator, manifest, small_params())
+    before = contents(workspace)
+
+    def stop(done: int, total: int, text: str) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate_one(workspace, generator, manifest, small_params(steps=3), stop)
+    now = contents(workspace)
+    assert {name: now[name] for name in before} == before
+    assert len(now) == len(before) + 5
+    generate_one(workspace, generator, manifest, small_params(steps=3))
+    rows = read_table(workspace.candidate_table("duck-toy"))
+    assert {row["steps"] for row in rows} == {3}
+    assert set(contents(workspace)) == {"candidates.parquet", *(row["file"] for row in rows)}
+
+
+def test_a_missing_picture_is_made_again(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    first = generate_one(workspace, generator, manifest, small_params())
+    (workspace.candidates("duck-toy") / read_table(workspace.candidate_table("duck-toy"))[2]["file"]).unlink()
+    assert generate_one(workspace, generator, manifest, small_params()).state == "done"
+    assert generate_one(workspace, generator, manifest, small_params()).digest == first.digest
+
+
+def test_another_word_remakes_and_another_brief_adds(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    generate_one(workspace, generator, manifest, small_params())
+    before = contents(workspace)
+    longer = small_params(briefs={"object": ["a {token} in a box", "a photo of a {token}", "a {token} on the moon"]})
+    assert generate_one(workspace, generator, manifest, longer).state == "done"
+    after = contents(workspace)
+    pictures = {name for name in before if name.endswith(".png")}
+    assert all(after[name] == before[name] for name in pictures) and len(after) == len(before) + 3
+    add_word(workspace, "duck-toy", "<duck-toy>", seed=1, initializer="rubber duck")
+    assert generate_one(workspace, generator, manifest, longer).state == "done"
+    assert not pictures & set(contents(workspace))
+
+
+def test_two_learnt_words_in_one_brief(tmp_path: Path, generator: Generator) -> None:
+    workspace, manifest = add_concept(tmp_path, "duck-toy", "briefs: ['a {token} beside a <candle>']")
+    add_word(workspace, "duck-toy", "<duck-toy>", initializer="duck")
+    with pytest.raises(ConceptError, match="duck-toy: a brief names <candle>, which no concept of this workspace has learnt"):
+        generate_one(workspace, generator, manifest, small_params())
+    add_word(workspace, "candle", "<candle>", seed=1, initializer="candle")
+    generate_one(workspace, generator, manifest, small_params())
+    first = read_table(workspace.candidate_table("duck-toy"))
+    assert {row["scoring_text"] for row in first} == {"a duck beside a candle"}
+    add_word(workspace, "candle", "<candle>", seed=2, initializer="candle")
+    assert generate_one(workspace, generator, manifest, small_params()).state == "done"
+    again = read_table(workspace.candidate_table("duck-toy"))
+    assert all(a["seed"] == b["seed"] and a["digest"] != b["digest"] for a, b in zip(first, again, strict=True))
+    with Image.open(workspace.candidates("duck-toy") / again[0]["file"]) as picture:
+        assert list(json.loads(picture.text["ti-pipeline"])["words"]) == ["<candle>", "<duck-toy>"]
+
+
+def test_what_cannot_work_is_said_before_anything_is_made(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    long = small_params(briefs={"object": ["a {token} " + "very " * 80 + "far away"]})
+    with pytest.raises(ConceptError, match="duck-toy: the prompt .* would be cut off"):
+        generate_one(workspace, generator, manifest, long)
+    with pytest.raises(ConceptError, match="duck-toy: the prompt 'ugly ugly"):
+        generate_one(workspace, generator, manifest, small_params(negative_prompt=" ".join(["ugly"] * 90)))
+    add_word(workspace, "duck-toy", "<duck-toy>", width=48)
+    with pytest.raises(ConceptError, match="duck-toy: the vectors of <duck-toy> have 48 numbers and tiny takes 32"):
+        generate_one(workspace, generator, manifest, small_params())
+    assert not workspace.candidates("duck-toy").exists()

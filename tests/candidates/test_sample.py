@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ti_pipeline.candidates.sample import Settings, fixed_batches, sample, to_bytes
+from ti_pipeline.candidates.seeds import initial_noise
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.placeholder import encode_prompts
+
+SETTINGS = Settings(solver="ddim", steps=4, guidance_scale=5.0, negative_prompt="", batch_size=5)
+PROMPTS = [f"a photo of a <x> on the {place}" for place in ("moon", "beach", "moon", "table", "grass", "street", "beach")]
+SEEDS = [101, 102, 103, 104, 105, 106, 107]
+WORDS = {"<x>": 0.02 * torch.randn(2, 32, generator=torch.Generator().manual_seed(0))}
+
+
+def pictures(generator: Generator, order: list[int], settings: Settings = SETTINGS) -> dict[int, np.ndarray]:
+    """The pictures of the prompts and seeds in `order`, by their place in the lists above."""
+    made = sample(generator, [PROMPTS[i] for i in order], WORDS, [SEEDS[i] for i in order], settings)
+    return {order[place]: np.asarray(picture).astype(int) for place, picture in made}
+
+
+@pytest.fixture(scope="module")
+def seven(generator: Generator) -> dict[int, np.ndarray]:
+    return pictures(generator, list(range(7)))
+
+
+def test_pictures_are_whole_and_differ(generator: Generator, seven: dict[int, np.ndarray]) -> None:
+    assert list(seven) == list(range(7))
+    assert all(picture.shape == (generator.resolution, generator.resolution, 3) for picture in seven.values())
+    assert min(np.abs(seven[i] - seven[j]).mean() for i in range(7) for j in range(i)) > 1
+
+
+def test_in_batches_of_one_shape_order_and_company_change_no_bit(generator: Generator, seven: dict[int, np.ndarray]) -> None:
+    shuffled = pictures(generator, [6, 2, 4, 0, 1, 5, 3])
+    assert all((shuffled[i] == seven[i]).all() for i in range(7))
+    assert (pictures(generator, [5])[5] == seven[5]).all()
+
+
+def test_the_size_of_the_batch_changes_no_more_than_rounding(generator: Generator, seven: dict[int, np.ndarray]) -> None:
+    alone = pictures(generator, [4, 0, 6], replace(SETTINGS, batch_size=1))
+    assert max(np.abs(alone[i] - seven[i]).max() for i in alone) <= 1
+
+
+@torch.no_grad()
+def test_ddim_and_guidance_are_those_of_the_papers(generator: Generator, seven: dict[int, np.ndarray]) -> None:
+    """Song et al. 2021, eq. 12 with σ = 0, and uncond + s · (cond − uncond), written out."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    alpha_bar = torch.cumprod(1 - betas, 0)
+    x = initial_noise([SEEDS[3]], (4, 8, 8)).double()
+    hidden = encode_prompts(generator, ["", PROMPTS[3]], WORDS)
+    for t in (751, 501, 251, 1):
+        uncond, cond = generator.unet(x.float().expand(2, -1, -1, -1), t, hidden).sample.double()
+        noise = uncond + 5.0 * (cond - uncond)
+        before = alpha_bar[t - 250] if t > 250 else alpha_bar[0]
+        predicted = (x - (1 - alpha_bar[t]).sqrt() * noise) / alpha_bar[t].sqrt()
+        x = before.sqrt() * predicted + (1 - before).sqrt() * noise
+    expected = to_bytes(generator.vae.decode(x.float() / 0.18215).sample)[0].astype(int)
+    assert np.abs(expected - seven[3]).max() <= 1
+
+
+def test_negative_prompt_and_guidance_have_their_say(generator: Generator, seven: dict[int, np.ndarray]) -> None:
+    assert np.abs(pictures(generator, [0], replace(SETTINGS, negative_prompt="blurry"))[0] - seven[0]).max() > 1
+    unguided = replace(SETTINGS, guidance_scale=1.0)
+    plain = pictures(generator, [0], unguided)[0]
+    assert np.abs(plain - seven[0]).max() > 1
+    assert (pictures(generator, [0], replace(unguided, negative_prompt="blurry"))[0] == plain).all()
+
+
+def test_overflow_is_an_error_and_no_black_picture(generator: Generator) -> None:
+    weight = generator.unet.conv_out.bias
+    kept = weight.clone()
+    try:
+        weight.fill_(float("inf"))
+        with pytest.raises(ParamsError, match="generator.precision: .* overflows in float32"):
+            pictures(generator, [0])
+    finally:
+        weight.copy_(kept)
+
+
+def test_batches_have_one_shape() -> None:
+    assert list(fixed_batches(7, 3)) == [([0, 1, 2], 3), ([3, 4, 5], 3), ([6, 6, 6], 1)]
+    assert list(fixed_batches(0, 3)) == []

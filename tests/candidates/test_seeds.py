@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import torch
+
+from ti_pipeline.candidates.seeds import candidate_seed, initial_noise
+
+
+def test_seed_is_pinned_and_fits_designers_tools():
+    assert candidate_seed(0, "cat-toy", "a photo of a {token}", 0) == 3514125302
+    seeds = [candidate_seed(0, "cat-toy", "a photo of a {token}", index) for index in range(1000)]
+    assert len(set(seeds)) == 1000
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_seed_depends_on_everything_that_names_the_candidate():
+    one = candidate_seed(0, "cat-toy", "a photo of a {token}", 3)
+    others = [
+        candidate_seed(1, "cat-toy", "a photo of a {token}", 3),
+        candidate_seed(0, "cat", "a photo of a {token}", 3),
+        candidate_seed(0, "cat-toy", "a picture of a {token}", 3),
+        candidate_seed(0, "cat-toy", "a photo of a {token}", 4),
+    ]
+    assert one not in others
+
+
+def test_noise_of_a_seed_is_its_own_and_leaves_the_global_stream_alone():
+    state = torch.get_rng_state()
+    noise = initial_noise([5, 6, 5], (4, 8, 8))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(noise[0], noise[2]) and not torch.equal(noise[0], noise[1])
+    assert torch.equal(noise[1], initial_noise([6], (4, 8, 8))[0])
+    assert abs(initial_noise(list(range(64)), (4, 8, 8)).std().item() - 1) < 0.02

@@ -1,0 +1,64 @@
+"""`params.yaml`: typed, complete, and wrong values told by file and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.params import load
+
+FILE = Path(__file__).parent.parent / "params.yaml"
+
+
+def write(folder: Path, **changes: dict) -> Path:
+    tree = yaml.safe_load(FILE.read_text())
+    for section, values in changes.items():
+        tree[section] = {**tree[section], **values}
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_overrides_are_yaml():
+    params = load(FILE, ["train.flip=true", "seed=7"])
+    assert params.train.flip is True and params.seed == 7
+
+
+def test_sections_are_plain_json_under_the_files_names():
+    assert set(load(FILE).section("validate", "seed")) == {"validate", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "expected"),
+    [
+        ("train", {"steps": 0}, "train.steps"),
+        ("train", {"unknown": 1}, "train.unknown"),
+        ("generator", {"device": "gpu"}, "generator.device"),
+        ("generate", {"briefs": {"object": ["a photo"], "style": []}}, "no place for the {token}"),
+        ("rank", {"likeness_weight": 1.5}, "rank.likeness_weight"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, section: str, values: dict, expected: str):
+    with pytest.raises(ParamsError, match=expected.replace("{", "\\{").replace("}", "\\}")) as error:
+        load(write(tmp_path, **{section: values}))
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_missing_key_is_named_because_there_is_no_second_default(tmp_path: Path):
+    tree = yaml.safe_load(FILE.read_text())
+    del tree["train"]["steps"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ParamsError, match=r"train\.steps"):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n", "\x00"])
+def test_what_is_no_params_file_is_told(tmp_path: Path, text: str):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match="params.yaml"):
+        load(path)

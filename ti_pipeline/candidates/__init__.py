@@ -1,0 +1,1 @@
+"""Pictures of learnt words: briefs, seeds, sampling, files with their recipe inside."""

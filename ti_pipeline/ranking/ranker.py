@@ -1,0 +1,145 @@
+"""The CLIP that orders candidates: pictures and texts to unit vectors."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch.nn import functional as F
+
+from ti_pipeline import params
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.files import digest_file, digest_value
+from ti_pipeline.generators.source import digest_weights
+
+BATCH = 64
+CONFIG = "open_clip_config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Ranker:
+    """A frozen open_clip model in float32. `digest` covers weights, picture preparation and tokenizer files."""
+
+    name: str
+    digest: str
+    device: torch.device
+    model: torch.nn.Module
+    prepare: Callable[[Image.Image], torch.Tensor]
+    tokenize: Callable[[list[str]], torch.Tensor]
+
+    def images(self, pictures: list[Image.Image]) -> np.ndarray:
+        """L2-normalised embeddings of RGB pictures, float32 `[n, d]`."""
+        return self._embed(pictures, lambda part: torch.stack([self.prepare(p) for p in part]), self.model.encode_image)
+
+    def texts(self, texts: list[str]) -> np.ndarray:
+        """L2-normalised embeddings of texts, float32 `[n, d]`; what is longer than the context is cut off."""
+        return self._embed(texts, self.tokenize, self.model.encode_text)
+
+    @torch.inference_mode()
+    def _embed(self, items: list, prepare: Callable[[list], torch.Tensor], encode: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        if not items:
+            raise ValueError("nothing to embed")
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            parts = [
+                F.normalize(encode(prepare(items[i : i + BATCH]).to(self.device)).float(), dim=-1) for i in range(0, len(items), BATCH)
+            ]
+        return torch.cat(parts).cpu().numpy()
+
+
+def load_ranker(settings: params.Ranker, device: torch.device | str) -> Ranker:
+    """`miniature`, a folder with open_clip_config.json, or an open_clip name together with `pretrained`.
+
+    Raises ParamsError that says what is wrong, what to download and where to put it.
+    """
+    if settings.model == "miniature":
+        folder = Path(str(resources.files("ti_pipeline.miniature"))) / "ranker"
+        return _load("miniature", f"local-dir:{folder}", None, folder, device)
+    folder = Path(settings.model).expanduser()
+    if folder.is_dir():
+        return _load(folder.resolve().name, f"local-dir:{folder.resolve()}", None, folder.resolve(), device)
+    _check_name(settings)
+    return _load(f"{settings.model}/{settings.pretrained}", settings.model, settings.pretrained, None, device)
+
+
+def _check_name(settings: params.Ranker) -> None:
+    name, tag = settings.model, settings.pretrained
+    known = open_clip.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3) or ["ViT-B-32"]
+        raise ParamsError(
+            f"ranker.model: {name} is neither a folder nor a model that open_clip knows. Give `miniature`, "
+            f"a folder with {CONFIG} and weights, or an open_clip name such as {', '.join(near)}."
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag is None:
+        raise ParamsError(f"ranker.pretrained: {name} needs weights. Give a file with them, or one of {', '.join(tags) or 'nothing else'}.")
+    if not get_pretrained_cfg(name, tag) and not Path(tag).expanduser().is_file():
+        raise ParamsError(
+            f"ranker.pretrained: {tag} is neither a file nor weights of {name} that open_clip knows. "
+            f"Give a file, or one of {', '.join(tags) or 'nothing else'}."
+        )
+
+
+def _load(name: str, model_name: str, pretrained: str | None, folder: Path | None, device: torch.device | str) -> Ranker:
+    if folder is not None:
+        _check_folder(folder, name)
+    if pretrained is not None and Path(pretrained).expanduser().is_file():
+        pretrained = str(Path(pretrained).expanduser())
+        name = f"{model_name}/{Path(pretrained).name}"
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.CRITICAL)  # open_clip logs on the root logger what becomes an error's text here
+    try:
+        model = open_clip.create_model(model_name, pretrained, precision="fp32", device=device, require_pretrained=True)
+        tokenize = open_clip.get_tokenizer(model_name)
+    except Exception as error:
+        raise ParamsError(_why_not(name, model_name, pretrained, error)) from None
+    finally:
+        root.setLevel(level)
+    model = model.eval().requires_grad_(False)
+    preparation = PreprocessCfg(**model.visual.preprocess_cfg)
+    files = sorted(f for f in folder.iterdir() if f.suffix in (".json", ".txt")) if folder else []
+    digest = digest_value(
+        {
+            "weights": digest_weights(model.state_dict()),
+            "preparation": vars(preparation),
+            "files": {f.name: digest_file(f) for f in files},
+            "name": None if folder else model_name,
+        }
+    )
+    return Ranker(name, digest, torch.device(device), model, image_transform_v2(preparation, is_train=False), tokenize)
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    lacks = [] if (folder / CONFIG).is_file() else [CONFIG]
+    lacks += [] if any(f.suffix in (".safetensors", ".bin", ".pth") for f in folder.iterdir()) else ["open_clip_model.safetensors"]
+    lacking = " and ".join(lacks)
+    if lacks and name == "miniature":
+        raise ParamsError(f"ranker.model: {folder} lacks {lacking}. The package is incomplete: install it again.")
+    if lacks:
+        raise ParamsError(
+            f"ranker.model: {folder} lacks {lacking}. Put a folder there that open_clip's `push_to_hf_hub` or `hf download` wrote."
+        )
+
+
+def _why_not(name: str, model_name: str, pretrained: str | None, error: Exception) -> str:
+    cause = " ".join(str(error).split())[:300]
+    source = get_pretrained_cfg(model_name, pretrained) if pretrained else None
+    if not source:
+        return f"ranker.model: {name} does not load: {type(error).__name__}: {cause}"
+    repository = source.get("hf_hub", "").rstrip("/")
+    where = f"https://huggingface.co/{repository}" if repository else source.get("url", "")
+    return (
+        f"ranker.pretrained: the weights {pretrained} of {model_name} are neither in the cache nor could they be downloaded ({cause}). "
+        f"Where there is a network, download them from {where}, copy the file here and set ranker.pretrained to its path."
+    )

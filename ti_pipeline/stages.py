@@ -1,0 +1,200 @@
+"""The six stages, each over a whole collection. A Prefect task and the command that `dvc.yaml` names call the same function.
+
+One bad concept is an Outcome with its reason and never stops the others. What no concept is to blame for goes through:
+ParamsError, an operating system's error, a device that is out of memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ti_pipeline.concepts.concept import discover
+from ti_pipeline.concepts.manifest import Manifest, read_manifest
+from ti_pipeline.concepts.stage import validate_one
+from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
+from ti_pipeline.models import Models
+from ti_pipeline.params import Params
+from ti_pipeline.workspace import Outcome, Workspace
+
+Progress = Callable[[int, int, str], None]
+Names = Sequence[str] | None
+Step = Callable[[int, int, str], None]
+PER_CONCEPT = 1000  # a concept's share of the stage's progress
+log = logging.getLogger(__name__)
+
+
+def validate(
+    workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
+) -> list[Outcome]:
+    """Image sets to manifests."""
+    concepts, errors = discover(workspace.concepts, names)
+    models = Models(params)
+    by_slug = {concept.slug: concept for concept in concepts}
+    reasons = {error.concept: error.reason for error in errors}
+    if names is None:
+        _forget(workspace, set(by_slug))
+    for slug in reasons:
+        _remove(workspace, slug)
+
+    def work(slug: str, step: Step) -> Outcome:
+        if slug in reasons:
+            return Outcome("validate", slug, "quarantined", reason=reasons[slug])
+        return validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
+
+    return _each("validate", sorted({*by_slug, *reasons}), progress, work)
+
+
+def train(
+    workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
+) -> list[Outcome]:
+    """Manifests to embeddings. The generator is loaded only when some concept needs it."""
+    from ti_pipeline.inversion.stage import standing, train_one, training_fingerprint
+
+    models = Models(params)
+
+    def work(manifest: Manifest, step: Step) -> Outcome:
+        wanted = training_fingerprint(models.source.digest, manifest, params)
+        if not force and (outcome := standing(workspace, manifest.slug, wanted)):
+            return outcome
+        return train_one(workspace, models.generator, manifest, params, models.choose_initializer, step, force=force)
+
+    return _each_manifest("train", workspace, names, progress, work)
+
+
+def generate(
+    workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
+) -> list[Outcome]:
+    """Embeddings and briefs to candidates."""
+    from ti_pipeline.candidates.generate import generate_one, read_order, standing
+
+    models = Models(params)
+
+    def work(manifest: Manifest, step: Step) -> Outcome:
+        order = read_order(workspace, models.source.digest, manifest, params)
+        if not force and (outcome := standing(workspace, manifest.slug, order.fingerprint)):
+            return outcome
+        return generate_one(workspace, models.generator, manifest, params, step, force=force)
+
+    return _each_manifest("generate", workspace, names, progress, work)
+
+
+def rank(
+    workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
+) -> list[Outcome]:
+    """Candidates to their order."""
+    from ti_pipeline.ranking.rank import rank_one
+
+    models = Models(params)
+
+    def work(manifest: Manifest, step: Step) -> Outcome:
+        return rank_one(workspace, models.ranker, manifest, params, step, force=force)
+
+    return _each_manifest("rank", workspace, names, progress, work)
+
+
+def evaluate(
+    workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
+) -> list[Outcome]:
+    """Embeddings to metrics; the summary is always over every concept of the workspace."""
+    from ti_pipeline.candidates.learnt import load_own
+    from ti_pipeline.evaluation.evaluate import evaluate_one, evaluation_fingerprint, standing
+    from ti_pipeline.evaluation.summary import summarise
+
+    models = Models(params)
+
+    def work(manifest: Manifest, step: Step) -> Outcome:
+        word = load_own(workspace, manifest.slug, manifest.token, manifest.initializer)
+        wanted = evaluation_fingerprint(models.source.digest, models.ranker.digest, models.judge.digest, word, manifest, params)
+        if not force and (outcome := standing(workspace, manifest.slug, wanted)):
+            return outcome
+        return evaluate_one(workspace, models.generator, models.ranker, models.judge, manifest, params, step, force=force)
+
+    outcomes = _each_manifest("evaluate", workspace, names, progress, work)
+    summarise(workspace, _validated(workspace))
+    return outcomes
+
+
+def gallery(
+    workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
+) -> list[Outcome]:
+    """Everything to pages; the overview is always over every concept of the workspace."""
+    from ti_pipeline.gallery.build import build_index, build_page
+
+    def work(manifest: Manifest, step: Step) -> Outcome:
+        return build_page(workspace, manifest, params, force=force)
+
+    outcomes = _each_manifest("gallery", workspace, names, progress, work)
+    build_index(workspace, params, _validated(workspace))
+    return outcomes
+
+
+STAGES = {"validate": validate, "train": train, "generate": generate, "rank": rank, "evaluate": evaluate, "gallery": gallery}
+
+
+def _each(stage: str, slugs: Sequence[str], progress: Progress | None, work: Callable[[str, Step], Outcome]) -> list[Outcome]:
+    outcomes = []
+    for index, slug in enumerate(slugs):
+
+        def step(done: int, total: int, text: str, index: int = index, slug: str = slug) -> None:
+            if progress:
+                progress(int((index + done / max(total, 1)) * PER_CONCEPT), len(slugs) * PER_CONCEPT, f"{slug}: {text}")
+
+        began = time.monotonic()
+        step(0, 1, stage)
+        try:
+            outcomes.append(work(slug, step))
+        except ParamsError:
+            raise
+        except PipelineError as error:
+            reason = error.reason if isinstance(error, ConceptError) else str(error)
+            outcomes.append(Outcome(stage, slug, "failed", time.monotonic() - began, reason))
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":
+                raise
+            log.exception("%s of %s", stage, slug)
+            outcomes.append(
+                Outcome(stage, slug, "failed", time.monotonic() - began, f"{type(error).__name__}: {error}. The log has the details.")
+            )
+        step(1, 1, stage)
+    return outcomes
+
+
+def _each_manifest(
+    stage: str, workspace: Workspace, names: Names, progress: Progress | None, work: Callable[[Manifest, Step], Outcome]
+) -> list[Outcome]:
+    slugs = sorted(set(names)) if names is not None else _validated(workspace)
+    if not slugs:
+        raise ParamsError(f"{workspace.artifacts / 'manifests'} holds no manifest. Run `ti-pipeline validate` first.")
+
+    def on_manifest(slug: str, step: Step) -> Outcome:
+        return work(read_manifest(workspace, slug), step)
+
+    outcomes = _each(stage, slugs, progress, on_manifest)
+    return [_as_quarantine(outcome) for outcome in outcomes]
+
+
+def _as_quarantine(outcome: Outcome) -> Outcome:
+    if outcome.reason.startswith("in quarantine: "):
+        return Outcome(outcome.stage, outcome.concept, "quarantined", outcome.seconds, outcome.reason)
+    return outcome
+
+
+def _validated(workspace: Workspace) -> list[str]:
+    return sorted(path.stem for path in workspace.manifest("x").parent.glob("*.parquet") if not path.name.startswith("."))
+
+
+def _forget(workspace: Workspace, known: set[str]) -> None:
+    """Manifests of concepts that are gone: no later stage may take them for current."""
+    for slug in set(_validated(workspace)) - known:
+        _remove(workspace, slug)
+
+
+def _remove(workspace: Workspace, slug: str) -> None:
+    path: Path
+    for path in (workspace.manifest(slug), workspace.report(slug)):
+        path.unlink(missing_ok=True)
