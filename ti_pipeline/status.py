@@ -14,6 +14,7 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.evaluate import evaluation_fingerprint
 from ti_pipeline.evaluation.evaluate import standing as evaluated
 from ti_pipeline.files import table_metadata
+from ti_pipeline.gallery.build import gallery_fingerprint
 from ti_pipeline.gallery.build import standing as hung
 from ti_pipeline.inversion.stage import standing as trained
 from ti_pipeline.inversion.stage import training_fingerprint
@@ -79,7 +80,13 @@ def _states(workspace: Workspace, params: Params, models: Models, concept: Conce
     word = load_own(workspace, slug, manifest.token, manifest.initializer)
     wanted = evaluation_fingerprint(generator, models.ranker.digest, models.judge.digest, word, manifest, params)
     yield "evaluate", _state((workspace.evaluation / "concepts" / f"{slug}.json").is_file(), lambda: evaluated(workspace, slug, wanted))
-    yield "gallery", _state((workspace.galleries / slug / "page.json").is_file(), lambda: hung(workspace, manifest, params))
+    yield (
+        "gallery",
+        _state(
+            (workspace.galleries / slug / "page.json").is_file(),
+            lambda: hung(workspace, slug, gallery_fingerprint(workspace, manifest, params)),
+        ),
+    )
 
 
 def _state(there: bool, stands: Callable[[], object]) -> str:

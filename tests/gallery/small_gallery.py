@@ -1,0 +1,111 @@
+"""A workspace with everything that a page shows, made without a model: drawn pictures, and tables by the stages' own schemas."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageDraw
+from safetensors.numpy import save_file
+
+from ti_pipeline.concepts.concept import load_concept
+from ti_pipeline.concepts.manifest import Manifest, read_manifest
+from ti_pipeline.concepts.stage import validate_one
+from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path
+from ti_pipeline.files import digest_file, write_json, write_table
+from ti_pipeline.params import Params, load
+from ti_pipeline.ranking.select import rank_candidates
+from ti_pipeline.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+COUNT = 10
+PROMPTS = ("a photo of a <toy>", "a sketch picture of a <toy> on a yellow background")
+
+
+def small_params(**rank: Any) -> Params:
+    params = load(ROOT / "params.yaml")
+    return params.model_copy(update={"rank": params.rank.model_copy(update={"best": 4, **rank})})
+
+
+def draw(number: int, size: int = 64) -> Image.Image:
+    rng = np.random.default_rng(number)
+    picture = Image.new("RGB", (size, size), tuple(rng.integers(120, 255, 3).tolist()))
+    x, y = rng.integers(2, size // 2, 2).tolist()
+    ImageDraw.Draw(picture).ellipse((x, y, x + size // 2, y + size // 2), fill=tuple(rng.integers(0, 160, 3).tolist()))
+    return picture
+
+
+def make_workspace(
+    root: Path, slug: str = "toy", names: tuple[str, ...] = ("a.png", "b.png", "c.png"), settings: str = "token: <toy>\n"
+) -> Workspace:
+    """A validated concept of drawn pictures, with a word of two vectors."""
+    workspace = Workspace.at(root, "concepts")
+    folder = workspace.concepts / slug
+    folder.mkdir(parents=True)
+    for number, name in enumerate(names):
+        draw(number, 200).save(folder / name)
+    (folder / "concept.yaml").write_text(settings, encoding="utf-8")
+    assert validate_one(workspace, load_concept(folder), small_params(), None).ok
+    workspace.embedding(slug).parent.mkdir(parents=True)
+    save_file(
+        {"<toy>": np.ones((2, 32), np.float32)}, workspace.embedding(slug), {"initializer": "ball", "steps": "300", "generator": "tiny"}
+    )
+    return workspace
+
+
+def add_candidates(workspace: Workspace, slug: str = "toy", prompts: tuple[str, ...] = PROMPTS, size: int = 64, **texts: str) -> None:
+    """Candidates and their ranking; `texts` replaces columns of either table."""
+    rng = np.random.default_rng(7)
+    recipes, ranked = [], []
+    for index, prompt in enumerate(prompts):
+        rows = []
+        for candidate in range(COUNT):
+            path = workspace.candidates(slug) / f"{index:02d}-{candidate:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(100 * index + candidate + 10, size).save(path)
+            same = {"concept": slug, "brief_index": index, "brief": prompt, "prompt": prompt, "candidate": candidate, "file": path.name}
+            rows.append({**same, "digest": digest_file(path)})
+            recipe = {"seed": 1000 + candidate, "solver": "ddim", "steps": 25, "guidance_scale": 5.0, "negative_prompt": ""}
+            recipes.append({**rows[-1], **recipe, "scoring_text": prompt, "width": size, "height": size, **texts})
+        likeness, faithfulness = rng.normal(0.7, 0.05, COUNT), rng.normal(0.28, 0.02, COUNT)
+        embeddings = rng.normal(size=(COUNT, 32))
+        embeddings[5] = embeddings[2]
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+        for place in rank_candidates(likeness, faithfulness, embeddings, 0.5, 0.98):
+            ranked.append({
+                **rows[place.candidate], "place": place.place, "place_before": place.place_before,
+                "likeness": float(likeness[place.candidate]),
+                "faithfulness": float(faithfulness[place.candidate]), "score": place.score, "duplicate_of": place.duplicate_of,
+                "reason": place.reason, "candidates": COUNT, **texts,
+            })  # fmt: skip
+    for path, rows in ((workspace.candidate_table(slug), recipes), (workspace.ranking(slug), ranked)):
+        write_table(path, rows, pa.Table.from_pylist(rows).schema, {})
+
+
+def add_evaluation(workspace: Workspace, slug: str = "toy") -> None:
+    def around(value: float) -> dict[str, float | int]:
+        return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 64}
+
+    values = {LEARNT: (0.71, 0.27), PICTURES: (0.87, 0.23), PROMPT: (0.56, 0.3)}
+    report = {
+        "embedding": digest_file(workspace.embedding(slug)),
+        "setups": {name: {"reconstruction": around(like), "editability": around(edit)} for name, (like, edit) in values.items()},
+        "gain_percent": {"value": 48.2, "low": 43.0, "high": 53.4, "n": 64},
+        "measured_by": {"reconstruction": {"judge": "a judge"}, "editability": {"clip": "a CLIP"}},
+    }
+    write_json(concept_path(workspace, slug), report)
+
+
+def whole(root: Path) -> tuple[Workspace, Manifest]:
+    workspace = make_workspace(root)
+    add_candidates(workspace)
+    add_evaluation(workspace)
+    return workspace, read_manifest(workspace, "toy")
+
+
+def copied(workspace: Workspace, to: Path) -> Path:
+    """The galleries alone, somewhere else: what they need must have come along."""
+    return Path(shutil.copytree(workspace.galleries, to / "elsewhere" / "galleries"))

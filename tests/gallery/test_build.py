@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.gallery.page_parser import Page
+from tests.gallery.small_gallery import COUNT, add_candidates, add_evaluation, copied, make_workspace, small_params, whole
+from ti_pipeline.concepts.manifest import read_manifest
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.files import read_table, write_table
+from ti_pipeline.gallery.build import build_index, build_page
+
+
+def page_of(workspace, slug="toy") -> Page:
+    return Page(workspace.galleries / slug / "index.html")
+
+
+def test_a_page_shows_all_that_there_is(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    outcome = build_page(workspace, manifest, small_params())
+    assert (outcome.state, outcome.path) == ("done", str(workspace.galleries / "toy" / "index.html"))
+    text = page_of(workspace).text
+    assert text.count(f"4 best of {COUNT}") == 2
+    assert f"All {COUNT} candidates" in text
+    assert "from 3 pictures, starting from the word ball" in text
+    assert "48 % of the way from the word ball to the real pictures (43 to 53 %)" in text.replace("\u202f", " ")
+    assert 'pipe.load_textual_inversion( "toy.safetensors")' in text
+    assert "2 vectors , learnt on tiny in 300 steps" in text.replace("vectors,", "vectors ,")
+    assert "near-duplicate of candidate" in text
+    for fact in ("seed\xa01000", "25\xa0steps", "guidance\xa05", "ddim"):
+        assert fact.replace("\xa0", " ") in text
+
+
+def test_the_best_come_first_and_again_among_all(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    build_page(workspace, manifest, small_params())
+    places = [text for text in page_of(workspace).texts if text in ("1st", "2nd", "3rd", "4th", "5th", f"{COUNT}th")]
+    assert places == (["1st", "2nd", "3rd", "4th"] + ["1st", "2nd", "3rd", "4th", "5th", f"{COUNT}th"]) * 2
+    first = [shot for shot in read_table(workspace.ranking("toy")) if shot["place"] == 1 and shot["brief_index"] == 0]
+    opened = [attributes["href"] for tag, attributes in page_of(workspace).elements if tag == "a" and attributes.get("class") == "frame"]
+    assert opened[3] == f"pictures/{first[0]['digest'][:16]}.png"  # after the three references
+    assert (workspace.galleries / "toy" / opened[3]).read_bytes() == (workspace.candidates("toy") / first[0]["file"]).read_bytes()
+
+
+def test_a_gallery_needs_nothing_outside_of_its_folder(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    build_page(workspace, manifest, small_params())
+    build_index(workspace, small_params(), ["toy", "never-made"])
+    elsewhere = copied(workspace, tmp_path)
+    shutil.rmtree(workspace.artifacts)
+    for page in (Page(elsewhere / "index.html"), Page(elsewhere / "toy" / "index.html")):
+        for link in page.links():
+            assert "//" not in link and not link.startswith("/"), link
+            assert link.startswith("#") or (page.path.parent / link).is_file(), link
+        assert not {"script", "style", "iframe", "object", "form"} & set(page.tags())
+        assert all(not name.startswith("on") and name != "style" for _, attributes in page.elements for name in attributes)
+        policies = [a["content"] for tag, a in page.elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+        assert policies and policies[0].startswith("default-src 'none'") and "unsafe" not in policies[0]
+
+
+def test_a_page_that_stands_is_left_alone(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    first = build_page(workspace, manifest, small_params())
+    files = {path: path.stat().st_mtime_ns for path in workspace.galleries.rglob("*") if path.is_file()}
+    second = build_page(workspace, manifest, small_params())
+    assert (second.state, second.digest) == ("up-to-date", first.digest)
+    assert files == {path: path.stat().st_mtime_ns for path in workspace.galleries.rglob("*") if path.is_file()}
+    assert build_page(workspace, manifest, small_params(), force=True).digest == first.digest
+
+
+@pytest.mark.parametrize("change", ["best", "evaluation", "candidates", "picture", "title"])
+def test_a_page_is_made_again_when_what_it_shows_changes(tmp_path: Path, change: str):
+    workspace, manifest = whole(tmp_path)
+    params = small_params()
+    build_page(workspace, manifest, params)
+    before = set((workspace.galleries / "toy").rglob("*"))
+    if change == "best":
+        params = small_params(best=3)
+    elif change == "title":
+        params = params.model_copy(update={"gallery": params.gallery.model_copy(update={"title": "Another"})})
+    elif change == "evaluation":
+        (workspace.evaluation / "concepts" / "toy.json").unlink()
+    elif change == "candidates":
+        add_candidates(workspace, prompts=("a <toy> alone",))
+    else:
+        next((workspace.galleries / "toy" / "pictures").iterdir()).unlink()
+    assert build_page(workspace, manifest, params).state == "done"
+    if change == "candidates":
+        assert len(set((workspace.galleries / "toy").rglob("*"))) < len(before)  # the second brief's pictures are swept away
+    if change == "evaluation":
+        assert "of the way" not in page_of(workspace).text
+
+
+def test_numbers_of_another_word_are_not_shown(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    path = workspace.evaluation / "concepts" / "toy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"embedding": "of an earlier training"}))
+    build_page(workspace, manifest, small_params())
+    assert "of the way" not in page_of(workspace).text
+
+
+def test_without_an_evaluation_there_is_a_page(tmp_path: Path):
+    workspace = make_workspace(tmp_path)
+    add_candidates(workspace, prompts=("a <toy>",))
+    build_page(workspace, read_manifest(workspace, "toy"), small_params(best=16))
+    assert f"{COUNT} best of {COUNT}" in page_of(workspace).text
+
+
+def test_large_pictures_are_shown_small_and_open_large(tmp_path: Path):
+    workspace = make_workspace(tmp_path)
+    add_candidates(workspace, prompts=("a <toy>",), size=600)
+    build_page(workspace, read_manifest(workspace, "toy"), small_params())
+    sizes = {
+        a["src"].split(".")[-1]: (a["width"], a["height"])
+        for tag, a in page_of(workspace).elements
+        if tag == "img" and "pictures/" in a["src"]
+    }
+    assert sizes == {"jpg": ("256", "256")}
+
+
+@pytest.mark.parametrize("missing", ["embedding", "candidate_table", "ranking"])
+def test_what_is_missing_is_named_with_the_command(tmp_path: Path, missing: str):
+    workspace, manifest = whole(tmp_path)
+    getattr(workspace, missing)("toy").unlink()
+    stage = {"embedding": "train", "candidate_table": "generate", "ranking": "rank"}[missing]
+    with pytest.raises(ConceptError, match=f"is not there. Run `ti-pipeline {stage} toy`"):
+        build_page(workspace, manifest, small_params())
+
+
+def test_a_ranking_of_other_candidates_is_refused(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    rows = read_table(workspace.candidate_table("toy"))
+    rows[0]["digest"] = "0" * 64
+    write_table(workspace.candidate_table("toy"), rows, pq.read_schema(workspace.candidate_table("toy")), {})
+    with pytest.raises(ConceptError, match="of other candidates.*ti-pipeline rank toy"):
+        build_page(workspace, manifest, small_params())
+
+
+def test_a_changed_picture_and_a_name_outside_the_folder_are_refused(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    picture = next(workspace.candidates("toy").glob("*.png"))
+    picture.write_bytes(picture.read_bytes() + b"x")
+    with pytest.raises(ConceptError, match="is not the picture that the ranking names"):
+        build_page(workspace, manifest, small_params())
+    add_candidates(workspace, file="../../../etc/passwd")
+    with pytest.raises(ConceptError, match="no file of its folder"):
+        build_page(workspace, manifest, small_params())
+    assert not (workspace.galleries / "toy" / "index.html").exists()
+
+
+def test_the_overview_names_every_page_once(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    build_page(workspace, manifest, small_params())
+    first = build_index(workspace, small_params(), ["toy", "toy"]).read_bytes()
+    page = Page(workspace.galleries / "index.html")
+    assert "1 concept ." in page.text.replace("concept.", "concept .")
+    assert [link for link in page.links() if link.endswith("index.html")] == ["toy/index.html"]
+    assert build_index(workspace, small_params(), ["toy"]).read_bytes() == first
+    build_index(workspace, small_params(), [])
+    assert "There is no page yet." in Page(workspace.galleries / "index.html").text
+
+
+def test_a_concept_may_be_called_static(tmp_path: Path):
+    workspace = make_workspace(tmp_path, slug="static")
+    add_candidates(workspace, "static")
+    add_evaluation(workspace, "static")
+    build_page(workspace, read_manifest(workspace, "static"), small_params())
+    build_page(workspace, read_manifest(workspace, "static"), small_params(), force=True)
+    assert all(
+        link.startswith("#") or link == "../index.html" or (workspace.galleries / "static" / link).is_file()
+        for link in page_of(workspace, "static").links()
+    )

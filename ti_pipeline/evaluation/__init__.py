@@ -1,0 +1,1 @@
+"""The paper's two axes, reconstruction and editability, on fresh samples that nobody curated."""

@@ -1,0 +1,188 @@
+"""The stage `evaluate`: reconstruction and editability of one concept, with the two references that bracket them.
+
+Setups, as in the paper's figure 10:
+- textual inversion: samples of the learnt word.
+- image only: the accepted pictures themselves are the samples; no picture is held against itself.
+- prompt only: no learnt word. For editability the placeholder is left out of the prompt; for reconstruction, where
+  nothing would be left, the initializer word stands in its place – what the generator could do before training.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import numpy as np
+
+from ti_pipeline.candidates.briefs import PLACE
+from ti_pipeline.candidates.learnt import LearntWord, check_width, load_own
+from ti_pipeline.candidates.sample import Settings
+from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.evaluation.draw import Progress, Seen, Studio, draw_shared, sample_seed
+from ti_pipeline.evaluation.judge import Judge
+from ti_pipeline.evaluation.metrics import Estimate, alike, alike_among, editability, gain, mean_estimate
+from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS, concept_path, read_report
+from ti_pipeline.files import digest_file, digest_value, write_json
+from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.placeholder import check_prompt
+from ti_pipeline.params import Params
+from ti_pipeline.ranking.ranker import Ranker
+from ti_pipeline.workspace import Outcome, Workspace, fingerprint
+
+STAGE = "evaluate"
+VERSION = 1
+RECONSTRUCTION = {"object": f"a photo of {PLACE}", "style": f"a picture in the style of {PLACE}"}
+
+
+def evaluation_fingerprint(generator: str, ranker: str, judge: str, word: LearntWord, manifest: Manifest, params: Params) -> str:
+    """Over the digests of the three models, the embedding and the manifest, and the settings. Nothing need be loaded."""
+    inputs = {
+        "generator": generator,
+        "ranker": ranker,
+        "judge": judge,
+        "concept": manifest.training_digest,
+        "embedding": word.digest,
+        "initializer": word.class_words,
+    }
+    settings = params.evaluate.model_dump(mode="json", exclude={"batch_size", "prompts"})
+    settings |= {"prompts": params.evaluate.prompts.get(manifest.kind), "seed": params.seed, "precision": params.generator.precision}
+    return fingerprint(STAGE, VERSION, inputs, settings)
+
+
+def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
+    """The outcome of a concept whose report carries the fingerprint, else None."""
+    path = concept_path(workspace, concept)
+    report = read_report(path)
+    if report is None or report.get("fingerprint") != wanted:
+        return None
+    return Outcome(STAGE, concept, "up-to-date", path=str(path), digest=digest_file(path))
+
+
+def evaluate_one(
+    workspace: Workspace,
+    generator: Generator,
+    ranker: Ranker,
+    judge: Judge,
+    manifest: Manifest,
+    params: Params,
+    progress: Progress | None = None,
+    *,
+    force: bool = False,
+) -> Outcome:
+    """Write `evaluation/concepts/<concept>.json`, or find that it stands. Raises ConceptError for what is wrong with this concept."""
+    began = time.monotonic()
+    slug = manifest.slug
+    word = load_own(workspace, slug, manifest.token, manifest.initializer)
+    wanted = evaluation_fingerprint(generator.digest, ranker.digest, judge.digest, word, manifest, params)
+    if not force and (outcome := standing(workspace, slug, wanted)):
+        return outcome
+    _check(generator, manifest, word, params)
+    section = params.evaluate
+    studio = Studio(generator, ranker, judge, Settings(section.solver, section.steps, section.guidance_scale, "", section.batch_size))
+    seen = _look(studio, manifest, word, params, progress)
+    report = {
+        "concept": slug,
+        "kind": manifest.kind,
+        "token": manifest.token,
+        "initializer": word.class_words,
+        "fingerprint": wanted,
+        "measured_by": {
+            "reconstruction": {"judge": judge.name, "digest": judge.digest},
+            "editability": {"clip": ranker.name, "digest": ranker.digest, "why": RULES["why_clip"]},
+        },
+        "generator": {"name": generator.name, "digest": generator.digest},
+        "embedding": word.digest,
+        "rules": RULES,
+        "reconstruction_prompt": RECONSTRUCTION[manifest.kind],
+        "solver": section.solver,
+        "steps": section.steps,
+        "guidance_scale": section.guidance_scale,
+        "seed": params.seed,
+        **_measure(ranker, manifest, params, seen),
+    }
+    path = concept_path(workspace, slug)
+    try:
+        write_json(path, report)
+    except OSError as error:
+        raise ConceptError(slug, f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
+    return Outcome(STAGE, slug, "done", time.monotonic() - began, path=str(path), digest=digest_file(path))
+
+
+def left_out(prompt: str) -> str:
+    """The prompt with the placeholder left out and nothing put in its place, as the paper has it."""
+    return re.sub(r"\s+", " ", prompt.replace(PLACE, "")).strip()
+
+
+def _check(generator: Generator, manifest: Manifest, word: LearntWord, params: Params) -> None:
+    check_width(generator, manifest.slug, word)
+    prompts = params.evaluate.prompts.get(manifest.kind)
+    if not prompts:
+        reason = f"there is no prompt to evaluate a {manifest.kind} with. Add some under evaluate.prompts.{manifest.kind}."
+        raise ConceptError(manifest.slug, reason)
+    for prompt in (RECONSTRUCTION[manifest.kind], *prompts):
+        check_prompt(generator, manifest.slug, prompt.replace(PLACE, manifest.token), {manifest.token: len(word.vectors)})
+
+
+def _look(studio: Studio, manifest: Manifest, word: LearntWord, params: Params, progress: Progress | None) -> dict[str, Any]:
+    """Everything that is measured, as embeddings: the set, and for both ways of sampling the neutral prompt and the others."""
+    section, slug = params.evaluate, manifest.slug
+    neutral, prompts = RECONSTRUCTION[manifest.kind], section.prompts[manifest.kind]
+    n, each = section.samples, section.samples_per_prompt
+    neutral_seeds = [sample_seed(params.seed, slug, neutral, i) for i in range(n)]
+    prompt_seeds = [sample_seed(params.seed, slug, prompt, i) for prompt in prompts for i in range(each)]
+    shared_seeds = tuple(sample_seed(params.seed, "", prompt, i) for prompt in prompts for i in range(each))
+    total, done = 2 * n + 2 * each * len(prompts), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total, "drawing fresh samples")
+
+    texts = [neutral.replace(PLACE, manifest.token)] * n + [neutral.replace(PLACE, word.class_words)] * n
+    texts += [prompt.replace(PLACE, manifest.token) for prompt in prompts for _ in range(each)]
+    made = studio.draw(texts, {manifest.token: word.vectors}, neutral_seeds * 2 + prompt_seeds, step)
+    without = draw_shared(studio, tuple(left_out(prompt) for prompt in prompts for _ in range(each)), shared_seeds, step)
+    pictures = studio.look([manifest.open(picture) for picture in manifest.pictures])
+    by_prompt = [slice(k * each, (k + 1) * each) for k in range(len(prompts))]
+    return {
+        "neutral": {LEARNT: made.part(slice(0, n)), PROMPT: made.part(slice(n, 2 * n)), PICTURES: pictures},
+        "prompts": {
+            LEARNT: [made.part(slice(2 * n + rows.start, 2 * n + rows.stop)) for rows in by_prompt],
+            PROMPT: [without.part(rows) for rows in by_prompt],
+            PICTURES: [pictures] * len(prompts),
+        },
+    }
+
+
+def _measure(ranker: Ranker, manifest: Manifest, params: Params, seen: dict[str, Any]) -> dict[str, Any]:
+    section, prompts = params.evaluate, params.evaluate.prompts[manifest.kind]
+    left = [left_out(prompt) for prompt in prompts]
+    texts = ranker.texts(left)
+    pictures: Seen = seen["neutral"][PICTURES]
+    among = alike_among(pictures.judged) if len(pictures.judged) > 1 else None
+    rng = np.random.default_rng(int(digest_value(["bootstrap", params.seed, manifest.slug])[:16], 16))
+
+    def likeness(name: str, samples: Seen) -> np.ndarray | None:
+        return among if name == PICTURES else alike(samples.judged, pictures.judged)
+
+    def row(values: np.ndarray | None, parts: list[Seen], of: list[np.ndarray]) -> dict[str, Any]:
+        paper, code = editability([part.clip for part in parts], of, section.bootstrap, rng)
+        mean = None if values is None else mean_estimate(values, section.bootstrap, rng)
+        return {"reconstruction": _json(mean), "editability": _json(paper), "editability_per_sample": _json(code)}
+
+    neutral = {name: likeness(name, seen["neutral"][name]) for name in SETUPS}
+    setups = {name: row(neutral[name], seen["prompts"][name], list(texts)) for name in SETUPS}
+    briefs = []
+    for k, prompt in enumerate(prompts):
+        parts = {name: seen["prompts"][name][k] for name in SETUPS}
+        of_brief = {name: row(likeness(name, part), [part], [texts[k]]) for name, part in parts.items()}
+        briefs.append({"prompt": prompt, "text": left[k], "setups": of_brief})
+    rise = None if among is None else gain(neutral[PROMPT], neutral[LEARNT], float(among.mean()), section.bootstrap, rng)
+    return {"setups": setups, "gain_percent": _json(rise), "briefs": briefs, "pictures": len(pictures.judged)}
+
+
+def _json(estimate: Estimate | None) -> dict[str, float | int] | None:
+    return estimate.to_json() if estimate else None
