@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from ti_pipeline import params
+from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.embeddings.store import embedding_fingerprint, read_embedding
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.files import digest_file, table_metadata
+from ti_pipeline.generators.load import Generator
+from ti_pipeline.inversion.stage import SCHEMA, standing, train_one, training_fingerprint
+from ti_pipeline.workspace import Workspace
+
+Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
+
+
+def test_what_a_training_leaves_behind(generator: Generator, folder, workspace: Workspace, validated: Make, settings: Settings) -> None:
+    manifest, chosen = validated(), settings("train.vectors=2")
+    calls = []
+    outcome = train_one(workspace, generator, manifest, chosen, progress=lambda *call: calls.append(call))
+    path = workspace.embedding("mug")
+    assert (outcome.state, outcome.path, outcome.digest) == ("done", str(path), digest_file(path))
+    assert [call[:2] for call in calls] == [(i, 6) for i in range(1, 7)] and "loss" in calls[-1][2]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["learned_embeds.safetensors", "training.parquet"]
+    assert not workspace.checkpoint("mug").exists()
+
+    table = pq.read_table(workspace.training("mug"))
+    assert table.schema.equals(SCHEMA) and table["step"].to_pylist() == [1, 2, 3, 4, 5, 6]
+    said = read_embedding(path).provenance
+    assert said["generator_digest"] == generator.digest and json.loads(said["params"])["train"]["vectors"] == 2
+    assert json.loads(said["picture_digests"]) == {picture.file: picture.digest for picture in manifest.pictures}
+    assert {"concept", "token", "initializer", "generator", "steps", "final_loss", "version"} <= set(said)
+    assert said["fingerprint"] == table_metadata(workspace.training("mug"))["fingerprint"] == embedding_fingerprint(path)
+
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipe.load_textual_inversion(str(path))
+    ids = pipe.tokenizer.convert_tokens_to_ids(["<mug>", "<mug>_1"])
+    assert torch.equal(pipe.text_encoder.get_input_embeddings().weight[ids], read_embedding(path).vectors)
+
+
+def test_nothing_is_done_twice_unless_something_changed(generator: Generator, workspace: Workspace, validated: Make,
+                                                        settings: Settings) -> None:
+    manifest, chosen = validated(), settings()
+    first = train_one(workspace, generator, manifest, chosen)
+    log = digest_file(workspace.training("mug"))
+    again = train_one(workspace, generator, manifest, chosen)
+    assert (again.state, again.digest) == ("up-to-date", first.digest)
+    forced = train_one(workspace, generator, manifest, chosen, force=True)
+    assert (forced.state, forced.digest, digest_file(workspace.training("mug"))) == ("done", first.digest, log)
+    assert train_one(workspace, generator, manifest, settings("train.checkpoint_every=3")).state == "up-to-date"
+    for changed in ("seed=1", "train.steps=5", "generator.precision=auto"):
+        wanted = training_fingerprint(generator.digest, manifest, settings(changed))
+        assert standing(workspace, "mug", wanted) is None
+    assert standing(workspace, "mug", training_fingerprint(generator.digest, validated(hue=1), chosen)) is None
+    owned = validated(about="initializer: mug\nowner: me\nbriefs: ['a {token}']\n")
+    assert train_one(workspace, generator, owned, chosen).state == "up-to-date"
+    workspace.training("mug").unlink()
+    assert train_one(workspace, generator, owned, chosen).state == "done"
+
+
+def test_the_initializer_is_chosen_when_none_is_set(generator: Generator, workspace: Workspace, validated: Make,
+                                                    settings: Settings) -> None:
+    manifest, chosen = validated(about=""), settings("train.steps=1")
+    with pytest.raises(ConceptError, match="mug: there is no `initializer`"):
+        train_one(workspace, generator, manifest, chosen)
+    assert not workspace.embedding("mug").parent.exists()
+    shown = []
+    train_one(workspace, generator, manifest, chosen, lambda pictures: shown.append(len(pictures)) or "teapot")
+    said = read_embedding(workspace.embedding("mug")).provenance
+    assert shown == [3] and (said["initializer"], said["initializer_from"]) == ("teapot", "CLIP")

@@ -1,0 +1,148 @@
+"""Loads a frozen Stable Diffusion 1.x or 2.x: the miniature, a folder in diffusers' layout, a single file, a hub name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from ti_pipeline import params
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.single_file import load_single_file
+from ti_pipeline.generators.source import Source, digest_weights, find_source
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Generator:
+    """A frozen text-to-image model. Text encoder and U-Net are in `dtype`; the VAE stays in float32, where it is exact."""
+
+    name: str
+    digest: str
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    scheduler_config: dict[str, Any]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def prediction_type(self) -> str:
+        return self.scheduler_config.get("prediction_type", "epsilon")
+
+    @property
+    def resolution(self) -> int:
+        """Pixels of the edge of its square pictures."""
+        return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def context(self) -> int:
+        """Tokens that it reads of a prompt, start and end included."""
+        return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+
+    @property
+    def vocabulary(self) -> torch.Tensor:
+        """The table of word vectors [words, d]: read, never written."""
+        return self.text_encoder.get_input_embeddings().weight
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"text_encoder": self.text_encoder, "vae": self.vae, "unet": self.unet}
+
+
+def load_generator(settings: params.Generator, source: Source | None = None) -> Generator:
+    """Load and freeze the generator that `settings` names, or `source` if it has been found already.
+
+    Raises ParamsError that says what is missing, what to download and where to put it.
+    """
+    source = source or find_source(settings)
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.precision, device)
+    try:
+        with _quiet():
+            parts = _load_folder(source, dtype) if source.layout == "folder" else load_single_file(source.path, dtype)
+    except ParamsError:
+        raise
+    except Exception as error:  # the loaders raise all sorts; the user needs the file and the reason
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ParamsError(f"generator.model: {source.path} cannot be loaded as a Stable Diffusion 1.x or 2.x model: {reason[0]}") from error
+    tokenizer, text_encoder, vae, unet, scheduler_config = parts
+    unet.to(memory_format=torch.channels_last)
+    for network in (text_encoder, unet, vae):
+        network.requires_grad_(False).eval().to(device)
+    return Generator(source.name, source.digest, tokenizer, text_encoder, vae, unet, scheduler_config, device, dtype)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first accelerator that is there. Raises ParamsError for one that is not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}[device.type]
+    if (device.index or 0) >= count:
+        raise ParamsError(f"generator.device: there is no {name} on this machine ({count} {device.type} devices). Set it to auto or cpu.")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is the best precision of the device: bfloat16 on a GPU that computes in it, float32 on a CPU."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.float32
+
+
+def weight_digests(generator: Generator) -> dict[str, str]:
+    """SHA-256 of every weight, by network: the same before and after training, or something wrote where it must not."""
+    return {part: digest_weights(network.state_dict()) for part, network in generator.networks.items()}
+
+
+def _load_folder(source: Source, dtype: torch.dtype) -> tuple:
+    folder = source.path
+    if (folder / "text_encoder_2").is_dir():
+        raise ParamsError(f"generator.model: {folder} has two text encoders (SDXL). Stable Diffusion 1.x and 2.x are supported.")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    text_encoder = _load(CLIPTextModel, folder / "text_encoder", dtype=dtype)
+    vae = _load(AutoencoderKL, folder / "vae", torch_dtype=torch.float32)
+    unet = _load(UNet2DConditionModel, folder / "unet", torch_dtype=dtype)
+    return tokenizer, text_encoder, vae, unet, dict(DDIMScheduler.load_config(folder / "scheduler", local_files_only=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The loaders' own bars and remarks would run into the pipeline's."""
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, (verbosity, bar) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if bar:
+                library.enable_progress_bar()
+
+
+def _load(model: Any, folder: Any, **how: Any) -> Any:
+    """Weights that a file lacks would be left at random without an error."""
+    loaded, info = model.from_pretrained(folder, local_files_only=True, output_loading_info=True, **how)
+    if info["missing_keys"] or info.get("mismatched_keys"):
+        lacking = sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", ())]))
+        raise ParamsError(
+            f"generator.model: the weights in {folder} do not fit its config.json: {len(lacking)} missing or of another shape, "
+            f"such as {lacking[0]}. Download that folder again."
+        )
+    return loaded

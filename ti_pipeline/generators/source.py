@@ -1,0 +1,141 @@
+"""Where a generator's weights lie and what they are, known before any of them is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ti_pipeline import params
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.files import digest_file, digest_value
+
+if TYPE_CHECKING:
+    import torch
+
+PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+SINGLE_FILES = (".safetensors", ".ckpt")
+_WEIGHTS = (".safetensors", ".bin")
+_NEEDED = "--include '*.json' --include '*.txt' --include '*/model.safetensors' --include '*/diffusion_pytorch_model.safetensors'"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A generator on this machine's disk; `path` is a folder in diffusers' layout or a single file."""
+
+    name: str
+    path: Path
+    layout: Literal["folder", "file"]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the bytes of every file that is loaded (weights, configurations, vocabulary), hexadecimal."""
+        files = loaded_files(self.path) if self.layout == "folder" else [self.path, *_config_files(self.path)]
+        with ThreadPoolExecutor() as pool:  # hashlib lets go of the GIL
+            digests = list(pool.map(_digest, files, (_stamp(file) for file in files)))
+        root = self.path if self.layout == "folder" else self.path.parent
+        named = {"model" if file == self.path else file.relative_to(root).as_posix(): d for file, d in zip(files, digests, strict=True)}
+        return digest_value(named)
+
+
+def find_source(settings: params.Generator) -> Source:
+    """Turn `generator.model` into files on disk; a hub name is downloaded unless it lies in the hub's cache.
+
+    Raises ParamsError that says what is missing, what to download and where to put it.
+    """
+    model = settings.model
+    if model == "miniature":
+        return _folder("miniature", Path(str(resources.files("ti_pipeline.miniature"))) / "generator")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _folder(path.resolve().name, path.resolve())
+    if path.is_file():
+        if path.suffix not in SINGLE_FILES:
+            kinds = " or ".join(SINGLE_FILES)
+            raise ParamsError(f"generator.model: {path} is no {kinds} file. Give one, or a folder in diffusers' layout.")
+        return Source(path.stem, path.resolve(), "file")
+    if path.suffix in SINGLE_FILES or path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise ParamsError(
+            f"generator.model: there is nothing at {model}. Put a folder in diffusers' layout or a single-file checkpoint there, "
+            "or give `miniature` or a hub name such as stable-diffusion-v1-5/stable-diffusion-v1-5."
+        )
+    return _hub(model, settings.revision)
+
+
+def loaded_files(folder: Path) -> list[Path]:
+    """The files of a diffusers folder that loading reads: no variants, and no pickles where safetensors lie beside them."""
+    files = []
+    for part in PARTS:
+        inside = sorted(file for file in (folder / part).glob("*") if file.is_file())
+        weights = [file for file in inside if file.suffix in _WEIGHTS and file.name.count(".") == 1]
+        safe = [file for file in weights if file.suffix == ".safetensors"]
+        files += [file for file in inside if file.suffix in (".json", ".txt")] + (safe or weights)
+    return files
+
+
+def digest_weights(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of tensors with their names, types and shapes, hexadecimal."""
+    import torch
+
+    whole = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return whole.hexdigest()
+
+
+def _folder(name: str, path: Path) -> Source:
+    missing = [part for part in PARTS if not any((path / part).glob("*.json"))]
+    missing += [f"{part}/*.safetensors" for part in ("text_encoder", "unet", "vae")
+                if part not in missing and not any(f.suffix in _WEIGHTS for f in loaded_files(path) if f.parent.name == part)]
+    if missing:
+        cause = "The package is incomplete: install it again." if name == "miniature" else (
+            "Download the whole model in diffusers' layout (`hf download OWNER/NAME --local-dir FOLDER`) and set it to FOLDER."
+        )
+        raise ParamsError(f"generator.model: {path} lacks {', '.join(missing)}. {cause}")
+    return Source(name, path, "folder")
+
+
+def _hub(name: str, revision: str | None) -> Source:
+    from diffusers import StableDiffusionPipeline
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        path = StableDiffusionPipeline.download(name, revision=revision, safety_checker=None, feature_extractor=None)
+    except GatedRepoError:
+        raise ParamsError(
+            f"generator.model: {name} asks you to accept its licence. Accept it on https://huggingface.co/{name}, then `hf auth login`."
+        ) from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError, ValueError) as error:
+        at = f" at revision {revision}" if revision else ""
+        wanted = " ".join((f"hf download {name}", *([f"--revision {revision}"] if revision else []), _NEEDED, "--local-dir FOLDER"))
+        raise ParamsError(
+            f"generator.model: {name}{at} is neither in the hub's cache nor could it be downloaded ({_short(error)}). "
+            f"Where there is a network, run `{wanted}`, copy FOLDER here and set generator.model to it."
+        ) from None
+    return _folder(name, Path(path))
+
+
+def _short(error: Exception) -> str:
+    first = str(error).strip().split("\n")[0].split(" (")[0]
+    return first[:160] or type(error).__name__
+
+
+def _config_files(checkpoint: Path) -> list[Path]:
+    folder = checkpoint.with_suffix("")
+    return [file for file in loaded_files(folder) if file.suffix not in _WEIGHTS] if folder.is_dir() else []
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, stamp: tuple[int, int]) -> str:
+    return digest_file(path)

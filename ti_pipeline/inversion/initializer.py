@@ -1,0 +1,62 @@
+"""Where a learnt word starts from: the vectors of coarse class words, given or chosen by CLIP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ti_pipeline.concepts.templates import OBJECT, STYLE
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.generators.load import Generator
+from ti_pipeline.inversion.streams import Streams
+
+NUDGE = 0.01  # of the vocabulary's standard deviation; equal vectors would get equal gradients' worth of the same word
+_WORD = re.compile(r"[a-z]{3,}")
+
+
+def initial_vectors(generator: Generator, words: str, count: int, streams: Streams) -> torch.Tensor:
+    """Start vectors, float32 [count, d] on the CPU, from one or several class words.
+
+    A word that the tokenizer cuts into pieces is the mean of its pieces. Fewer words than vectors: the words are repeated in
+    turn, the repeats with a little seeded noise. More: the last vector is the mean of the words that are left over.
+    """
+    if not words.strip():
+        raise ConceptError(streams.concept, "the initializer is empty. Set `initializer` in concept.yaml to what it is, such as `cat`.")
+    table = generator.vocabulary
+    ids = [generator.tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
+    each = torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
+    if len(each) >= count:
+        return torch.cat([each[: count - 1], each[count - 1 :].mean(dim=0, keepdim=True)])
+    start = each[torch.arange(count) % len(each)]
+    noise = streams.normal("initializer", 0, tuple(start.shape)) * (NUDGE * table.detach().float().std().cpu())
+    noise[: len(each)] = 0
+    return start + noise
+
+
+class WordChooser:
+    """Chooses the word of the vocabulary that CLIP finds nearest to a set of pictures (cosine to their mean).
+
+    `images` and `texts` give L2-normalised embeddings [n, d]; the vocabulary is embedded once, at the first choice.
+    """
+
+    def __init__(self, generator: Generator, images: Callable[[list[Image.Image]], np.ndarray], texts: Callable[[list[str]], np.ndarray]):
+        self._images, self._texts = images, texts
+        self._words = vocabulary_words(generator)
+        self._embedded: np.ndarray | None = None
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> str:
+        if self._embedded is None:
+            self._embedded = self._texts([f"a photo of a {word}" for word in self._words])
+        centre = self._images(list(pictures)).mean(axis=0)
+        return self._words[int(np.argmax(self._embedded @ centre))]
+
+
+def vocabulary_words(generator: Generator) -> list[str]:
+    """Whole words of three letters or more, sorted; the templates' own words describe no thing and are left out."""
+    plain = {word for template in (*OBJECT, *STYLE) for word in _WORD.findall(template.lower())}
+    ends = (piece.removesuffix("</w>") for piece in generator.tokenizer.get_vocab() if piece.endswith("</w>"))
+    return sorted(word for word in ends if _WORD.fullmatch(word) and word not in plain)

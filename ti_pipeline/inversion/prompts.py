@@ -1,0 +1,29 @@
+"""What is said about a picture during training: a neutral template, or its caption with the learnt word in it."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from ti_pipeline.concepts.templates import BY_KIND
+
+
+def prompts_for(kind: Literal["object", "style"], token: str, caption: str | None, class_words: str) -> list[str]:
+    """The prompts of one picture, one of which is drawn each time that the picture is.
+
+    Without a caption: the kind's neutral templates. With one, the first of these that applies:
+    `{token}` in it is the place of the learnt word; it holds the token already; it holds the class words, and they give way to
+    the token; else each template is followed by the caption ("a photo of a <cat-toy>, on a red sofa").
+    """
+    templates = [template.format(token) for template in BY_KIND[kind]]
+    if not caption or not caption.strip():
+        return templates
+    caption = caption.strip()
+    if "{token}" in caption:
+        return [caption.replace("{token}", token)]
+    if token.lower() in caption.lower():
+        return [caption]
+    words = re.compile(rf"(?<!\w){re.escape(class_words)}(?!\w)", re.IGNORECASE)
+    if class_words and words.search(caption):
+        return [words.sub(lambda _: token, caption, count=1)]
+    return [f"{template}, {caption}" for template in templates]
