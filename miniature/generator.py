@@ -26,7 +26,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from miniature import captions, clip, tokens
 from miniature.muon import Muon
 from miniature.pictures import BACKGROUNDS, STYLES, Artwork, things
-from miniature.store import Checkpoint, atomic_save
+from miniature.store import Checkpoint
+from ti_pipeline.files import atomic
 
 WEIGHTS = {"noto": 0.19, "fluent": 0.17, "flat": 0.15, "twemoji": 0.19, "pixel": 0.1, "sketch": 0.08, "sepia": 0.06, "mono": 0.06}
 CORE_SHARE = 0.75
@@ -135,7 +136,8 @@ def encode_pictures(art: Artwork, vae: AutoencoderKL, teacher, path: Path, devic
         small = F.interpolate(x, clip.TEACHER.image_size, mode="area")
         features.append(teacher.encode_image(small, normalize=True).half().cpu())
     data = {"key": torch.tensor(keys, dtype=torch.int16), "latent": torch.cat(latents), "feature": torch.cat(features)}
-    atomic_save(path, lambda target: torch.save(data, target))
+    with atomic(path) as temporary:
+        torch.save(data, temporary)
     return data
 
 

@@ -19,7 +19,8 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from miniature.store import atomic_save, work_folder
+from miniature.store import work_folder
+from ti_pipeline.files import atomic
 
 HERE = Path(__file__).parent
 SIZE = 64
@@ -151,7 +152,8 @@ def rasterise(folder: Path) -> Path:
         drawn = [sources.draw(name, style) for name in names]
         arrays[f"has_{style}"] = np.array([d is not None for d in drawn])
         arrays[f"rgba_{style}"] = np.stack([np.zeros((SIZE, SIZE, 4), np.uint8) if d is None else fit(d) for d in drawn])
-    atomic_save(target, lambda path: np.savez_compressed(path, **arrays))
+    with atomic(target) as temporary:
+        np.savez_compressed(temporary, **arrays)
     return target
 
 

@@ -1,13 +1,14 @@
-"""Where the recipe keeps its work, and how a file there is written whole or not at all."""
+"""Where the recipe keeps its work, and how a training goes on after a kill."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from ti_pipeline.files import atomic
 
 
 def work_folder() -> Path:
@@ -15,16 +16,6 @@ def work_folder() -> Path:
     folder = Path(os.environ.get("MINIATURE_WORK", "build/miniature"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def atomic_save(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary name in the same folder, then rename it to `path`."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Checkpoint:
@@ -57,5 +48,6 @@ class Checkpoint:
         print(f"{time.strftime('%H:%M:%S')} {self.path.stem}: step {self.step}, {self.seconds:.0f} s, {means}", flush=True)
         self._means = {}
         state = {"step": self.step, "seconds": self.seconds, "parts": {n: p.state_dict() for n, p in self.parts.items()}}
-        atomic_save(self.path, lambda path: torch.save(state, path))
+        with atomic(self.path) as temporary:
+            torch.save(state, temporary)
         self._saved = time.monotonic()
