@@ -26,7 +26,7 @@ STEPS, GUIDANCE = 25, 3.0
 SHOWN = (("noto", "white"), ("flat", "yellow"), ("fluent", "blue"), (HELD_OUT_ARTIST, "green"))
 UNSEEN = tuple(style for style in STYLES if style not in {s for s, _ in SHOWN})
 COLOURS = list(BACKGROUNDS)
-INVERSION_STEPS = 400
+INVERSION_STEPS = 300
 
 
 class Bench:
@@ -101,7 +101,7 @@ def autoencoder(bench: Bench, sheets: Path) -> dict:
     return {"psnr": interval(everything), "by_style": out}
 
 
-def inversion(bench: Bench, sheets: Path, count: int = 24) -> dict:
+def inversion(bench: Bench, sheets: Path, count: int = 20) -> dict:
     """Held-out things, one vector, four pictures: how far from the initializer's pictures to the real ones?"""
     names = bench.held_out[:: max(1, len(bench.held_out) // count)][:count]
     words = [things()["held_out"][n] for n in names]

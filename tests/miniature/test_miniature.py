@@ -24,7 +24,7 @@ PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
 @pytest.fixture(scope="module")
 def pipe() -> StableDiffusionPipeline:
     pipe = StableDiffusionPipeline.from_pretrained(
-        PACKAGE / "generator", torch_dtype=torch.float32, safety_checker=None, local_files_only=True
+        PACKAGE / "generator", dtype=torch.float32, safety_checker=None, local_files_only=True
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -1,0 +1,44 @@
+# docker build --tag ti-pipeline .                                  CPU
+# docker build --tag ti-pipeline:cuda --build-arg DEVICE=cuda .     CUDA: docker run --gpus all …
+# docker run --rm --init --volume "$PWD/data:/workspace/data" --volume "$PWD/artifacts:/workspace/artifacts" ti-pipeline ti-pipeline run
+# docker run --init --env PREFECT_API_URL=… ti-pipeline prefect worker start --pool ti-pipeline --limit 1
+#
+# Packages come from wherever pip is told to look: `--secret id=pip,src=pip.conf` for a mirror of your own.
+ARG DEVICE=cpu
+
+FROM python:3.11-slim-bookworm AS cpu
+ENV PYTHONUNBUFFERED=1
+
+# The ordinary torch wheel brings CUDA's libraries and runs without a GPU too; what differs is what the container asks of the host.
+FROM cpu AS cuda
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# hadolint ignore=DL3006
+FROM ${DEVICE} AS pipeline
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    DO_NOT_TRACK=1 \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=60
+
+RUN useradd --create-home --uid 1000 pipeline \
+    && install --directory --owner=pipeline --group=pipeline /workspace /workspace/artifacts /workspace/data
+
+# The dependencies first: they change less often than the code.
+WORKDIR /opt/ti-pipeline
+COPY pyproject.toml constraints.txt README.md ./
+COPY ti_pipeline/__init__.py ti_pipeline/__init__.py
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    pip install --constraint constraints.txt .
+COPY ti_pipeline ti_pipeline
+COPY tasks tasks
+COPY flows flows
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    pip install --constraint constraints.txt --no-deps --force-reinstall .
+
+WORKDIR /workspace
+COPY --chown=pipeline params.yaml prefect.yaml ./
+COPY --chown=pipeline examples examples
+USER 1000:1000
+CMD ["ti-pipeline", "--help"]

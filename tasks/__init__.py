@@ -1,0 +1,14 @@
+"""Prefect tasks: one a stage, with what Prefect has to know before it is imported."""
+
+from __future__ import annotations
+
+import os
+
+PLATFORM = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",  # the default of 20 s is too short for two busy cores
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+for _name, _value in PLATFORM.items():
+    os.environ.setdefault(_name, _value)

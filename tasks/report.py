@@ -1,0 +1,72 @@
+"""What a run ends with: a table of the concepts and links to their galleries, as Prefect artifacts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from tasks.stages import counted
+from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
+from ti_pipeline.stages import STAGES
+from ti_pipeline.workspace import Outcome, State, Workspace
+
+MEASURES = ("reconstruction", "editability")
+
+
+def report(workspace: Workspace, outcomes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Publish the table and the links; returns the summary of the run as JSON.
+
+    `concepts` {slug: state}, `reasons` {slug: why it fell out}, `counts` {state: number of concepts} and `gallery`, the path
+    of the index, empty where there is none.
+    """
+    outcomes = [Outcome(**outcome) for outcome in outcomes]
+    concepts = {slug: [o for o in outcomes if o.concept == slug] for slug in sorted({o.concept for o in outcomes})}
+    states = {slug: state(of_concept) for slug, of_concept in concepts.items()}
+    rows = [row(of_concept, scores(workspace, slug)) for slug, of_concept in concepts.items()]
+    create_table_artifact(rows, key="concepts", description=counted(states.values()))
+    index = workspace.galleries / "index.html"
+    pages = {o.concept: Path(o.path) for o in outcomes if o.stage == "gallery" and o.ok}
+    if pages:
+        create_markdown_artifact(links({"all concepts": index, **pages}), key="galleries")
+    return {
+        "concepts": states,
+        "reasons": {o.concept: f"{o.stage}: {o.reason}" for o in outcomes if not o.ok},
+        "counts": dict(Counter(states.values())),
+        "gallery": str(index) if index.is_file() else "",
+    }
+
+
+def state(outcomes: Sequence[Outcome]) -> State:
+    """Of one concept: that of the stage it fell out of, else `done` when any stage had something to do for it."""
+    lost = [outcome.state for outcome in outcomes if not outcome.ok]
+    if lost:
+        return lost[0]
+    return "done" if any(outcome.state == "done" for outcome in outcomes) else "up-to-date"
+
+
+def scores(workspace: Workspace, slug: str) -> dict[str, float | None]:
+    """The judge's numbers of the learnt word, None where it has not been evaluated."""
+    setup = ((read_report(concept_path(workspace, slug)) or {}).get("setups") or {}).get(LEARNT) or {}
+    return {measure: (setup.get(measure) or {}).get("value") for measure in MEASURES}
+
+
+def row(outcomes: Sequence[Outcome], scores: Mapping[str, float | None]) -> dict[str, Any]:
+    """One concept in the table. Every row has every column: Prefect takes the columns from the first."""
+    seconds = {outcome.stage: round(outcome.seconds, 1) for outcome in outcomes}
+    return {
+        "concept": outcomes[0].concept,
+        "state": state(outcomes),
+        **{f"{stage} (s)": seconds.get(stage) for stage in STAGES},
+        **scores,
+        "reason": "; ".join(outcome.reason for outcome in outcomes if outcome.reason),
+    }
+
+
+def links(pages: Mapping[str, Path]) -> str:
+    """Markdown with a `file:` link and the path itself, which can be copied where a browser follows no such link."""
+    lines = [f"- [{name}]({page.resolve().as_uri()}) `{page}`" for name, page in pages.items()]
+    return "\n".join(["Galleries", "", *lines])

@@ -1,0 +1,66 @@
+"""`dvc.yaml` is the flow's other face: what the flow has made, DVC finds done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ti_pipeline.params import load
+from ti_pipeline.stages import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """The console script of this interpreter's environment is what `dvc repro` finds as `ti-pipeline`."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    ran = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def test_the_six_stages_in_order() -> None:
+    assert list(PIPELINE["stages"]) == list(STAGES)
+    for name, stage in PIPELINE["stages"].items():
+        assert stage["cmd"].split()[:2] == ["ti-pipeline", name]
+        assert [list(out.values()) for out in stage["outs"]] == [[{"persist": True}]]
+
+
+def test_dependencies_are_there_and_params_are_sections() -> None:
+    known = load(ROOT / "params.yaml").model_dump(by_alias=True).keys()
+    made = {path for stage in PIPELINE["stages"].values() for out in stage["outs"] for path in out}
+    for stage in PIPELINE["stages"].values():
+        assert set(stage["params"]) <= known
+        for dependency in stage["deps"]:
+            assert dependency in made or dependency == "${concepts.folder}" or (ROOT / dependency).exists(), dependency
+
+
+@pytest.fixture(scope="module")
+def committed(finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dvc") / "repository"
+    shutil.copytree(finished[0], folder)
+    dvc(folder, "commit", "--force", "--quiet")
+    return folder
+
+
+def test_after_a_flow_there_is_nothing_to_do(committed) -> None:
+    assert "up to date" in dvc(committed, "status")
+    said = dvc(committed, "repro")
+    assert "Running stage" not in said, said
+    assert "reconstruction" in dvc(committed, "metrics", "show")
+
+
+def test_a_changed_section_runs_its_stages_and_no_other(committed) -> None:
+    params = committed / "params.yaml"
+    params.write_text(params.read_text().replace("title: Learnt concepts", "title: Something else"))
+    said = dvc(committed, "repro")
+    assert said.count("Running stage") == 1 and "Running stage 'gallery'" in said
+    assert "Something else" in (committed / "artifacts" / "galleries" / "index.html").read_text()
+    assert "up to date" in dvc(committed, "status")

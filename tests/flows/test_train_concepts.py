@@ -1,0 +1,121 @@
+"""The flow over a small collection with the embedded model and a real server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from prefect import flow
+
+from flows.train_concepts import Stage, train_concepts
+from tasks.stages import TASKS, run_stage
+from ti_pipeline import stages
+from ti_pipeline.errors import ParamsError, PipelineError
+from ti_pipeline.files import digest_file
+from ti_pipeline.params import load
+from ti_pipeline.workspace import Outcome, Workspace
+
+
+def artifact(server: dict[str, str], key: str) -> str:
+    """The newest one's text."""
+    return httpx.get(f"{server['PREFECT_API_URL']}/artifacts/{key}/latest").raise_for_status().json()["data"]
+
+
+def written(folder: Path) -> dict[Path, tuple[str, int]]:
+    """Digest and time of every file."""
+    return {path: (digest_file(path), path.stat().st_mtime_ns) for path in (folder / "artifacts").rglob("*") if path.is_file()}
+
+
+def test_the_stages_are_those_of_the_package() -> None:
+    assert list(Stage.__args__) == list(stages.STAGES) == list(TASKS)
+
+
+def test_bad_concepts_are_reported_and_the_rest_finish(finished) -> None:
+    folder, ended = finished
+    assert (ended.name, ended.is_completed()) == ("Incomplete", True), ended.message
+    summary = ended.result()
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["concepts"] == {"fox": "done", "talker": "failed", "torn": "quarantined"}
+    assert summary["counts"] == {"done": 1, "failed": 1, "quarantined": 1}
+    assert summary["reasons"].keys() == {"talker", "torn"}
+    assert summary["reasons"]["talker"].startswith("generate: ") and summary["reasons"]["torn"].startswith("validate: ")
+    assert Path(summary["gallery"]) == folder / "artifacts" / "galleries" / "index.html" and Path(summary["gallery"]).is_file()
+    assert not Workspace.at(folder, "x").ranking("talker").exists() and not Workspace.at(folder, "x").embedding("torn").exists()
+
+
+def test_the_run_ends_with_a_table_and_links(server, finished) -> None:
+    folder, _ = finished
+    rows = {row["concept"]: row for row in json.loads(artifact(server, "concepts"))}
+    assert rows.keys() == {"fox", "talker", "torn"}
+    assert rows["fox"]["state"] in ("done", "up-to-date") and -1 <= rows["fox"]["reconstruction"] <= 1
+    assert rows["talker"]["rank (s)"] is None and rows["talker"]["reason"]
+    page = folder / "artifacts" / "galleries" / "fox" / "index.html"
+    assert page.is_file() and page.resolve().as_uri() in artifact(server, "galleries")
+
+
+def test_a_second_run_does_nothing(finished) -> None:
+    folder, _ = finished
+    before = written(folder)
+    summary = train_concepts(workspace=str(folder), params=str(folder / "params.yaml"))
+    assert summary["concepts"] == {"fox": "up-to-date", "talker": "failed", "torn": "quarantined"}
+    after = written(folder)
+    assert {path: digest for path, (digest, _) in after.items()} == {path: digest for path, (digest, _) in before.items()}
+    touched = {path.relative_to(folder / "artifacts").parts[0] for path in after if after[path] != before[path]}
+    assert touched <= {"evaluation", "galleries"}  # where the overviews of all concepts lie
+
+
+def test_wrong_params_fail_the_run_without_a_traceback(server, checkout, caplog) -> None:
+    settings = {"workspace": str(checkout), "params": str(checkout / "params.yaml"), "stages": ["validate", "train"]}
+    with pytest.raises(ParamsError, match="generator.model"):
+        train_concepts(**settings, overrides=["generator.model=/there/is/nothing"], concepts=["fox"])
+    with pytest.raises(ParamsError, match="foks"):
+        train_concepts(**settings, concepts=["foks"])
+    ended = train_concepts(**settings, overrides=["train.stepz=3"], return_state=True)
+    assert ended.is_failed() and "stepz" in ended.message
+    said = caplog.text
+    assert "Finished in state Failed" in said and "Traceback" not in said
+
+
+def attempts(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
+    """`validate` raises the errors one after the other, then reports a fox; the retries wait no longer than it takes."""
+    left, made = list(errors), []
+
+    def stage(workspace, params, names, *, force, progress):
+        made.append(len(made) + 1)
+        if left:
+            raise left.pop(0)
+        return [Outcome("validate", "fox", "done")]
+
+    monkeypatch.setitem(stages.STAGES, "validate", stage)
+    monkeypatch.setitem(TASKS, "validate", TASKS["validate"].with_options(retry_delay_seconds=0))
+    return made
+
+
+@flow
+def validate_only(folder: str) -> list[dict]:
+    settings = load(Path(folder) / "params.yaml")
+    return run_stage("validate", Workspace.at(Path(folder), settings.concepts.folder), settings, None, force=False)
+
+
+def test_a_full_device_is_tried_again(server, checkout, monkeypatch) -> None:
+    made = attempts(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"), ConnectionResetError())
+    assert [outcome["concept"] for outcome in validate_only(str(checkout))] == ["fox"]
+    assert made == [1, 2, 3]
+
+
+def test_a_device_that_stays_full_is_told_in_words(server, checkout, monkeypatch, caplog) -> None:
+    made = attempts(monkeypatch, *[torch.OutOfMemoryError("CUDA out of memory")] * 5)
+    with pytest.raises(PipelineError, match="validate: the memory was full"):
+        train_concepts(workspace=str(checkout), params=str(checkout / "params.yaml"), stages=["validate"])
+    assert made == [1, 2, 3]
+    assert "Traceback" not in caplog.text
+
+
+def test_wrong_params_are_not_tried_again(server, checkout, monkeypatch) -> None:
+    made = attempts(monkeypatch, ParamsError("generator.model: there is nothing"))
+    with pytest.raises(ParamsError):
+        validate_only(str(checkout))
+    assert made == [1]
