@@ -172,9 +172,7 @@ def main() -> None:
     """Run the command; what a person can mend is one message, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        sys.exit(app(standalone_mode=False))  # with this mode a command's Exit comes back as its status
     except (typer.Abort, KeyboardInterrupt):
         print("Stopped. What is finished stands; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
