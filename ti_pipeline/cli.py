@@ -1,4 +1,7 @@
-"""The command `ti-pipeline`. Exit status: 0 all done; 1 some concept failed; 2 the call or the params are wrong."""
+"""The command `ti-pipeline`.
+
+Exit status: 0 all done; 1 some concept failed; 2 the call or the params are wrong; 3 the stage itself broke off.
+"""
 
 from __future__ import annotations
 
@@ -181,12 +184,12 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         print(f"ti-pipeline: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(3)
     except Exception as error:
-        usage = getattr(error, "format_message", None)
-        if usage is None:
-            raise
-        error.show() if hasattr(error, "show") else print(usage(), file=sys.stderr)
+        if not hasattr(error, "show"):
+            logging.exception("this is a fault of ti-pipeline")
+            sys.exit(3)
+        error.show()  # a call that typer cannot read
         sys.exit(2)
 
 
