@@ -108,7 +108,7 @@ def main() -> None:
             total=f"{sum(p[2] for p in parameters(PACKAGE)):.1f}",
             figures=table(("What", "Aim", "Measured", "Command"), measured),
             inversions=table(("Thing", "Initializer", "start", "learnt", "real", "way"), learnt),
-            worst=", ".join(worst[:8]),
+            worst=", ".join(worst[:8]) or "not measured",
             wrong="; ".join(results.get("prompts", {}).get("wrong", [])) or "none",
             training=results.get("training", "not recorded"),
         )
