@@ -1,6 +1,7 @@
 # docker build --tag ti-pipeline .                                  CPU
 # docker build --tag ti-pipeline:cuda --build-arg DEVICE=cuda .     CUDA: docker run --gpus all …
 # docker run --rm --init --volume "$PWD/data:/workspace/data" --volume "$PWD/artifacts:/workspace/artifacts" ti-pipeline ti-pipeline run
+# docker run --rm --init --volume "$PWD:/workspace" ti-pipeline ti-pipeline run      a clone, with its record in DVC and Git
 # docker run --init --env PREFECT_API_URL=… ti-pipeline prefect worker start --pool ti-pipeline --limit 1
 #
 # Packages come from wherever pip is told to look: `--secret id=pip,src=pip.conf` for a mirror of your own.
@@ -20,7 +21,15 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     DO_NOT_TRACK=1 \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=60
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=300
+
+# Git names the versions. No version of it is pinned: Debian's archive keeps only the newest of a release. A clone that is mounted
+# belongs to whoever made it, and Git would not open it.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git \
+    && rm -rf /var/lib/apt/lists/* \
+    && git config --system --add safe.directory /workspace
 
 RUN useradd --create-home --uid 1000 pipeline \
     && install --directory --owner=pipeline --group=pipeline /workspace /workspace/artifacts /workspace/data

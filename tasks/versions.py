@@ -1,0 +1,100 @@
+"""The tasks around the stages: the inbox before them, the record and the galleries for readers behind them.
+
+None of them takes the others or the run with it: what goes wrong is a trouble in the summary, and the next run mends it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from tasks.failures import DELAYS
+from ti_pipeline.errors import PipelineError
+from ti_pipeline.params import Params
+from ti_pipeline.versioning.inbox import bring_in
+from ti_pipeline.versioning.publish import publish as publish_galleries
+from ti_pipeline.versioning.record import record as record_run
+from ti_pipeline.workspace import Workspace
+
+
+def storage_can_pass(task: Any, run: Any, state: Any) -> bool:
+    """Prefect's `retry_condition_fn`: whether the storage may answer in a minute."""
+    return bool(getattr(state.data, "passing", False))
+
+
+_OPTIONS = {
+    "cache_policy": NO_CACHE, "persist_result": True, "result_serializer": "json",
+    "retries": len(DELAYS), "retry_delay_seconds": list(DELAYS), "retry_condition_fn": storage_can_pass,
+}  # fmt: skip
+
+
+@task(name="inbox", **_OPTIONS)
+def inbox(workspace: Workspace, params: Params) -> list[dict[str, Any]]:
+    """New and changed sets from the inbox to the workspace."""
+    log = get_run_logger()
+    arrivals = bring_in(workspace, params, log.info)
+    for arrival in arrivals:
+        if arrival.reason:
+            log.warning("inbox: %s is %s: %s", arrival.set, arrival.state, arrival.reason)
+    return [arrival.to_json() for arrival in arrivals]
+
+
+@task(name="versioning", **_OPTIONS)
+def versioning(workspace: Workspace, params: Params, lost: list[str]) -> dict[str, Any]:
+    """What the run has changed to DVC, the remote and Git."""
+    log = get_run_logger()
+    done = record_run(workspace, params, log.info, lost=lost)
+    log.info("%s", done)
+    return done.to_json() | {"said": str(done)}
+
+
+@task(name="publish", **_OPTIONS)
+def publish(workspace: Workspace, params: Params, began: datetime) -> dict[str, Any]:
+    """Galleries and embeddings to readers, and a link to them."""
+    log = get_run_logger()
+    done = publish_galleries(workspace, params, log.info, began)
+    log.info("%s", done)
+    if done.state in ("published", "up-to-date"):
+        create_markdown_artifact(f"[Galleries and embeddings]({done.url}), build `{done.build}`", key="published")
+    return done.to_json() | {"said": str(done)}
+
+
+def take_in(workspace: Workspace, params: Params) -> dict[str, Any]:
+    """The run's first step; returns its part of the summary."""
+    return _guarded("inbox", lambda: inbox(workspace, params)) if params.inbox.bucket else {}
+
+
+def keep(workspace: Workspace, params: Params, summary: Mapping[str, Any], began: datetime) -> dict[str, Any]:
+    """The run's last two steps; returns their part of the summary."""
+    parts = [_guarded("versions", lambda: versioning(workspace, params, sorted(summary["reasons"])))]
+    if summary["gallery"]:
+        parts.append(_guarded("published", lambda: publish(workspace, params, began)))
+    return merged(*parts)
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts of the summary in one; `notes` are lines for people, `troubles` {step: what to do}."""
+    whole = {key: value for part in parts for key, value in part.items() if key not in ("notes", "troubles")}
+    whole["notes"] = [note for part in parts for note in part.get("notes", [])]
+    whole["troubles"] = {step: why for part in parts for step, why in part.get("troubles", {}).items()}
+    return whole
+
+
+def _guarded(step: str, work: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        done = work()
+    except (PipelineError, OSError) as error:
+        get_run_logger().error("%s: %s", step, error)
+        return {"notes": [f"{step}: {error}"], "troubles": {step: str(error)}}
+    if isinstance(done, dict):
+        return {step: done, "notes": [done["said"]]}
+    counts = Counter(arrival["state"] for arrival in done)
+    note = f"inbox: {', '.join(f'{number} {state}' for state, number in counts.items()) or 'empty'}"
+    failed = {f"{step}: {arrival['set']}": arrival["reason"] for arrival in done if arrival["state"] == "failed"}
+    return {step: done, "notes": [note, *(f"{name}: {why}" for name, why in failed.items())], "troubles": failed}

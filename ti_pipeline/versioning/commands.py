@@ -1,0 +1,166 @@
+"""The commands of this room. `ti_pipeline.cli` adds them; everything heavy is imported when one is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
+from ti_pipeline.params import Params, load
+from ti_pipeline.workspace import Workspace
+
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The repository.", metavar="DIR")]
+ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change one value for this call.", metavar="section.key=value")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Here = Path(".")
+WIDTH = 160  # of a table that goes into a file
+
+
+def add(app: typer.Typer) -> None:
+    """Add every command of this room."""
+    for command in (record, pull, inbox, publish, register, promote, versions, reproduce):
+        app.command(command.__name__)(command)
+
+
+def _open(workspace: Path, params: Path | None, overrides: list[str] | None) -> tuple[Workspace, Params]:
+    settings = load(params or workspace / "params.yaml", overrides or ())
+    return Workspace.at(workspace, settings.concepts.folder), settings
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _show(value: Any, as_json: bool) -> None:
+    print(json.dumps(value.to_json(), indent=2, ensure_ascii=False) if as_json else value)
+
+
+def record(
+    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Also stages that are not up to date, as they lie there.")] = False,
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Commit to DVC what has changed, push it, and make the Git commit, tag and versions that params.yaml asks for."""
+    from ti_pipeline.versioning.record import record as do
+
+    done = do(*_open(workspace, params, set_), _say, force=force)
+    _show(done, json_)
+    if done.reason or done.left_out:
+        raise typer.Exit(1)
+
+
+def pull(
+    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH…]", help="Below the workspace; without any, everything.")] = None,
+    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
+) -> None:  # fmt: skip
+    """Bring back what the present Git commit records; every byte is checked, and what is lost is named."""
+    from ti_pipeline.versioning.remote import place, point, repository, restore
+    from ti_pipeline.versioning.remote import pull as do
+
+    at, settings = _open(workspace, params, set_)
+    here = place(at.root, settings.storage)
+    point(at.root, settings.storage)
+    below = [path.rstrip("/") for path in paths or ()]
+    with repository(at.root) as repo:
+        done = do(repo, here, settings.storage, below)
+        written = restore(repo, done.lost, below)
+    print(f"{done.objects} objects, {done.bytes} bytes pulled; {written} files written")
+    for path, why in done.lost.items():
+        print(f"lost: {path}: {why}", file=sys.stderr)
+    if done.lost:
+        raise typer.Exit(1)
+
+
+def inbox(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
+    """Bring in the sets that people have dropped into the inbox."""
+    from ti_pipeline.versioning.inbox import bring_in
+
+    at, settings = _open(workspace, params, set_)
+    if not settings.inbox.bucket:
+        raise PipelineError("inbox.bucket: none is set in params.yaml.")
+    arrivals = bring_in(at, settings, _say)
+    if json_:
+        print(json.dumps([arrival.to_json() for arrival in arrivals], indent=2, ensure_ascii=False))
+    else:
+        for arrival in arrivals:
+            files, why = f", {arrival.files} files" * bool(arrival.files), f" ({arrival.reason})" * bool(arrival.reason)
+            print(f"{arrival.set}: {arrival.state}{files}{why}")
+    if any(arrival.state == "failed" for arrival in arrivals):
+        raise typer.Exit(1)
+
+
+def publish(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
+    """Publish galleries and embeddings; readers see the old ones or the new ones."""
+    from ti_pipeline.versioning.publish import publish as do
+
+    _show(do(*_open(workspace, params, set_), _say), json_)
+
+
+def register(concepts: list[str], workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None) -> None:
+    """Make a version of each concept's learnt word, at the commit that has its record."""
+    from ti_pipeline.versioning.registry import register as do
+
+    at, _ = _open(workspace, params, set_)
+    refused = []
+    for concept in concepts:
+        try:
+            print(do(at, concept))
+        except ConceptError as error:
+            refused.append(str(error))
+    print(*refused, sep="\n", end="\n" * bool(refused), file=sys.stderr)
+    if refused:
+        raise typer.Exit(1)
+
+
+def promote(version: str, stage: str, workspace: WorkspaceOption = Here) -> None:
+    """Put CONCEPT@VERSION, or the last one of CONCEPT, into a stage: candidate, approved or retired."""
+    from ti_pipeline.versioning.registry import promote as do
+
+    concept, _, number = version.partition("@")
+    print(f"{do(workspace.resolve(), concept, number or None, stage)} is {stage}")
+
+
+def versions(concept: Annotated[str | None, typer.Argument()] = None, workspace: WorkspaceOption = Here, json_: JsonOption = False) -> None:
+    """Every version of every learnt word: stage, scores, commit and provenance."""
+    from ti_pipeline.versioning.registry import versions as rows
+
+    found = rows(workspace.resolve(), concept)
+    if json_:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    if not found:
+        print(f"no version{f' of {concept}' if concept else ''}; `ti-pipeline register` makes one", file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("concept", "version", "stage", "reconstruction", "editability", "generator", "commit", "at")
+    for row in found:
+        scores = [f"{value:.3f}" if (value := row["scores"].get(name)) is not None else "" for name in ("reconstruction", "editability")]
+        about = row["provenance"].get("generator", "")
+        table.add_row(row["concept"], row["version"], row["stage"], *scores, about, row["commit"][:12], row["at"])
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def reproduce(
+    concept: Annotated[str, typer.Argument(metavar="CONCEPT[@VERSION]")],
+    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
+    stages: Annotated[list[str] | None, typer.Option("--stage", help="Only these; by default all six.")] = None,
+    json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Bring a version's inputs back, run its stages again, and say whether the results are equal."""
+    from ti_pipeline.stages import STAGES
+    from ti_pipeline.versioning.reproduce import reproduce as do
+
+    if unknown := set(stages or ()) - set(STAGES):
+        raise ParamsError(f"--stage {', '.join(sorted(unknown))}: there is no such stage. There are {', '.join(STAGES)}.")
+    chosen = [stage for stage in STAGES if not stages or stage in stages]
+    done = do(*_open(workspace, params, set_), concept, _say, chosen)
+    _show(done, json_)
+    if not done.equal:
+        raise typer.Exit(1)

@@ -1,0 +1,273 @@
+"""DVC's objects between the cache and the S3 remote: nothing counts as pushed or pulled that is not there and whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dvc.config import Config
+from dvc.config import ConfigError as DvcConfigError
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_objects.errors import ObjectFormatError
+
+from ti_pipeline.errors import PipelineError
+from ti_pipeline.params import Storage
+from ti_pipeline.versioning import objects
+from ti_pipeline.versioning.storage import CONNECT_SECONDS, READ_SECONDS, REMOTE, Place, check, connect
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What went across: objects, and bytes as they lie in the cache."""
+
+    objects: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Pulled(Transfer):
+    """`lost` {path in the workspace: why}: what is not there as it was recorded; everything else is."""
+
+    lost: dict[str, str] = field(default_factory=dict)
+
+
+def place(root: Path, storage: Storage) -> Place:
+    """Where DVC's objects lie. Raises PipelineError where no bucket is set."""
+    if not storage.bucket:
+        raise PipelineError("storage.bucket: none is set in params.yaml, so nothing can be pushed or pulled.")
+    return connect(storage, storage.bucket, storage.prefix, root)
+
+
+def point(root: Path, storage: Storage) -> None:
+    """Write the settings into `.dvc/config.local`, so that `dvc push`, `dvc pull` and `dvc status -c` go to the same place."""
+    wanted: dict[str, Any] = {"url": f"s3://{storage.bucket}/{storage.prefix.strip('/')}".rstrip("/"), "jobs": storage.jobs}
+    wanted |= {"endpointurl": storage.endpoint, "region": storage.region, "connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
+    try:
+        config = Config(str(root / ".dvc"))
+        local = config.load_one("local") if (root / ".dvc" / "config.local").exists() else {}
+        section = dict(local.get("remote", {}).get(REMOTE, {}))
+        new = {key: value for key, value in (section | wanted).items() if value is not None}
+        if not storage.endpoint:
+            new.pop("endpointurl", None)
+        if new == section and local.get("core", {}).get("remote") == REMOTE:
+            return
+        with config.edit("local") as edited:
+            edited["remote"][REMOTE] = new
+            edited["core"]["remote"] = REMOTE
+        (root / ".dvc" / "config.local").chmod(0o600)  # it may hold a secret
+    except (DvcConfigError, OSError) as error:
+        raise PipelineError(f".dvc/config.local: {error}. Mend or remove the file.") from None
+
+
+@contextmanager
+def repository(root: Path) -> Iterator[Repo]:
+    """The workspace as DVC's repository; what DVC says goes into its errors only. Raises PipelineError."""
+    if not (root / ".dvc").is_dir():
+        raise PipelineError(f"{root} is no DVC repository. Run `git init` and `dvc init` there, or work in a clone.")
+    with _quiet():
+        try:
+            repo = Repo(str(root))
+        except DvcException as error:
+            raise PipelineError(f"{root}: DVC cannot open it: {error}") from None
+        try:
+            yield repo
+        finally:
+            repo.close()
+
+
+def push(repo: Repo, here: Place, storage: Storage) -> Transfer:
+    """Bring every object of the present record to the remote. Raises StorageError; what has arrived is kept.
+
+    A folder's listing goes after all of its files, so that a listing in the remote is a promise that is kept.
+    """
+    check(here)
+    near = repo.cache.local
+    folders, files = _objects(repo)
+    wanted = set(folders) | set(files)
+    missing = wanted - objects.present(here, wanted, storage.jobs)
+    absent = [oid for oid in missing if not _whole(near, oid)]
+    if absent:
+        names = ", ".join(sorted((files | folders)[oid] for oid in absent)[:5])
+        raise PipelineError(f"{len(absent)} objects are neither in DVC's cache nor in {here}: {names}. Pull them from where they are.")
+    for group in (missing & set(files), missing - set(files)):
+        objects.carry(here, group, storage.jobs, lambda oid: objects.put(here, oid, Path(near.oid_to_path(oid))))
+    return Transfer(len(missing), sum(near.fs.size(near.oid_to_path(oid)) for oid in missing))
+
+
+def pull(repo: Repo, here: Place, storage: Storage, below: Iterable[str] = ()) -> Pulled:
+    """Bring what the present record names into the cache; every byte is checked against its digest.
+
+    `below` are paths relative to the workspace; without any, all. Raises StorageError when the storage is not there.
+    """
+    check(here)
+    near = repo.cache.local
+    outs = [out for out in repo.index.outs if out.use_cache and out.hash_info]
+    listings = {out.hash_info.value: _name(repo, out) for out in outs if out.hash_info.isdir}
+    bad: dict[str, str] = {}
+    brought = _fetch(repo, listings, here, storage, bad)
+    _, files = _objects(repo, skip=bad)
+    chosen = {oid: name for oid, name in files.items() if _below(name, below)}
+    brought |= _fetch(repo, chosen, here, storage, bad)
+    sizes = sum(near.fs.size(near.oid_to_path(oid)) for oid in brought)
+    names = listings | chosen
+    return Pulled(len(brought), sizes, {names[oid]: reason for oid, reason in sorted(bad.items(), key=lambda item: names[item[0]])})
+
+
+def restore(repo: Repo, lost: Iterable[str], below: Iterable[str] = ()) -> int:
+    """Write the recorded files into the workspace, all but the lost ones; returns how many were written.
+
+    DVC's own checkout takes a whole folder away when one of its files is lost. Files that the record does not name are kept
+    when DVC does not know their content, else removed.
+    """
+    lost, written = set(lost), 0
+    root, near = Path(repo.root_dir), repo.cache.local
+    for out in repo.index.outs:
+        name = _name(repo, out)
+        if not out.use_cache or not out.hash_info or name in lost:
+            continue
+        whole = Path(out.fs_path)
+        if out.hash_info.isdir:
+            tree = _tree(near, out)
+            wanted = {whole.joinpath(*key): info.value for key, _, info in tree}
+        else:
+            wanted = {whole: out.hash_info.value}
+        wanted = {path: oid for path, oid in wanted.items() if _below(path.relative_to(root).as_posix(), below)}
+        for path, oid in wanted.items():
+            relative = path.relative_to(root).as_posix()
+            if _digest(repo, path) == oid:
+                continue
+            if relative in lost:
+                _drop(repo, path)
+                continue
+            _copy(repo, Path(near.oid_to_path(oid)), path, oid)
+            written += 1
+        if out.hash_info.isdir and whole.is_dir():
+            for path in [path for path in whole.rglob("*") if path.is_file() and path not in wanted]:
+                if _below(path.relative_to(root).as_posix(), below) and not repo.dvcignore.is_ignored_file(str(path)):
+                    _drop(repo, path)
+    return written
+
+
+def _objects(repo: Repo, skip: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the present record {oid: path}: the folders' listings, and all files."""
+    folders: dict[str, str] = {}
+    files: dict[str, str] = {}
+    for out in repo.index.outs:
+        if not out.use_cache or not out.hash_info or out.hash_info.value in skip:
+            continue
+        name = _name(repo, out)
+        if not out.hash_info.isdir:
+            files[out.hash_info.value] = name
+            continue
+        folders[out.hash_info.value] = name
+        for key, _, info in _tree(repo.cache.local, out):
+            files.setdefault(info.value, "/".join((name, *key)))
+    return folders, files
+
+
+def _tree(near: Any, out: Any) -> Any:
+    from dvc_data.hashfile.tree import Tree
+
+    try:
+        return Tree.load(near, out.hash_info)
+    except (FileNotFoundError, ObjectFormatError):
+        raise PipelineError(f"{out}: the listing of this folder is not in DVC's cache. Pull first, or run the stage again.") from None
+
+
+def _fetch(repo: Repo, wanted: dict[str, str], here: Place, storage: Storage, bad: dict[str, str]) -> set[str]:
+    """Into the cache what is not whole there; what cannot be had goes to `bad` with its reason."""
+    near = repo.cache.local
+    missing = {oid for oid in wanted if not _whole(near, oid)}
+
+    def bring(oid: str) -> None:
+        path = near.oid_to_path(oid)
+        objects.get(here, oid, Path(path))
+        near.state.save(path, near.fs, HashInfo("md5", oid))
+
+    lost = objects.carry(here, missing, storage.jobs, bring)
+    for oid, error in lost.items():
+        where = f"{here.url}/{objects.name(oid)}"
+        if isinstance(error, objects.Absent):
+            bad[oid] = f"{where} is not there. Push it from a machine that has it."
+        else:
+            bad[oid] = f"{where} is damaged: its bytes do not have their digest. Remove it there and push it from a machine that has it."
+    return missing - lost.keys()
+
+
+def _whole(near: Any, oid: str) -> bool:
+    """Whether the cache has the object with its own bytes; one that is damaged is removed."""
+    try:
+        near.check(oid, check_hash=True)
+    except (FileNotFoundError, ObjectFormatError):
+        return False
+    return True
+
+
+def _digest(repo: Repo, path: Path) -> str:
+    from dvc_data.hashfile.hash import hash_file
+
+    if not path.is_file():
+        return ""
+    return hash_file(str(path), repo.fs, "md5", repo.state)[1].value
+
+
+def _copy(repo: Repo, source: Path, path: Path, oid: str) -> None:
+    """Whole or not at all, without waiting for the disk: the cache has it, and the same call brings it again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.pulled")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, path)
+    repo.state.save(str(path), repo.fs, HashInfo("md5", oid))
+
+
+def _drop(repo: Repo, path: Path) -> None:
+    """Remove a file whose content the cache has; anything else may be somebody's only copy."""
+    if path.is_file() and _whole(repo.cache.local, _digest(repo, path)):
+        path.unlink()
+
+
+def _below(name: str, places: Iterable[str]) -> bool:
+    places = tuple(places)
+    return not places or any(name == place or name.startswith(f"{place.rstrip('/')}/") for place in places)
+
+
+def _name(repo: Repo, out: Any) -> str:
+    return Path(out.fs_path).relative_to(repo.root_dir).as_posix()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """DVC logs a traceback for each object that fails, with the request in it; here every failure is in the error that is raised."""
+    loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+    before = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for log, level in zip(loggers, before, strict=True):
+            log.setLevel(level)
+
+
+def recorded(repo: Repo, below: Iterable[str] = ()) -> dict[str, str]:
+    """{path: MD5} of every file of the present record, or of those below the paths; the listings must be in the cache."""
+    found = {}
+    for out in repo.index.outs:
+        if not out.use_cache or not out.hash_info:
+            continue
+        name = _name(repo, out)
+        if not any(_below(name, [place]) or _below(place, [name]) for place in below or [name]):
+            continue
+        files = {name: out.hash_info.value}
+        if out.hash_info.isdir:
+            files = {"/".join((name, *key)): info.value for key, _, info in _tree(repo.cache.local, out)}
+        found |= {path: digest for path, digest in files.items() if _below(path, below)}
+    return found

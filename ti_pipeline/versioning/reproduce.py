@@ -1,0 +1,142 @@
+"""Do a version again: its exact inputs, settings and code, every stage, and what came out compared with what was recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ti_pipeline.concepts.concept import SLUG
+from ti_pipeline.errors import ParamsError, PipelineError
+from ti_pipeline.params import Params, load
+from ti_pipeline.stages import STAGES
+from ti_pipeline.versioning import git
+from ti_pipeline.versioning.registry import find, versions
+from ti_pipeline.versioning.remote import place, point, pull, recorded, repository, restore
+from ti_pipeline.workspace import Workspace
+
+# Of one concept; the overviews of all concepts are no part of it.
+OUTPUTS = {
+    "validate": ("artifacts/manifests/{}.parquet", "artifacts/manifests/{}.json"), "train": ("artifacts/embeddings/{}",),
+    "generate": ("artifacts/candidates/{}",), "rank": ("artifacts/rankings/{}.parquet",),
+    "evaluate": ("artifacts/evaluation/concepts/{}.json",), "gallery": ("artifacts/galleries/{}",),
+}  # fmt: skip
+# One process for all stages, with the commit's own code where the workspace has it.
+_RUN = """import sys
+from ti_pipeline.cli import main
+concept, *stages = sys.argv[1:]
+for stage in stages:
+    print(stage, flush=True)
+    sys.argv[1:] = [stage, concept, "--workspace", ".", "--json"]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """`equal` files of `compared`; `differ` {path: how}. The commit is that of the version, or the present one."""
+
+    concept: str
+    version: str
+    commit: str
+    compared: int = 0
+    differ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def equal(self) -> bool:
+        return self.compared > 0 and not self.differ
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"equal": self.equal}
+
+    def __str__(self) -> str:
+        name = f"{self.concept}{'@' + self.version if self.version else ''} ({self.commit[:12]})"
+        if self.equal:
+            return f"{name}: equal, all {self.compared} files"
+        lines = "".join(f"\n  {path}: {how}" for path, how in self.differ.items())
+        return f"{name}: {len(self.differ)} of {self.compared} files differ{lines}"
+
+
+def reproduce(
+    workspace: Workspace, params: Params, wanted: str, say: Callable[[str], None], stages: Sequence[str] = tuple(STAGES)
+) -> Reproduction:
+    """Run `concept[@version]` again in a folder of its own and compare the digests. Raises PipelineError.
+
+    Without a version it is the last registered one, or HEAD where there is none. `params` say where the storage is, no more.
+    """
+    root = workspace.root
+    concept, _, version = wanted.partition("@")
+    if not SLUG.fullmatch(concept):
+        raise ParamsError(f"{concept or wanted!r} is no concept's name. Give one as `fox` or `fox@v0.0.1`.")
+    row = find(root, concept, version or None) if version or versions(root, concept) else {}
+    if not row and not git.has_commit(root):
+        raise PipelineError(f"{root}: there is no commit yet, so nothing is recorded. Commit, then run `ti-pipeline record`.")
+    commit = row.get("commit") or git.git(root, "rev-parse", "HEAD").strip()
+    (root / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="reproduce-", dir=root / ".dvc" / "tmp") as folder:
+        again = Path(folder) / "workspace"
+        git.git(root, "clone", "--quiet", "--no-checkout", str(root), str(again))
+        git.git(again, "checkout", "--quiet", "--detach", commit)
+        expected = _inputs(root, again, params, concept, stages, say)
+        _run(stages, concept, again)
+        return Reproduction(concept, row.get("version", ""), commit, len(expected), _compare(again, expected))
+
+
+def _inputs(root: Path, again: Path, params: Params, concept: str, stages: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
+    """Bring the concept's pictures; returns what the record says of its outputs."""
+    (again / ".dvc").mkdir(exist_ok=True)
+    (again / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {(root / '.dvc' / 'cache').resolve()}\n")
+    then = load(again / "params.yaml")
+    pictures = f"{then.concepts.folder.rstrip('/')}/{concept}"
+    outputs = [path.format(concept) for stage in stages for path in OUTPUTS[stage]]
+    with repository(again) as repo:
+        lost: dict[str, str] = {}
+        if params.storage.bucket:
+            point(again, params.storage)
+            repo.config.load()
+            lost = pull(repo, place(root, params.storage), params.storage, [pictures]).lost
+        if lost:
+            raise PipelineError("\n".join(f"{path}: {why}" for path, why in lost.items()))
+        restore(repo, [], [pictures])
+        expected = {path: digest for path, digest in recorded(repo, outputs).items()}
+    if not (again / pictures).is_dir():
+        raise PipelineError(f"{concept}: its pictures are neither in that commit nor in its record ({pictures}).")
+    if not expected:
+        raise PipelineError(f"{concept}: that record has no outputs of it. Record a run first.")
+    say(f"{concept}: its pictures are back, {len(expected)} files to compare")
+    return expected
+
+
+def _run(stages: Sequence[str], concept: str, again: Path) -> None:
+    installed = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(part for part in (str(again), installed, os.environ.get("PYTHONPATH", "")) if part)
+    command = [sys.executable, "-c", _RUN, concept, *stages]
+    ran = subprocess.run(command, cwd=again, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    if ran.returncode:
+        reasons = [json.loads(text) for text in re.findall(r'^ +"reason": (".+"),?$', ran.stdout, re.MULTILINE)]
+        told = reasons or ran.stderr.strip().splitlines()[-3:]
+        raise PipelineError(f"{concept}: its stages did not end well: {' '.join(told)}")
+
+
+def _compare(again: Path, expected: dict[str, str]) -> dict[str, str]:
+    differ = {}
+    for path, digest in sorted(expected.items()):
+        if not (again / path).is_file():
+            differ[path] = "was recorded and is not made any more"
+            continue
+        made = hashlib.md5((again / path).read_bytes(), usedforsecurity=False).hexdigest()
+        if made != digest:
+            differ[path] = f"recorded {digest}, now {made}"
+    return differ
