@@ -9,30 +9,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import torch
 from huggingface_hub.errors import OfflineModeIsEnabled
 from prefect.task_engine import TaskRunTimeoutError
 
-from ti_pipeline.errors import ConceptError, PipelineError
+from ti_pipeline.errors import ConceptError, PipelineError, out_of_memory
 
 DELAYS = (10, 60)  # seconds before each further attempt
 _PASSING = {
     errno.EAGAIN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EIO,
     errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH, errno.ESTALE, errno.ETIMEDOUT,
 }  # fmt: skip
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # MPS and the CPU have no exception of their own
 
 
 def can_pass(task: Any, run: Any, state: Any) -> bool:
     """Prefect's `retry_condition_fn`: whether what the attempt failed with may be gone in a minute."""
     error = state.data
     return isinstance(error, BaseException) and (out_of_memory(error) or network(error))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def network(error: BaseException) -> bool:

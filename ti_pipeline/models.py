@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import Generator as GeneratorParams
 from ti_pipeline.params import Judge as JudgeParams
 from ti_pipeline.params import Params
@@ -30,6 +32,9 @@ class Models:
         self._params = params
         # Before torch starts its threads, which inherit it: on a CPU gradients that fade out cost many times as much.
         torch.set_flush_denormal(True)
+        # The libraries that are loaded next make half a million objects that never die; looking for dead ones among them after
+        # every 700 is a tenth of the time that loading takes.
+        gc.set_threshold(10_000, 10, 10)
 
     @cached_property
     def source(self) -> Source:
@@ -45,6 +50,14 @@ class Models:
     @property
     def ranker(self) -> Ranker:
         return _ranker(self._params.ranker, self._params.generator.device)
+
+    @property
+    def ranker_if_there(self) -> Ranker | None:
+        """For those who can do without it."""
+        try:
+            return self.ranker
+        except ParamsError:
+            return None
 
     @property
     def judge(self) -> Judge:
@@ -86,3 +99,8 @@ def _chooser(ranker: RankerParams, generator: GeneratorParams, digest: str) -> W
 
     model = _ranker(ranker, generator.device)
     return WordChooser(_generator(generator, digest), model.images, model.texts)
+
+
+def share_processor(processes: int) -> None:
+    """Take this process's part of the threads that it would have alone."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))

@@ -12,6 +12,7 @@ from ti_pipeline.errors import ParamsError
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 Briefs = dict[Literal["object", "style"], list[str]]
 
 
@@ -28,6 +29,7 @@ class Generator(Section):
     revision: str | None
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     precision: Literal["auto", "float32", "bfloat16", "float16"]
+    compile: bool
 
 
 class Ranker(Section):
@@ -65,8 +67,24 @@ class Train(Section):
     max_norm: Annotated[float, Field(gt=1)]
     flip: bool
     fit: Literal["crop", "squash", "pad"]
+    clip_gradient: Annotated[float, Field(gt=0)] | None
+    early_stopping: Literal["none", "dvar"]
+    evaluate_every: Positive
+    evaluate_samples: Positive
+    stop_window: Positive
+    stop_ratio: Annotated[float, Field(gt=0, lt=1)]
+    pack: Literal["auto"] | Positive
+    devices: tuple[Device, ...]
     checkpoint_every: Positive
+    checkpoint_seconds: Annotated[float, Field(gt=0)]
     log_every: Positive
+
+    def decisive(self) -> dict[str, Any]:
+        """What a learnt word depends on, as JSON values: not how the work is spread and saved."""
+        without = {"pack", "devices", "checkpoint_every", "checkpoint_seconds"}
+        if self.early_stopping == "none":
+            without |= {"evaluate_every", "evaluate_samples", "stop_window", "stop_ratio"}
+        return self.model_dump(mode="json", exclude=without)
 
 
 class Generate(Section):
@@ -75,7 +93,7 @@ class Generate(Section):
     steps: Positive
     guidance_scale: Annotated[float, Field(ge=1)]
     negative_prompt: str
-    batch_size: Positive
+    batch_size: Positive | Literal["auto"]
     briefs: Briefs
 
 
@@ -93,12 +111,43 @@ class Evaluate(Section):
     guidance_scale: Annotated[float, Field(ge=1)]
     batch_size: Positive
     bootstrap: Positive
+    keep: Positive
     prompts: Briefs
 
 
 class Gallery(Section):
     title: str
     thumbnail: Positive
+    against: dict[str, str]
+
+
+class Storage(Section):
+    endpoint: str | None
+    region: str | None
+    bucket: str | None
+    prefix: str
+    jobs: Positive
+
+
+class Versions(Section):
+    record: bool
+    push: bool
+    commit: bool
+    tag: bool
+    register_: bool = Field(alias="register")
+
+
+class Inbox(Section):
+    bucket: str | None
+    prefix: str
+    quiet_seconds: Annotated[int, Field(ge=0)]
+
+
+class Publish(Section):
+    bucket: str | None
+    prefix: str
+    url: str | None
+    keep: Positive
 
 
 class Params(Section):
@@ -113,6 +162,10 @@ class Params(Section):
     rank: Rank
     evaluate: Evaluate
     gallery: Gallery
+    storage: Storage
+    versions: Versions
+    inbox: Inbox
+    publish: Publish
 
     @model_validator(mode="after")
     def _briefs_have_a_place_for_the_token(self) -> Params:

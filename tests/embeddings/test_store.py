@@ -89,8 +89,13 @@ def test_what_is_no_embedding_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     torch.save([VECTORS], tmp_path / "list.pt")
     save_file({"clip_l": VECTORS, "clip_g": VECTORS + 1}, tmp_path / "sdxl.safetensors")
     reasons = {
-        "evil.pt": "more than tensors", "broken.safetensors": "not a readable", "broken.pt": "broken", "empty.bin": "broken",
-        "list.pt": "no embedding in it", "sdxl.safetensors": "clip_g", "missing.bin": "no such embedding",
+        "evil.pt": "more than tensors",
+        "broken.safetensors": "not a readable",
+        "broken.pt": "broken",
+        "empty.bin": "broken",
+        "list.pt": "no embedding in it",
+        "sdxl.safetensors": "clip_g",
+        "missing.bin": "no such embedding",
     }
     for name, reason in reasons.items():
         with pytest.raises(ParamsError, match=reason):

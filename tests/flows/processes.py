@@ -13,9 +13,17 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from prefect import State
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
+
+
+def artifact(server: dict[str, str], key: str, state: State) -> str:
+    """The text of what the flow run that ended in `state` has left under `key`."""
+    wanted = {"artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}}}
+    (found,) = httpx.post(f"{server['PREFECT_API_URL']}/artifacts/filter", json=wanted).raise_for_status().json()
+    return found["data"]
 
 
 @contextmanager

@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 import torch
 from prefect import flow
 
 from flows.train_concepts import Stage, train_concepts
 from tasks.stages import TASKS, run_stage
+from tests.flows.processes import artifact
 from ti_pipeline import stages
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.files import digest_file
 from ti_pipeline.params import load
 from ti_pipeline.workspace import Outcome, Workspace
-
-
-def artifact(server: dict[str, str], key: str) -> str:
-    """The newest one's text."""
-    return httpx.get(f"{server['PREFECT_API_URL']}/artifacts/{key}/latest").raise_for_status().json()["data"]
 
 
 def written(folder: Path) -> dict[Path, tuple[str, int]]:
@@ -47,13 +42,13 @@ def test_bad_concepts_are_reported_and_the_rest_finish(finished) -> None:
 
 
 def test_the_run_ends_with_a_table_and_links(server, finished) -> None:
-    folder, _ = finished
-    rows = {row["concept"]: row for row in json.loads(artifact(server, "concepts"))}
+    folder, ended = finished
+    rows = {row["concept"]: row for row in json.loads(artifact(server, "concepts", ended))}
     assert rows.keys() == {"fox", "talker", "torn"}
     assert rows["fox"]["state"] in ("done", "up-to-date") and -1 <= rows["fox"]["reconstruction"] <= 1
     assert rows["talker"]["rank (s)"] is None and rows["talker"]["reason"]
     page = folder / "artifacts" / "galleries" / "fox" / "index.html"
-    assert page.is_file() and page.resolve().as_uri() in artifact(server, "galleries")
+    assert page.is_file() and page.resolve().as_uri() in artifact(server, "galleries", ended)
 
 
 def test_a_second_run_does_nothing(finished) -> None:

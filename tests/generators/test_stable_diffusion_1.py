@@ -26,7 +26,8 @@ def test_configurations_have_the_published_sizes(tmp_path: Path, part: str, para
     config = json.loads((tmp_path / part / "config.json").read_text())
     with torch.device("meta"):
         model = (
-            CLIPTextModel(CLIPTextConfig(**config)) if part == "text_encoder"
+            CLIPTextModel(CLIPTextConfig(**config))
+            if part == "text_encoder"
             else {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part].from_config(config)
         )
     assert sum(p.numel() for p in model.parameters()) == parameters

@@ -88,9 +88,14 @@ def write_single_file(folder: Path, path: Path) -> Path:
 def _unet_name(name: str) -> str:
     layers = 2
     fixed = {
-        "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2",
-        "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-        "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1", "mid_block.resnets.1": "middle_block.2",
+        "conv_in": "input_blocks.0.0",
+        "conv_norm_out": "out.0",
+        "conv_out": "out.2",
+        "time_embedding.linear_1": "time_embed.0",
+        "time_embedding.linear_2": "time_embed.2",
+        "mid_block.resnets.0": "middle_block.0",
+        "mid_block.attentions.0": "middle_block.1",
+        "mid_block.resnets.1": "middle_block.2",
     }
     for ours, theirs in fixed.items():
         if name.startswith(f"{ours}."):
@@ -112,8 +117,14 @@ def _unet_name(name: str) -> str:
 def _resnet_name(name: str) -> str:
     if "transformer_blocks" in name or name.endswith(("proj_in.weight", "proj_in.bias", "proj_out.weight", "proj_out.bias")):
         return name
-    swaps = {".norm1.": ".in_layers.0.", ".conv1.": ".in_layers.2.", ".norm2.": ".out_layers.0.", ".conv2.": ".out_layers.3.",
-             ".time_emb_proj.": ".emb_layers.1.", ".conv_shortcut.": ".skip_connection."}
+    swaps = {
+        ".norm1.": ".in_layers.0.",
+        ".conv1.": ".in_layers.2.",
+        ".norm2.": ".out_layers.0.",
+        ".conv2.": ".out_layers.3.",
+        ".time_emb_proj.": ".emb_layers.1.",
+        ".conv_shortcut.": ".skip_connection.",
+    }
     for ours, theirs in swaps.items():
         name = name.replace(ours, theirs)
     return name
@@ -121,9 +132,21 @@ def _resnet_name(name: str) -> str:
 
 def _vae_name(name: str) -> str:
     name = re.sub(r"up_blocks\.(\d)", lambda m: f"up.{3 - int(m[1])}", re.sub(r"down_blocks\.(\d)", r"down.\1", name))
-    swaps = {"resnets.": "block.", "downsamplers.0": "downsample", "upsamplers.0": "upsample", "conv_shortcut": "nin_shortcut",
-             "mid_block.block.0": "mid.block_1", "mid_block.block.1": "mid.block_2", "mid_block.attentions.0": "mid.attn_1",
-             "conv_norm_out": "norm_out", "group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+    swaps = {
+        "resnets.": "block.",
+        "downsamplers.0": "downsample",
+        "upsamplers.0": "upsample",
+        "conv_shortcut": "nin_shortcut",
+        "mid_block.block.0": "mid.block_1",
+        "mid_block.block.1": "mid.block_2",
+        "mid_block.attentions.0": "mid.attn_1",
+        "conv_norm_out": "norm_out",
+        "group_norm": "norm",
+        "to_q": "q",
+        "to_k": "k",
+        "to_v": "v",
+        "to_out.0": "proj_out",
+    }
     for ours, theirs in swaps.items():
         name = name.replace(ours, theirs)
     return name

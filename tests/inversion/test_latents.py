@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+from tempfile import TemporaryFile
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from ti_pipeline.generators.load import Generator
+from ti_pipeline.inversion import latents
 from ti_pipeline.inversion.latents import encode_pictures, fit_square, to_tensor
 
 WHITE = (255, 255, 255)
@@ -49,3 +54,14 @@ def test_a_picture_does_not_depend_on_its_company(generator: Generator) -> None:
     together = encode_pictures(generator, pictures, "crop", WHITE, flip=False)
     alone = encode_pictures(generator, pictures[1:], "crop", WHITE, flip=False)
     assert torch.equal(together.mean[1], alone.mean[0]) and torch.equal(together.std[1], alone.std[0])
+
+
+def test_beyond_the_limit_posteriors_lie_on_the_disk(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [halves(), halves().rotate(180), halves().rotate(90)]
+    kept = encode_pictures(generator, pictures, "crop", WHITE, flip=True)
+    monkeypatch.setattr(latents, "MEMORY", 4 * 2 * 4 * 8 * 8 + 1)  # of one picture's view, and not of two
+    files = []
+    monkeypatch.setattr(latents, "TemporaryFile", lambda: files.append(TemporaryFile()) or files[-1])
+    spilled = encode_pictures(generator, pictures, "crop", WHITE, flip=True)
+    assert [os.fstat(file.fileno()).st_size for file in files] == [kept.mean.nbytes + kept.std.nbytes]
+    assert torch.equal(spilled.mean, kept.mean) and torch.equal(spilled.std, kept.std)

@@ -18,7 +18,10 @@ Settings = Callable[..., params.Params]
 def test_streams_differ_in_seed_concept_purpose_and_counter() -> None:
     draws = {
         Streams(seed, concept).normal(purpose, counter, (3,)).numpy().tobytes()
-        for seed in (0, 1) for concept in ("mug", "cup") for purpose in ("noise", "latent") for counter in (0, 1)
+        for seed in (0, 1)
+        for concept in ("mug", "cup")
+        for purpose in ("noise", "latent")
+        for counter in (0, 1)
     }
     assert len(draws) == 16
     assert torch.equal(Streams(0, "mug").normal("noise", 5, (3,)), Streams(0, "mug").normal("noise", 5, (3,)))
@@ -62,5 +65,7 @@ def test_schedules(settings: Settings, schedule: str, expected: list[float]) -> 
 
 
 def test_rate_grows_with_the_samples_of_a_step_when_it_is_to(settings: Settings) -> None:
-    train = settings("train.batch_size=4", "train.gradient_accumulation=2", "train.scale_learning_rate=true").train
+    train = settings(
+        "train.learning_rate=0.005", "train.batch_size=4", "train.gradient_accumulation=2", "train.scale_learning_rate=true"
+    ).train
     assert rate_at(train, 0) == pytest.approx(0.04)  # the paper: 0.005 on 2 devices at batch 4

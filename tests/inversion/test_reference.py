@@ -37,9 +37,9 @@ def plain_inversion(folder: Path, start: torch.Tensor, draws: list[Draws], train
     frozen = table[:words].detach().clone()
     optimizer = torch.optim.AdamW([table], lr=train.learning_rate, weight_decay=train.weight_decay)
     for draw in draws:
-        target = {
-            "epsilon": draw.noise, "sample": draw.z0, "v_prediction": scheduler.get_velocity(draw.z0, draw.noise, draw.t)
-        }[scheduler.config.prediction_type]
+        target = {"epsilon": draw.noise, "sample": draw.z0, "v_prediction": scheduler.get_velocity(draw.z0, draw.noise, draw.t)}[
+            scheduler.config.prediction_type
+        ]
         hidden = pipe.text_encoder(draw.ids)[0]
         loss = F.mse_loss(pipe.unet(scheduler.add_noise(draw.z0, draw.noise, draw.t), draw.t, hidden).sample, target)
         optimizer.zero_grad()
@@ -53,11 +53,12 @@ def plain_inversion(folder: Path, start: torch.Tensor, draws: list[Draws], train
 @pytest.mark.parametrize(
     ("prediction", "vectors", "steps"), [("epsilon", 1, 12), ("v_prediction", 2, 12), ("sample", 1, 12), ("miniature", 1, 50)]
 )
-def test_same_draws_give_the_same_vector(prediction: str, vectors: int, steps: int, tmp_path: Path,
-                                         validated: Callable[..., Manifest], settings: Callable[..., params.Params]) -> None:
+def test_same_draws_give_the_same_vector(
+    prediction: str, vectors: int, steps: int, tmp_path: Path, validated: Callable[..., Manifest], settings: Callable[..., params.Params]
+) -> None:
     folder = write_folder(tmp_path / "model", prediction_type=prediction) if prediction != "miniature" else MINIATURE
     generator, manifest = load_tiny(folder), validated()
-    train = settings(f"train.steps={steps}", f"train.vectors={vectors}", "train.flip=true").train
+    train = settings("train.schedule=constant", f"train.steps={steps}", f"train.vectors={vectors}", "train.flip=true").train
     trained = train_concept(generator, manifest, train, 7, checkpoint=tmp_path / "checkpoint", initializer="mug")
 
     streams = Streams(7, manifest.slug)

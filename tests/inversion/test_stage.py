@@ -14,7 +14,7 @@ from ti_pipeline.embeddings.store import embedding_fingerprint, read_embedding
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.generators.load import Generator
-from ti_pipeline.inversion.stage import SCHEMA, standing, train_one, training_fingerprint
+from ti_pipeline.inversion.stage import SCHEMA, standing, train_many, train_one, training_fingerprint
 from ti_pipeline.workspace import Workspace
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
@@ -44,8 +44,9 @@ def test_what_a_training_leaves_behind(generator: Generator, folder, workspace: 
     assert torch.equal(pipe.text_encoder.get_input_embeddings().weight[ids], read_embedding(path).vectors)
 
 
-def test_nothing_is_done_twice_unless_something_changed(generator: Generator, workspace: Workspace, validated: Make,
-                                                        settings: Settings) -> None:
+def test_nothing_is_done_twice_unless_something_changed(
+    generator: Generator, workspace: Workspace, validated: Make, settings: Settings
+) -> None:
     manifest, chosen = validated(), settings()
     first = train_one(workspace, generator, manifest, chosen)
     log = digest_file(workspace.training("mug"))
@@ -64,8 +65,9 @@ def test_nothing_is_done_twice_unless_something_changed(generator: Generator, wo
     assert train_one(workspace, generator, owned, chosen).state == "done"
 
 
-def test_the_initializer_is_chosen_when_none_is_set(generator: Generator, workspace: Workspace, validated: Make,
-                                                    settings: Settings) -> None:
+def test_the_initializer_is_chosen_when_none_is_set(
+    generator: Generator, workspace: Workspace, validated: Make, settings: Settings
+) -> None:
     manifest, chosen = validated(about=""), settings("train.steps=1")
     with pytest.raises(ConceptError, match="mug: there is no `initializer`"):
         train_one(workspace, generator, manifest, chosen)
@@ -74,3 +76,37 @@ def test_the_initializer_is_chosen_when_none_is_set(generator: Generator, worksp
     train_one(workspace, generator, manifest, chosen, lambda pictures: shown.append(len(pictures)) or "teapot")
     said = read_embedding(workspace.embedding("mug")).provenance
     assert shown == [3] and (said["initializer"], said["initializer_from"]) == ("teapot", "CLIP")
+
+
+def test_a_concept_says_its_own_vectors_and_steps(generator: Generator, workspace: Workspace, validated: Make, settings: Settings) -> None:
+    chosen = settings("train.pack=2")
+    small, large = validated("mug"), validated("cup", "initializer: mug\nvectors: 3\nsteps: 4\n", hue=1)
+    assert training_fingerprint(generator.digest, small, chosen) != training_fingerprint(generator.digest, small, settings("train.steps=4"))
+    lost = {}
+    done = train_many(workspace, generator, [small, large], chosen, failed=lost.__setitem__)
+    assert lost == {} and {slug: outcome.state for slug, outcome in done.items()} == {"mug": "done", "cup": "done"}
+    words = {slug: read_embedding(workspace.embedding(slug)) for slug in done}
+    assert {slug: (len(word.vectors), word.provenance["steps"]) for slug, word in words.items()} == {"mug": (1, "6"), "cup": (3, "4")}
+    for changed in ("train.pack=7", "train.checkpoint_seconds=1", "train.devices=[cpu, cpu]", "train.stop_ratio=0.5", "train.steps=9"):
+        assert standing(workspace, "cup", training_fingerprint(generator.digest, large, settings(changed)))
+    for changed in ("train.early_stopping=dvar", "train.clip_gradient=1"):
+        assert not standing(workspace, "cup", training_fingerprint(generator.digest, large, settings(changed)))
+
+
+def test_what_was_half_done_alone_goes_on_in_company(
+    generator: Generator, workspace: Workspace, validated: Make, settings: Settings
+) -> None:
+    chosen, lost = settings(), {}
+
+    def stop(done: int, total: int, text: str) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_one(workspace, generator, validated("mug"), chosen, progress=stop)
+    assert workspace.checkpoint("mug").exists()
+    said = []
+    both = [validated("mug"), validated("cup", hue=1)]
+    train_many(workspace, generator, both, chosen, progress=lambda *call: said.append(call), failed=lost.__setitem__)
+    assert lost == {} and said[0][:2] == (6, 12)  # four of mug's steps were done already
+    assert not list(workspace.checkpoint("mug").parent.glob("*.safetensors"))

@@ -55,7 +55,7 @@ def test_checkpoint_of_another_training_is_not_taken(generator: Generator, valid
     manifest, checkpoint = validated(), tmp_path / "half.safetensors"
     with pytest.raises(Killed):
         train_concept(generator, manifest, settings().train, 0, checkpoint=checkpoint, initializer="mug", progress=kill_at(3))
-    other = settings("train.learning_rate=0.01").train
+    other = settings("train.learning_rate=0.02").train
     assert train_concept(generator, manifest, other, 0, checkpoint=checkpoint, initializer="mug").resumed_from == 0
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     assert train_concept(generator, manifest, other, 0, checkpoint=checkpoint, initializer="mug").resumed_from == 0
@@ -73,8 +73,9 @@ def test_seed_and_concept_alone_decide(generator: Generator, validated: Make, se
     assert len({vectors(), vectors(seed=1), vectors(slug="cup")}) == 3
 
 
-def test_style_is_learnt_from_style_templates_and_captions_count(generator: Generator, validated: Make, settings: Settings,
-                                                                   tmp_path: Path) -> None:
+def test_style_is_learnt_from_style_templates_and_captions_count(
+    generator: Generator, validated: Make, settings: Settings, tmp_path: Path
+) -> None:
     train = settings("train.steps=2").train
     abouts = ("initializer: mug\n", "initializer: mug\nkind: style\n", "initializer: mug\ncaptions: {0.png: a mug on a sofa}\n")
     digests = {

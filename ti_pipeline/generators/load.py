@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.measured import FORMATS, attention, choose, known
 from ti_pipeline.generators.single_file import load_single_file
 from ti_pipeline.generators.source import Source, digest_weights, find_source
 
@@ -35,6 +36,7 @@ class Generator:
     scheduler_config: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
+    memory_format: str = "contiguous"  # of the U-Net
 
     @property
     def prediction_type(self) -> str:
@@ -67,7 +69,11 @@ def load_generator(settings: params.Generator, source: Source | None = None) -> 
     """
     source = source or find_source(settings)
     device = choose_device(settings.device)
-    dtype = choose_dtype(settings.precision, device)
+    dtype, choice = choose_dtype(settings.precision, device), None
+    if (auto := settings.precision == "auto" and device.type == "cpu") and (choice := known(source.digest, precisions(device))):
+        dtype = DTYPES[choice.precision]
+    elif auto:
+        dtype = torch.float32  # until it has been measured
     try:
         with _quiet():
             parts = _load_folder(source, dtype) if source.layout == "folder" else load_single_file(source.path, dtype)
@@ -77,10 +83,20 @@ def load_generator(settings: params.Generator, source: Source | None = None) -> 
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ParamsError(f"generator.model: {source.path} cannot be loaded as a Stable Diffusion 1.x or 2.x model: {reason[0]}") from error
     tokenizer, text_encoder, vae, unet, scheduler_config = parts
-    unet.to(memory_format=torch.channels_last)
+    if auto and choice is None:
+        with _quiet():
+            choice = choose(unet.requires_grad_(False).eval(), source.digest, precisions(device))
+            dtype = DTYPES[choice.precision]
+            text_encoder.to(dtype), unet.to(dtype)
+    if choice and choice.threads:
+        torch.set_num_threads(min(choice.threads, torch.get_num_threads()))
+    memory_format = choice.memory_format if choice else "channels_last" if device.type == "cuda" else "contiguous"
+    suit(text_encoder, unet, vae, device, dtype, memory_format)
     for network in (text_encoder, unet, vae):
         network.requires_grad_(False).eval().to(device)
-    return Generator(source.name, source.digest, tokenizer, text_encoder, vae, unet, scheduler_config, device, dtype)
+    if settings.compile:
+        unet.compile()
+    return Generator(source.name, source.digest, tokenizer, text_encoder, vae, unet, scheduler_config, device, dtype, memory_format)
 
 
 def choose_device(name: str) -> torch.device:
@@ -95,12 +111,38 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is the best precision of the device: bfloat16 on a GPU that computes in it, float32 on a CPU."""
+    """`auto` is the best that the device says it has: bfloat16 where it multiplies in it, else float16 or float32.
+
+    On a CPU it is measured whether that is the fastest (`measured`).
+    """
     if name != "auto":
         return DTYPES[name]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.float32
+    return DTYPES[precisions(device)[-1]]
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """Those that are worth measuring, the safest first: a CPU may claim bfloat16 instructions."""
+    bfloat16 = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return ("float32", "bfloat16") if bfloat16 else ("float32",)
+
+
+def suit(
+    text_encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory_format: str,
+) -> None:
+    """Memory format and attention that measure best; on a CPU the VAE likes channels last whatever the U-Net does."""
+    unet.to(memory_format=FORMATS[memory_format])
+    if device.type == "cpu":
+        vae.to(memory_format=torch.channels_last)
+        if dtype != torch.float32:
+            unet.set_attn_processor(attention(dtype))
+            text_encoder.set_attn_implementation("eager")
 
 
 def weight_digests(generator: Generator) -> dict[str, str]:

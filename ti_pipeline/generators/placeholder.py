@@ -56,8 +56,9 @@ def check_prompt(generator: Generator, concept: str, prompt: str, lengths: Mappi
     kept = len(_inner_ids(generator, prompt[:place], lengths)) + 2 <= generator.context
     lost = "its end" if place and kept else "the learnt word" if place else "its end"
     raise ConceptError(
-        concept, f"the prompt {prompt!r} takes {needed} tokens and {generator.name} reads {generator.context}, so {lost} would be cut off. "
-        "Shorten the brief or the caption, or learn fewer vectors (train.vectors)."
+        concept,
+        f"the prompt {prompt!r} takes {needed} tokens and {generator.name} reads {generator.context}, so {lost} would be cut off. "
+        "Shorten the brief or the caption, or learn fewer vectors (train.vectors).",
     )
 
 

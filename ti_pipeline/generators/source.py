@@ -91,11 +91,16 @@ def digest_weights(tensors: Mapping[str, torch.Tensor]) -> str:
 
 def _folder(name: str, path: Path) -> Source:
     missing = [part for part in PARTS if not any((path / part).glob("*.json"))]
-    missing += [f"{part}/*.safetensors" for part in ("text_encoder", "unet", "vae")
-                if part not in missing and not any(f.suffix in _WEIGHTS for f in loaded_files(path) if f.parent.name == part)]
+    missing += [
+        f"{part}/*.safetensors"
+        for part in ("text_encoder", "unet", "vae")
+        if part not in missing and not any(f.suffix in _WEIGHTS for f in loaded_files(path) if f.parent.name == part)
+    ]
     if missing:
-        cause = "The package is incomplete: install it again." if name == "miniature" else (
-            "Download the whole model in diffusers' layout (`hf download OWNER/NAME --local-dir FOLDER`) and set it to FOLDER."
+        cause = (
+            "The package is incomplete: install it again."
+            if name == "miniature"
+            else ("Download the whole model in diffusers' layout (`hf download OWNER/NAME --local-dir FOLDER`) and set it to FOLDER.")
         )
         raise ParamsError(f"generator.model: {path} lacks {', '.join(missing)}. {cause}")
     return Source(name, path, "folder")

@@ -32,8 +32,9 @@ class Learner:
     ids: tuple[torch.Tensor, ...]
 
     @classmethod
-    def prepare(cls, generator: Generator, streams: Streams, posteriors: Posteriors, prompts: Sequence[Sequence[str]], token: str,
-                vectors: int) -> Learner:
+    def prepare(
+        cls, generator: Generator, streams: Streams, posteriors: Posteriors, prompts: Sequence[Sequence[str]], token: str, vectors: int
+    ) -> Learner:
         """`prompts` are those of each picture. Raises ConceptError for a token or a prompt that would be lost in silence."""
         lengths = {token: vectors}
         check_token(generator, streams.concept, token)
@@ -53,4 +54,20 @@ class Learner:
             t=streams.uniform("timestep", step, timesteps, samples),
             z0=self.posteriors.sample(pictures, flipped, normal),
             noise=streams.normal("noise", step, (samples, *shape)),
+        )
+
+    def evaluation(self, samples: int, timesteps: int) -> Draws:
+        """The fixed batch that the concept is evaluated on: pictures, prompts, latents and noise never change.
+
+        Timesteps are the middles of `samples` equal parts of the schedule; the pictures come in turn.
+        """
+        streams, shape = self.streams, self.posteriors.shape
+        pictures = [i % len(self.ids) for i in range(samples)]
+        choice = torch.rand(samples, generator=streams.at("evaluation prompt", 0)).tolist()
+        normal = streams.normal("evaluation latent", 0, (samples, *shape))
+        return Draws(
+            ids=torch.stack([self.ids[p][int(u * len(self.ids[p]))] for p, u in zip(pictures, choice, strict=True)]),
+            t=(torch.arange(samples) * 2 + 1) * timesteps // (2 * samples),
+            z0=self.posteriors.sample(pictures, torch.zeros(samples, dtype=torch.int64), normal),
+            noise=streams.normal("evaluation noise", 0, (samples, *shape)),
         )

@@ -14,28 +14,43 @@ from ti_pipeline.inversion.objective import Diffusion, concept_losses
 HALF_SCALE = 2.0**12  # gradients of float16 activations would vanish below 6e-8
 
 
-def losses_and_gradient(generator: Generator, diffusion: Diffusion, rows: torch.Tensor, draws: Sequence[Draws],
-                        parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+def losses_and_gradient(
+    generator: Generator, diffusion: Diffusion, rows: torch.Tensor, draws: Sequence[Draws], parts: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Each concept's mean loss over its own samples [concepts] and its gradient [concepts, n, d], in `parts` passes.
 
-    `rows` float32 [concepts, n, d] are the only thing that a gradient is computed for.
+    `rows` float32 [concepts, n, d] are the only thing that a gradient is computed for; a concept of fewer than n vectors has
+    zeros behind them, which no prompt asks for and which stay zero.
     """
-    concepts, vectors, _ = rows.shape
     scale = HALF_SCALE if generator.dtype == torch.float16 else 1.0
-    losses = torch.zeros(concepts, device=rows.device)
+    losses = torch.zeros(len(rows), device=rows.device)
     gradient = torch.zeros_like(rows)
     for part in range(parts):
-        ids, t, z0, noise = (
-            torch.cat([getattr(draw, name).chunk(parts)[part].to(generator.device) for draw in draws])
-            for name in ("ids", "t", "z0", "noise")
-        )
         leaf = rows.detach().requires_grad_()
-        hidden = encode_ids(generator, _apart(ids, concepts, vectors, len(generator.vocabulary)), leaf.flatten(0, 1))
-        predicted = generator.unet(diffusion.noisy(z0, noise, t).to(generator.dtype), t, hidden).sample
-        each = concept_losses(predicted, diffusion.target(z0, noise, t), concepts) / parts
+        each = _losses(generator, diffusion, leaf, draws, part, parts) / parts
         gradient += torch.autograd.grad(each.sum() * scale, leaf)[0] / scale
         losses += each.detach()
     return losses, gradient
+
+
+@torch.no_grad()
+def losses_only(generator: Generator, diffusion: Diffusion, rows: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
+    """Each concept's mean loss [concepts] over the samples of `draws`, which need no gradient."""
+    return _losses(generator, diffusion, rows, draws, 0, 1)
+
+
+def _losses(generator: Generator, diffusion: Diffusion, rows: torch.Tensor, draws: Sequence[Draws], part: int, parts: int) -> torch.Tensor:
+    ids, t, z0, noise = (_gather(draws, name, part, parts, generator.device) for name in ("ids", "t", "z0", "noise"))
+    concepts, vectors, _ = rows.shape
+    hidden = encode_ids(generator, _apart(ids, concepts, vectors, len(generator.vocabulary)), rows.flatten(0, 1))
+    predicted = generator.unet(diffusion.noisy(z0, noise, t).to(generator.dtype), t, hidden).sample
+    return concept_losses(predicted, diffusion.target(z0, noise, t), concepts)
+
+
+def _gather(draws: Sequence[Draws], name: str, part: int, parts: int, device: torch.device) -> torch.Tensor:
+    """One part of everybody's draws in one tensor on the device; the copy does not wait where the memory is pinned."""
+    whole = torch.cat([getattr(draw, name).chunk(parts)[part] for draw in draws])
+    return (whole.pin_memory() if device.type == "cuda" else whole).to(device, non_blocking=True)
 
 
 def _apart(ids: torch.Tensor, concepts: int, vectors: int, words: int) -> torch.Tensor:

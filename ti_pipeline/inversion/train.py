@@ -1,121 +1,322 @@
-"""Learns one concept's word: the optimisation loop, its log, its checkpoints."""
+"""Learns the words of many concepts in one pass: the optimisation loop, who takes part in it, when it is saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError
-from ti_pipeline.files import digest_value
+from ti_pipeline.errors import ConceptError, out_of_memory
 from ti_pipeline.generators.load import Generator
 from ti_pipeline.generators.source import digest_weights
 from ti_pipeline.inversion.adamw import Moments, update
-from ti_pipeline.inversion.alarms import check_step
-from ti_pipeline.inversion.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ti_pipeline.inversion.initializer import initial_vectors
-from ti_pipeline.inversion.latents import encode_pictures
-from ti_pipeline.inversion.learner import Learner
+from ti_pipeline.inversion.alarms import table_changed
+from ti_pipeline.inversion.capacity import largest_pack
+from ti_pipeline.inversion.checkpoint import Checkpoint, Saved, read_checkpoint, write_checkpoint
+from ti_pipeline.inversion.job import Job, Waiting, prepare_job
 from ti_pipeline.inversion.objective import Diffusion
-from ti_pipeline.inversion.pack import losses_and_gradient
-from ti_pipeline.inversion.prompts import prompts_for
+from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
+from ti_pipeline.inversion.readings import Readings
 from ti_pipeline.inversion.schedule import rate_at
-from ti_pipeline.inversion.streams import Streams
+from ti_pipeline.inversion.seat import Seat
+from ti_pipeline.inversion.state import State, Trained
 
-VERSION = 1  # raised whenever the same inputs give another vector
-COLUMNS = ("step", "loss", "norm", "gradient", "rate")
-LOOK_EVERY = 25  # steps between reading numbers off an accelerator; each reading waits for it
-LAST = 50  # steps that the final loss is the mean of: one step's says little
 Progress = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True)
-class Trained:
-    """`vectors` float32 [n, d] on the CPU; `log` has a row with COLUMNS for each logged step, steps from 1."""
+def train_concept(
+    generator: Generator,
+    manifest: Manifest,
+    train: params.Train,
+    seed: int,
+    *,
+    checkpoint: Path,
+    initializer: str,
+    progress: Progress | None = None,
+) -> Trained:
+    """Textual inversion of one concept (Gal et al. 2022, eq. 2): a pack of one. Raises ConceptError for a training that went wrong."""
+    trained: list[Trained] = []
 
-    vectors: torch.Tensor
-    log: list[dict[str, float]]
-    steps: int
-    resumed_from: int
+    def failed(concept: str, error: Exception) -> None:
+        raise error
 
-    @property
-    def final_loss(self) -> float:
-        last = [row["loss"] for row in self.log if row["step"] > self.steps - LAST]
-        return sum(last) / len(last)
+    waiting = Waiting(manifest.slug, train.steps, "", lambda: prepare_job(generator, manifest, train, seed, initializer))
+    train_pack(generator, [waiting], train, checkpoint, lambda job, result: trained.append(result), failed, progress)
+    return trained[0]
 
 
-def train_concept(generator: Generator, manifest: Manifest, train: params.Train, seed: int, *, checkpoint: Path, initializer: str,
-                  progress: Progress | None = None) -> Trained:
-    """Textual inversion of one concept (Gal et al. 2022, eq. 2): only the word's vectors move.
+def train_pack(
+    generator: Generator,
+    waiting: Sequence[Waiting],
+    train: params.Train,
+    checkpoint: Path,
+    done: Callable[[Job, Trained], None],
+    failed: Callable[[str, Exception], None],
+    progress: Progress | None = None,
+    adopted: Mapping[str, Saved] | None = None,
+) -> None:
+    """Train every concept of the queue, as many at a time as `train.pack` says or the device takes.
 
-    Goes on from `checkpoint` if it is of this very training; killed at any point and started again, it ends in the same bits
-    on a CPU. Raises ConceptError for a training that went wrong.
+    Only the words' vectors move. Each concept has its own samples, streams, loss, clipping, rate and end; when one is done or
+    failed, the next in the queue takes its place at the next step. `done` and `failed` are told of each; what `failed` raises
+    ends the whole. Goes on from `checkpoint`; killed anywhere and started again with the same queue, it ends in the same bits
+    on one thread of a CPU. `adopted` are concepts from other checkpoints, which go on from there when their turn comes.
     """
-    streams = Streams(seed, manifest.slug)
-    prompts = [prompts_for(manifest.kind, manifest.token, p.caption, initializer) for p in manifest.pictures]
-    pictures = (manifest.open(picture) for picture in manifest.pictures)
-    posteriors = encode_pictures(generator, pictures, train.fit, manifest.background, train.flip)
-    learner = Learner.prepare(generator, streams, posteriors, prompts, manifest.token, train.vectors)
-    key = digest_value({
-        "version": VERSION, "generator": generator.digest, "precision": str(generator.dtype), "manifest": manifest.training_digest,
-        "train": train.model_dump(mode="json", exclude={"checkpoint_every"}), "seed": seed, "initializer": initializer,
-    })
-    state = read_checkpoint(checkpoint, key)
-    if state is None:
-        rows = initial_vectors(generator, initializer, train.vectors, streams)[None]
-        state = Checkpoint(0, rows, Moments.zeros_like(rows), torch.zeros(0, len(COLUMNS), dtype=torch.float64))
-    resumed_from = state.step
-    table = digest_weights({"vocabulary": generator.vocabulary})
-    _learn(generator, learner, train, state, lambda: write_checkpoint(checkpoint, key, state), progress)
-    if digest_weights({"vocabulary": generator.vocabulary}) != table:
-        raise ConceptError(manifest.slug, f"the vocabulary of {generator.name} was changed during training. Start again with a fresh one.")
-    log = [dict(zip(COLUMNS, row, strict=True)) for row in state.log.tolist()]
-    return Trained(state.rows[0].cpu(), [{**row, "step": int(row["step"])} for row in log], train.steps, resumed_from)
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_with_one_thread()) for _ in range(2)]
+        trainer = _Trainer(generator, waiting, train, checkpoint, done, failed, progress, adopted or {}, *workers)
+        try:
+            trainer.run()
+        finally:
+            for worker in workers:
+                worker.shutdown(wait=True, cancel_futures=True)
 
 
-def _learn(generator: Generator, learner: Learner, train: params.Train, state: Checkpoint, save: Callable[[], None],
-           progress: Progress | None) -> None:
-    """Move `state` from its step to the last one."""
-    concept = learner.streams.concept
-    diffusion = Diffusion(generator.scheduler_config, generator.device)
-    state.rows = state.rows.to(generator.device)
-    state.moments = Moments(state.moments.first.to(generator.device), state.moments.second.to(generator.device))
-    bound = train.max_norm * generator.vocabulary.detach().float().norm(dim=-1).median().item()
-    samples = train.batch_size * train.gradient_accumulation
-    look_every = 1 if generator.device.type == "cpu" else LOOK_EVERY
-    unread: list[torch.Tensor] = []
-    said = ""
-    for step in range(state.step, train.steps):
-        rate = rate_at(train, step)
-        draws = learner.draw(step, samples, diffusion.timesteps)
-        losses, gradient = losses_and_gradient(generator, diffusion, state.rows, [draws], train.gradient_accumulation)
-        update(state.rows, gradient, state.moments, torch.tensor([step + 1.0]).double(), torch.tensor([rate]).double(), train.weight_decay)
-        state.step = step + 1
-        unread.append(torch.stack([losses[0], state.rows[0].norm(dim=-1).max(), gradient[0].norm()]))
-        last, saving = state.step == train.steps, state.step % train.checkpoint_every == 0
-        if last or saving or len(unread) == look_every:
-            loss, norm = _read(concept, unread, state, train, bound)
-            said = f"loss {loss:.4f}, norm {norm:.3g}"
-        if saving and not last:
-            save()
-        if progress:
-            progress(state.step, train.steps, said)
+def _with_one_thread() -> ThreadPoolExecutor:
+    """A worker whose operations take one thread.
+
+    With a team of its own there would be more threads than processors, whereupon OpenMP has all of them sleep, not spin, while
+    they wait for each other: a pass of one concept then takes twice as long.
+    """
+
+    def take_one() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # this thread keeps what was set last when it first asks
+
+    threads = torch.get_num_threads()
+    worker = ThreadPoolExecutor(1, initializer=take_one)
+    worker.submit(torch.get_num_threads).result()
+    torch.set_num_threads(threads)
+    return worker
 
 
-def _read(concept: str, unread: list[torch.Tensor], state: Checkpoint, train: params.Train, bound: float) -> tuple[float, float]:
-    """Move numbers from the device to the log, and raise the alarm for any that are wrong. Returns the last loss and norm."""
-    first = state.step - len(unread) + 1
-    numbers = torch.stack(unread).cpu().double().tolist()
-    unread.clear()
-    rows = []
-    for step, (loss, norm, gradient) in enumerate(numbers, start=first):
-        check_step(concept, step, loss, gradient, norm, bound)
-        if step % train.log_every == 0 or step == train.steps:
-            rows.append([step, loss, norm, gradient, rate_at(train, step - 1)])
-    if rows:
-        state.log = torch.cat([state.log, torch.tensor(rows, dtype=torch.float64)])
-    return numbers[-1][0], numbers[-1][1]
+class _Trainer:
+    def __init__(
+        self,
+        generator: Generator,
+        waiting: Sequence[Waiting],
+        train: params.Train,
+        checkpoint: Path,
+        done: Callable[[Job, Trained], None],
+        failed: Callable[[str, Exception], None],
+        progress: Progress | None,
+        adopted: Mapping[str, Saved],
+        drawing: ThreadPoolExecutor,
+        preparing: ThreadPoolExecutor,
+    ):
+        self.generator, self.train, self.path = generator, train, checkpoint
+        self.done, self.failed, self.progress = done, failed, progress
+        self.drawing, self.preparing = drawing, preparing
+        self.diffusion = Diffusion(generator.scheduler_config, generator.device)
+        self.samples = train.batch_size * train.gradient_accumulation
+        self.table = digest_weights({"vocabulary": generator.vocabulary})
+        bound = train.max_norm * generator.vocabulary.detach().float().norm(dim=-1).median().item()
+        self.readings = Readings(train, bound, generator.device)
+        self.total, self.behind = sum(each.steps for each in waiting), 0
+        self.wanted = {each.concept: each for each in waiting}
+        saved = read_checkpoint(checkpoint) or Checkpoint()
+        self.step, self.capacity, self.refused = saved.step, saved.capacity, {}
+        if train.pack != "auto":
+            self.capacity = min(train.pack, saved.capacity or train.pack)
+        self.saved = dict(adopted) | {each.concept: each for each in (*saved.seats, *saved.parked)}
+        for concept, (wanted, reason) in saved.failed.items():
+            if concept in self.wanted and self.wanted[concept].wanted == wanted:
+                self._refuse(concept, ConceptError(concept, reason))
+        first = [each.concept for each in saved.seats if each.concept in self.wanted]
+        then = [each.concept for each in saved.parked if each.concept in self.wanted]
+        rest = [concept for concept in self.wanted if concept not in {*first, *then, *self.refused}]
+        self.queue = deque(self.wanted[concept] for concept in (*first, *then, *rest))
+        self.coming: Future[Job] | None = None
+        self.parked: deque[Seat] = deque()
+        self.seats: list[Seat | None] = []
+        self.saved_at = time.monotonic()
+
+    def run(self) -> None:
+        while self._fill():
+            draws = [seat.draws.result() for seat in self.seats]
+            try:
+                losses, gradient = losses_and_gradient(self.generator, self.diffusion, self.rows, draws, self.train.gradient_accumulation)
+            except (RuntimeError, MemoryError) as error:
+                if len(self.seats) == 1 or not out_of_memory(error):
+                    raise
+                losses = None
+            if losses is None:  # outside of the except clause, whose error holds the tensors of the pass
+                self._halve()
+                continue
+            self._update(losses, gradient)
+            self._look()
+
+    def _fill(self) -> bool:
+        """Close the ranks and let the next of the queue in behind; whether anybody is there then."""
+        if not self.capacity and (job := self._next()):
+            self.parked.append(self._seat(job))
+            self.capacity = self._measure(self.parked[0])
+        staying = [seat for seat in self.seats if seat is not None]
+        if len(staying) == len(self.seats) and (len(staying) >= self.capacity or not (self.parked or self.queue)):
+            return bool(self.seats)
+        self._unstack()
+        while len(staying) < self.capacity:
+            if self.parked:
+                staying.append(self.parked.popleft())
+            elif job := self._next():
+                staying.append(self._seat(job))
+            else:
+                break
+        self.seats = staying
+        if self.seats:
+            self._stack()
+            self._save()  # nobody may be done before a checkpoint says that he was here: a new start would leave him out
+        return bool(self.seats)
+
+    def _next(self) -> Job | None:
+        """The next concept of the queue that can be made ready; the one behind it is being made ready meanwhile."""
+        while self.queue:
+            waiting = self.queue.popleft()
+            coming, self.coming = self.coming or self.preparing.submit(waiting.prepare), None
+            if self.queue:
+                self.coming = self.preparing.submit(self.queue[0].prepare)
+            try:
+                return coming.result()
+            except Exception as error:
+                self._refuse(waiting.concept, error)
+        return None
+
+    def _seat(self, job: Job) -> Seat:
+        saved = self.saved.pop(job.concept, None)
+        state = saved.state if saved and saved.key == job.key else State.at(job.start)
+        batch = None
+        if self.train.early_stopping != "none":
+            batch = job.learner.evaluation(self.train.evaluate_samples, self.diffusion.timesteps)
+        seat = Seat(job, state, state.step, batch)
+        self._draw(seat)
+        return seat
+
+    def _draw(self, seat: Seat) -> None:
+        """Have the next step's draws made while this one is computed."""
+        if seat.step < seat.job.train.steps:
+            seat.draws = self.drawing.submit(seat.job.learner.draw, seat.step, self.samples, self.diffusion.timesteps)
+
+    def _measure(self, seat: Seat) -> int:
+        draws, rows = seat.draws.result(), seat.state.rows.to(self.generator.device)
+
+        def run(concepts: int) -> object:
+            parts = self.train.gradient_accumulation
+            return losses_and_gradient(self.generator, self.diffusion, rows.expand(concepts, -1, -1), [draws] * concepts, parts)
+
+        try:
+            return largest_pack(self.generator.device, self.train.batch_size, len(self.wanted), run)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        return 1
+
+    def _halve(self) -> None:
+        """Everybody of the second half steps back and goes on later from where it is."""
+        self._unstack()
+        if self.generator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.capacity = len(self.seats) // 2
+        self.parked.extendleft(reversed(self.seats[self.capacity :]))
+        self.seats = self.seats[: self.capacity]
+        self._stack()
+
+    def _stack(self) -> None:
+        """One tensor of everybody's rows, [concepts, n, d], and of their moments; a shorter word has zeros behind it."""
+        longest = max(len(seat.state.rows) for seat in self.seats)
+
+        def together(name: str) -> torch.Tensor:
+            each = (getattr(seat.state, name) for seat in self.seats)
+            padded = [torch.nn.functional.pad(rows, (0, 0, 0, longest - len(rows))) for rows in each]
+            return torch.stack(padded).to(self.generator.device)
+
+        self.rows, self.moments = together("rows"), Moments(together("first"), together("second"))
+
+    def _unstack(self) -> None:
+        if not self.seats:
+            return
+        rows, first, second = (each.cpu() for each in (self.rows, self.moments.first, self.moments.second))
+        for place, seat in enumerate(self.seats):
+            if seat is not None:
+                n = len(seat.state.rows)
+                seat.state.rows, seat.state.first, seat.state.second = (each[place, :n].clone() for each in (rows, first, second))
+
+    def _update(self, losses: torch.Tensor, gradient: torch.Tensor) -> None:
+        """One step of AdamW on all rows, each concept with its own count, rate and clipping."""
+        norms = gradient.flatten(1).norm(dim=1)
+        if self.train.clip_gradient is not None:
+            gradient = gradient * (self.train.clip_gradient / norms).clamp(max=1)[:, None, None]
+        steps = [seat.step for seat in self.seats]
+        rates = [rate_at(seat.job.train, step) for seat, step in zip(self.seats, steps, strict=True)]
+        counts = torch.tensor(steps).double() + 1
+        update(self.rows, gradient, self.moments, counts, torch.tensor(rates).double(), self.train.weight_decay)
+        for seat in self.seats:
+            seat.step += 1
+            self._draw(seat)
+        self.step += 1
+        self.readings.step(self.seats, losses, self.rows.norm(dim=-1).amax(dim=1), norms, rates)
+
+    def _look(self) -> None:
+        """Evaluate who is due, read the numbers when it is time to, and let go of who is done or failed."""
+        self._evaluate()
+        last = any(seat.step == seat.job.train.steps for seat in self.seats)
+        saving = self.step % self.train.checkpoint_every == 0 or time.monotonic() - self.saved_at >= self.train.checkpoint_seconds
+        reading = last or saving or self.readings.due
+        faults = self.readings.read() if reading else {}
+        if self.progress:
+            self.progress(self.behind + sum(seat.step for seat in self.seats), self.total, self.readings.said)
+        if reading:
+            self._let_go(faults)
+        if saving and all(self.seats):
+            self._save()
+
+    def _evaluate(self) -> None:
+        due = [place for place, seat in enumerate(self.seats) if seat.due]
+        at_once = max(1, len(self.seats) * self.train.batch_size // self.train.evaluate_samples)
+        for start in range(0, len(due), at_once):
+            places = due[start : start + at_once]
+            rows = self.rows[places]
+            losses = losses_only(self.generator, self.diffusion, rows, [self.seats[place].batch for place in places])
+            self.readings.evaluation([self.seats[place] for place in places], losses, rows)
+
+    def _let_go(self, faults: Mapping[str, ConceptError]) -> None:
+        if not any(seat.job.concept in faults or seat.ended for seat in self.seats):
+            return
+        self._unstack()
+        changed = digest_weights({"vocabulary": self.generator.vocabulary}) != self.table
+        for place, seat in enumerate(self.seats):
+            concept = seat.job.concept
+            if changed:
+                self._refuse(concept, table_changed(concept, self.generator.name))
+            elif concept in faults:
+                self._refuse(concept, faults[concept])
+            elif seat.ended:
+                self.behind += self.wanted[concept].steps
+                self.done(seat.job, seat.result())
+            else:
+                continue
+            self.seats[place] = None
+        while changed and self.queue:
+            concept = self.queue.popleft().concept
+            self._refuse(concept, table_changed(concept, self.generator.name))
+
+    def _refuse(self, concept: str, error: Exception) -> None:
+        self.behind += self.wanted[concept].steps
+        if isinstance(error, ConceptError):
+            self.refused[concept] = [self.wanted[concept].wanted, error.reason]
+        self.failed(concept, error)
+
+    def _save(self) -> None:
+        self._unstack()
+
+        def saved(seats: Sequence[Seat | None]) -> list[Saved]:
+            return [Saved(seat.job.concept, seat.job.key, seat.state) for seat in seats if seat is not None]
+
+        write_checkpoint(self.path, Checkpoint(self.step, self.capacity, saved(self.seats), saved(self.parked), self.refused))
+        self.saved_at = time.monotonic()

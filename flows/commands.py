@@ -1,0 +1,79 @@
+"""The commands that run flows, beside those of the library: together they are `ti-pipeline`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ti_pipeline.cli import Concepts, ForceOption, JsonOption, ParamsOption, SetOption, WorkspaceOption, app, main, open_workspace
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.terminal import print_summary, print_where_to_look
+
+
+@app.command()
+def run(
+    concepts: Concepts = None,
+    workspace: WorkspaceOption = Path("."),
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """The whole chain through Prefect, here."""
+    open_workspace(workspace, params, set_)  # wrong params are told before a server is started
+    summary = _flow(workspace, params, set_, concepts, force)
+    if json_:
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        print_summary(summary)
+    _leave(summary)
+
+
+def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict:
+    from flows.train_concepts import train_concepts  # imports Prefect, which takes seconds
+
+    return train_concepts(
+        workspace=str(workspace.resolve()),
+        params=str((params or workspace / "params.yaml").resolve()),
+        overrides=list(overrides or ()),
+        concepts=concepts or None,
+        force=force,
+    )
+
+
+@app.command()
+def demo(
+    workspace: Annotated[Path, typer.Option("--workspace", help="A folder for the demo; made if it is not there.", metavar="DIR")] = Path(
+        "build/demo"
+    ),
+    set_: SetOption = None,
+) -> None:
+    """The whole chain on the example concepts with the embedded model, then where to look."""
+    source = _checkout()
+    workspace.mkdir(parents=True, exist_ok=True)
+    overrides = [f"concepts.folder={source / 'examples' / 'concepts'}", *(set_ or ())]
+    open_workspace(workspace, source / "params.yaml", overrides)
+    summary = _flow(workspace, source / "params.yaml", overrides, None, False)
+    print_summary(summary)
+    print_where_to_look(workspace.resolve() / "artifacts" / "galleries" / "index.html")
+    _leave(summary)
+
+
+def _checkout() -> Path:
+    """The folder with params.yaml and the examples: here, or where this package was installed from in place."""
+    for folder in (Path.cwd(), Path(__file__).resolve().parent.parent):
+        if (folder / "params.yaml").is_file() and (folder / "examples" / "concepts").is_dir():
+            return folder
+    raise ParamsError("the demo needs params.yaml and examples/concepts. Run it in a clone of the repository.")
+
+
+def _leave(summary: dict) -> None:
+    if summary["troubles"] or any(state not in ("done", "up-to-date") for state in summary["concepts"].values()):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()
