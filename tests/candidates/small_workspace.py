@@ -26,10 +26,10 @@ def small_params(**generate: object) -> Params:
     return params.model_copy(update={"generate": params.generate.model_copy(update=small)})
 
 
-def add_concept(root: Path, slug: str, settings: str = "") -> tuple[Workspace, Manifest]:
+def add_concept(root: Path, slug: str, settings: str = "", photos: Path = PHOTOS) -> tuple[Workspace, Manifest]:
     """Copy the photographs, write `concept.yaml`, validate."""
     workspace = Workspace.at(root, "concepts")
-    folder = Path(shutil.copytree(PHOTOS / slug, workspace.concepts / slug))
+    folder = Path(shutil.copytree(photos / slug, workspace.concepts / slug))
     if settings:
         (folder / "concept.yaml").write_text(settings, encoding="utf-8")
     assert validate_one(workspace, load_concept(folder), small_params(), None).ok

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
-from tests.candidates.small_workspace import add_concept, add_word, small_params
+from tests.candidates.small_workspace import PHOTOS, add_concept, add_word, small_params
 from ti_pipeline.candidates.files import SCHEMA
-from ti_pipeline.candidates.generate import generate_one
+from ti_pipeline.candidates.generate import generate_many, generate_one
 from ti_pipeline.candidates.seeds import candidate_seed
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
@@ -161,3 +163,51 @@ def test_what_cannot_work_is_said_before_anything_is_made(duck, generator: Gener
     with pytest.raises(ConceptError, match="duck-toy: the vectors of <duck-toy> have 48 numbers and tiny takes 32"):
         generate_one(workspace, generator, manifest, small_params())
     assert not workspace.candidates("duck-toy").exists()
+
+
+def test_candidates_of_many_concepts_share_their_batches(tmp_path: Path, generator: Generator) -> None:
+    """Two concepts of the same token, one whose brief cannot work, and one that stood already."""
+    torch.set_num_threads(1)
+    slugs = ("duck-toy", "candle", "robot", "rc-car")
+    manifests = {}
+    for seed, slug in enumerate(slugs):
+        shutil.copytree(PHOTOS / "duck-toy", tmp_path / "photos" / slug)
+        briefs = f"briefs: ['a {{token}} {'very ' * 80}far away']\n" if slug == "robot" else ""
+        workspace, manifests[slug] = add_concept(tmp_path, slug, f"token: <toy>\n{briefs}", photos=tmp_path / "photos")
+        add_word(workspace, slug, "<toy>", seed=seed, initializer="toy")
+    chosen, lost, sizes = small_params(batch_size=4), {}, []
+    hook = generator.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+
+    def made() -> dict[str, bytes]:
+        return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in workspace.artifacts.glob("candidates/*/*")}
+
+    try:
+        said = []
+        done = generate_many(
+            workspace, generator, list(manifests.values()), chosen, lambda *what: said.append(what), failed=lost.__setitem__
+        )
+        assert done.keys() == {"duck-toy", "candle", "rc-car"} and "would be cut off" in str(lost["robot"])
+        assert [what[:2] for what in said] == [(i, 18) for i in range(1, 19)]
+        assert sizes == [8] * 5 * chosen.generate.steps  # 18 pictures in 5 batches of 4, with and without the prompt
+        whole = made()
+        for slug in ("candle", "rc-car"):
+            for path in workspace.candidates(slug).iterdir():
+                path.unlink()
+        again = generate_many(workspace, generator, [manifests["rc-car"], manifests["candle"]], chosen, failed=lost.__setitem__, beside=6)
+        assert again.keys() == {"candle", "rc-car"} and made() == whole
+    finally:
+        hook.remove()
+
+
+def test_a_folder_that_cannot_be_written_fails_its_concept_only(tmp_path: Path, generator: Generator) -> None:
+    shutil.copytree(PHOTOS / "duck-toy", tmp_path / "photos" / "candle")
+    workspace, duck = add_concept(tmp_path, "duck-toy")
+    workspace, candle = add_concept(tmp_path, "candle", photos=tmp_path / "photos")
+    add_word(workspace, "duck-toy", "<duck-toy>", initializer="duck")
+    add_word(workspace, "candle", "<candle>", initializer="candle")
+    workspace.candidates("candle").parent.mkdir(parents=True)
+    workspace.candidates("candle").write_text("a file where the folder should be")
+    lost = {}
+    done = generate_many(workspace, generator, [candle, duck], small_params(batch_size=2), failed=lost.__setitem__)
+    assert done.keys() == {"duck-toy"} and lost.keys() == {"candle"}
+    assert "cannot be written" in str(lost["candle"]) and len(contents(workspace)) == 7

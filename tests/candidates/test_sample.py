@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ti_pipeline.candidates.sample import Settings, fixed_batches, sample, to_bytes
+from ti_pipeline.candidates.sample import Settings, even_batch, fixed_batches, sample, text_read_once, to_bytes
 from ti_pipeline.candidates.seeds import initial_noise
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.load import Generator
@@ -101,3 +101,33 @@ def test_overflow_is_an_error_and_no_black_picture(generator: Generator) -> None
 def test_batches_have_one_shape() -> None:
     assert list(fixed_batches(7, 3)) == [([0, 1, 2], 3), ([3, 4, 5], 3), ([6, 6, 6], 1)]
     assert list(fixed_batches(0, 3)) == []
+
+
+def test_batches_are_even_so_that_little_is_computed_for_nothing() -> None:
+    assert [even_batch(count, 48, 64) for count in (0, 1, 48, 50, 144)] == [1, 1, 48, 25, 48]
+    assert [even_batch(1000, "auto", edge) for edge in (64, 512)] == [48, 16]
+
+
+@torch.no_grad()
+def test_the_text_is_read_in_the_first_step_only(generator: Generator) -> None:
+    unet, counted = generator.unet, []
+    latents, hidden = torch.randn(2, 4, 8, 8), torch.randn(2, 77, 32)
+    plain = [unet(latents, t, hidden).sample for t in (900, 100)]
+    other = unet(latents, 900, hidden + 1).sample
+    keys = next(module for name, module in unet.named_modules() if name.endswith("attn2.to_k"))
+    forward = type(keys).forward
+    try:
+        type(keys).forward = lambda self, x: counted.append(self is keys) or forward(self, x)
+        with text_read_once(unet):
+            assert all((unet(latents, t, hidden).sample == expected).all() for t, expected in zip((900, 100), plain, strict=True))
+            assert sum(counted) == 1
+            assert (unet(latents, 900, hidden + 1).sample == other).all()
+        assert sum(counted) == 2
+        unet(latents, 900, hidden)
+        assert sum(counted) == 3
+        unet._compiled_call_impl = unet._call_impl
+        with text_read_once(unet):
+            assert "forward" not in vars(keys)
+    finally:
+        type(keys).forward = forward
+        unet._compiled_call_impl = None

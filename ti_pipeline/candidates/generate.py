@@ -1,19 +1,24 @@
-"""The stage `generate`: N candidates for every brief of a concept."""
+"""The stage `generate`: N candidates for every brief of every concept."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
 
 from ti_pipeline.candidates.briefs import Brief, brief_texts, briefs_for, words_in
 from ti_pipeline.candidates.files import SCHEMA, stands, sweep, write_picture
 from ti_pipeline.candidates.learnt import LearntWord, check_width, load_others, load_own
+from ti_pipeline.candidates.looks import Clip, write_looks
 from ti_pipeline.candidates.recipe import VERSION, Recipe, file_name
-from ti_pipeline.candidates.sample import Settings, sample
+from ti_pipeline.candidates.sample import Settings, encode_texts, even_batch, sample_states
 from ti_pipeline.candidates.seeds import candidate_seed
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
@@ -45,31 +50,171 @@ class Planned:
     file: str
 
 
-def generate_one(
-    workspace: Workspace, generator: Generator, manifest: Manifest, params: Params, progress: Progress | None = None, *, force: bool = False
-) -> Outcome:
-    """Make the candidates of one concept, or find that they stand.
+@dataclass
+class Sheet:
+    """One concept's part of the work: all its candidates, which of them are still to be made, how long it has taken."""
 
-    Killed and started again, it keeps the pictures that are there; until the new table is written, the old one and all
-    its pictures stand. Raises ConceptError for what is wrong with this concept.
-    """
-    began = time.monotonic()
+    slug: str
+    order: Order
+    plan: list[Planned]
+    missing: list[Planned]
+    began: float
+    left: int = 0
+    states: dict[str, torch.Tensor] = field(default_factory=dict)
+    pictures: dict[str, Image.Image] = field(default_factory=dict)  # by file, until CLIP has looked at them
+    broken: OSError | None = None
+
+
+def generate_one(
+    workspace: Workspace,
+    generator: Generator,
+    manifest: Manifest,
+    params: Params,
+    progress: Progress | None = None,
+    *,
+    force: bool = False,
+    clip: Clip | None = None,
+) -> Outcome:
+    """Make the candidates of one concept, or find that they stand. Raises ConceptError for what is wrong with this concept."""
     order = read_order(workspace, generator.digest, manifest, params)
     if not force and (outcome := standing(workspace, manifest.slug, order.fingerprint)):
         return outcome
+
+    def failed(concept: str, error: Exception) -> None:
+        raise error
+
+    return generate_many(workspace, generator, [manifest], params, progress, failed=failed, force=force, clip=clip)[manifest.slug]
+
+
+def generate_many(
+    workspace: Workspace,
+    generator: Generator,
+    manifests: Sequence[Manifest],
+    params: Params,
+    progress: Progress | None = None,
+    *,
+    failed: Callable[[str, Exception], None],
+    force: bool = False,
+    beside: int = 0,
+    clip: Clip | None = None,
+) -> dict[str, Outcome]:
+    """Make the candidates of many concepts, those of different concepts and briefs in the same batches.
+
+    Killed and started again, it keeps the pictures that are there; until a concept's new table is written, the old one and all
+    its pictures stand. `failed` is told which concept failed and why; `beside` is how many candidates of the same collection
+    stand already, so that a batch has the shape that it would have had with them. `clip` looks at the pictures while they are in
+    memory, so that the stage `rank` need not open them.
+    """
+    sheets = []
+    for manifest in manifests:
+        try:
+            sheets.append(_sheet(workspace, generator, manifest, params, force))
+        except Exception as error:
+            failed(manifest.slug, error)
+    section, todo = params.generate, [(sheet, candidate) for sheet in sheets for candidate in sheet.missing]
+    total = sum(len(sheet.plan) for sheet in sheets)
+    done = total - len(todo)
+    size = even_batch(total + beside, section.batch_size, generator.resolution)
+    settings = Settings(section.solver, section.steps, section.guidance_scale, section.negative_prompt, size)
+
+    outcomes: dict[str, Outcome] = {}
+    with ThreadPoolExecutor(max_workers=1) as writer:  # files are written, and finished concepts closed, while others are made
+        closing: dict[str, Future[Outcome]] = {}
+
+        def close(everything: bool) -> None:
+            for slug in [slug for slug, future in closing.items() if everything or future.done()]:
+                try:
+                    outcomes[slug] = closing.pop(slug).result()
+                except ConceptError as error:
+                    failed(slug, error)
+
+        for sheet in sheets:
+            if not sheet.left:
+                closing[sheet.slug] = writer.submit(_close, workspace, generator, sheet, clip)
+        while todo:
+            seeds = [candidate.recipe["seed"] for _, candidate in todo]
+            for index, picture in sample_states(generator, lambda i, todo=todo: _states(generator, *todo[i]), seeds, settings):
+                sheet, candidate = todo[index]
+                path = workspace.candidates(sheet.slug) / candidate.file
+                writer.submit(_write, sheet, path, picture, candidate.recipe, keep=clip is not None)
+                sheet.left -= 1
+                if not sheet.left:
+                    sheet.states = {}
+                    closing[sheet.slug] = writer.submit(_close, workspace, generator, sheet, clip)
+                close(everything=False)
+                done += 1
+                if progress:
+                    progress(done, total, candidate.brief.prompt)
+                if sheet.broken and sheet.left:  # a full disk is heard of now, not after hours
+                    failed(sheet.slug, _unwritable(workspace, sheet))
+                    break
+            todo = [(sheet, candidate) for sheet, candidate in todo[index + 1 :] if not sheet.broken]
+        close(everything=True)
+    return outcomes
+
+
+def _sheet(workspace: Workspace, generator: Generator, manifest: Manifest, params: Params, force: bool) -> Sheet:
+    began = time.monotonic()
+    order = read_order(workspace, generator.digest, manifest, params)
     _check(generator, manifest.slug, order, params)
-    plan = list(_plan(generator, manifest.slug, order, params))
-    folder, table = workspace.candidates(manifest.slug), workspace.candidate_table(manifest.slug)
+    plan, folder = list(_plan(generator, manifest.slug, order, params)), workspace.candidates(manifest.slug)
+    missing = [candidate for candidate in plan if force or not stands(folder / candidate.file, candidate.recipe)]
+    return Sheet(manifest.slug, order, plan, missing, began, len(missing))
+
+
+def _states(generator: Generator, sheet: Sheet, candidate: Planned) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states `[context, d]` of a candidate's prompt and negative prompt; a concept's are computed when its turn comes."""
+    negative = candidate.recipe["negative_prompt"]
+    if not sheet.states:
+        vectors = {token: word.vectors for token, word in sheet.order.words.items()}
+        sheet.states = encode_texts(generator, [*(brief.prompt for brief in sheet.order.briefs), negative], vectors)
+    return sheet.states[candidate.brief.prompt], sheet.states[negative]
+
+
+def _write(sheet: Sheet, path: Path, picture: Image.Image, recipe: Recipe, *, keep: bool) -> None:
+    if sheet.broken is None:
+        try:
+            write_picture(path, picture, recipe)
+            if keep:
+                sheet.pictures[path.name] = picture
+        except OSError as error:
+            sheet.broken = error
+
+
+def _close(workspace: Workspace, generator: Generator, sheet: Sheet, clip: Clip | None) -> Outcome:
+    """Write the table once all pictures are there, then remove those that it does not name."""
+    folder, table = workspace.candidates(sheet.slug), workspace.candidate_table(sheet.slug)
+    about = {"fingerprint": sheet.order.fingerprint, "generator": generator.name, "generator_digest": generator.digest}
     try:
-        _make(generator, folder, plan, order.words, params, progress, force)
-        rows = [_row(manifest.slug, folder, candidate) for candidate in plan]
-        write_table(
-            table, rows, SCHEMA, {"fingerprint": order.fingerprint, "generator": generator.name, "generator_digest": generator.digest}
-        )
-        sweep(folder, {candidate.file for candidate in plan})
+        if sheet.broken is None:
+            rows = [_row(sheet.slug, folder, candidate) for candidate in sheet.plan]
+            if clip is not None:
+                write_looks(folder, clip.digest, [row["digest"] for row in rows], _look(sheet, folder, clip))
+            write_table(table, rows, SCHEMA, about)
+            sweep(folder, {candidate.file for candidate in sheet.plan})
     except OSError as error:
-        raise ConceptError(manifest.slug, f"{folder} cannot be written: {error}. Make room there, or see to the permissions.") from None
-    return Outcome(STAGE, manifest.slug, "done", time.monotonic() - began, path=str(table), digest=digest_file(table))
+        sheet.broken = error
+    if sheet.broken is not None:
+        raise _unwritable(workspace, sheet)
+    return Outcome(STAGE, sheet.slug, "done", time.monotonic() - sheet.began, path=str(table), digest=digest_file(table))
+
+
+def _look(sheet: Sheet, folder: Path, clip: Clip) -> np.ndarray:
+    """Embeddings of a concept's candidates [n, d], brief by brief as the stage `rank` does it, so that the bits are the same."""
+
+    def picture(candidate: Planned) -> Image.Image:
+        if (made := sheet.pictures.pop(candidate.file, None)) is not None:
+            return made
+        with Image.open(folder / candidate.file) as standing:  # made before this run was started
+            return standing.convert("RGB")
+
+    briefs = groupby(sheet.plan, key=lambda candidate: candidate.brief.index)
+    return np.concatenate([clip.images([picture(candidate) for candidate in brief]) for _, brief in briefs])
+
+
+def _unwritable(workspace: Workspace, sheet: Sheet) -> ConceptError:
+    folder = workspace.candidates(sheet.slug)
+    return ConceptError(sheet.slug, f"{folder} cannot be written: {sheet.broken}. Make room there, or see to the permissions.")
 
 
 def read_order(workspace: Workspace, generator_digest: str, manifest: Manifest, params: Params) -> Order:
@@ -133,39 +278,6 @@ def _plan(generator: Generator, concept: str, order: Order, params: Params) -> I
                 "words": words,
             }
             yield Planned(brief, recipe, file_name(recipe))
-
-
-def _make(
-    generator: Generator,
-    folder: Path,
-    plan: list[Planned],
-    words: dict[str, LearntWord],
-    params: Params,
-    progress: Progress | None,
-    force: bool,
-) -> None:
-    """Make what is missing; files are written while the next batch is being denoised."""
-    missing = [candidate for candidate in plan if force or not stands(folder / candidate.file, candidate.recipe)]
-    section = params.generate
-    settings = Settings(section.solver, section.steps, section.guidance_scale, section.negative_prompt, min(section.batch_size, len(plan)))
-    pictures = sample(
-        generator,
-        [candidate.brief.prompt for candidate in missing],
-        {token: word.vectors for token, word in words.items()},
-        [candidate.recipe["seed"] for candidate in missing],
-        settings,
-    )
-    with ThreadPoolExecutor(max_workers=1) as writer:
-        writing: deque[Future] = deque()
-        for made, (index, picture) in enumerate(pictures, start=len(plan) - len(missing) + 1):
-            candidate = missing[index]
-            writing.append(writer.submit(write_picture, folder / candidate.file, picture, candidate.recipe))
-            while writing and writing[0].done():  # a full disk is heard of now, not after hours
-                writing.popleft().result()
-            if progress:
-                progress(made, len(plan), candidate.brief.prompt)
-        for last in writing:
-            last.result()
 
 
 def _row(concept: str, folder: Path, planned: Planned) -> dict:

@@ -1,4 +1,4 @@
-"""Fresh samples and what the two models see in them: embeddings, never pictures, are what is kept."""
+"""Fresh samples and what the two models see in them: embeddings are what is kept, and a few pictures for people."""
 
 from __future__ import annotations
 
@@ -43,11 +43,23 @@ class Studio:
     def look(self, pictures: list[Image.Image]) -> Seen:
         return Seen(self.judge.images(pictures), self.ranker.images(pictures))
 
-    def draw(self, prompts: Sequence[str], words: Mapping[str, torch.Tensor], seeds: Sequence[int], step: Callable[[], None]) -> Seen:
-        """One sample for each prompt and its seed; `step` is called for each of them. A batch of pictures in memory at a time."""
+    def draw(
+        self,
+        prompts: Sequence[str],
+        words: Mapping[str, torch.Tensor],
+        seeds: Sequence[int],
+        step: Callable[[], None],
+        keep: Callable[[int, Image.Image], None] | None = None,
+    ) -> Seen:
+        """One sample for each prompt and its seed; `step` is called for each of them. A batch of pictures in memory at a time.
+
+        `keep` is given every sample with its index.
+        """
         parts, waiting = [], []
         for index, picture in sample(self.generator, prompts, words, seeds, self.settings):
             waiting.append(picture)
+            if keep:
+                keep(index, picture)
             step()
             if len(waiting) == BATCH or index == len(prompts) - 1:
                 parts.append(self.look(waiting))
@@ -56,18 +68,22 @@ class Studio:
 
 
 # Samples of prompts without any learnt word are the same for every concept of a kind; they last as long as their generator.
-_shared: WeakKeyDictionary[Generator, dict[tuple[Any, ...], Seen]] = WeakKeyDictionary()
+_shared: WeakKeyDictionary[Generator, dict[tuple[Any, ...], tuple[Seen, dict[int, Image.Image]]]] = WeakKeyDictionary()
 
 
-def draw_shared(studio: Studio, prompts: tuple[str, ...], seeds: tuple[int, ...], step: Callable[[], None]) -> Seen:
-    """As `Studio.draw` without learnt words, but once for all concepts that are evaluated in this process."""
+def draw_shared(
+    studio: Studio, prompts: tuple[str, ...], seeds: tuple[int, ...], step: Callable[[], None], chosen: frozenset[int] = frozenset()
+) -> tuple[Seen, dict[int, Image.Image]]:
+    """As `Studio.draw` without learnt words, but once for all concepts that are evaluated in this process; and the `chosen` pictures."""
     kept = _shared.setdefault(studio.generator, {})
-    key = (studio.judge.digest, studio.ranker.digest, studio.settings, prompts, seeds)
+    key = (studio.judge.digest, studio.ranker.digest, studio.settings, prompts, seeds, chosen)
     if key in kept:
         for _ in prompts:
             step()
     else:
-        kept[key] = studio.draw(prompts, {}, seeds, step)
+        pictures: dict[int, Image.Image] = {}
+        seen = studio.draw(prompts, {}, seeds, step, lambda i, picture: pictures.update({i: picture}) if i in chosen else None)
+        kept[key] = seen, pictures
     return kept[key]
 
 

@@ -10,10 +10,13 @@ Setups, as in the paper's figure 10:
 from __future__ import annotations
 
 import re
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ti_pipeline.candidates.briefs import PLACE
 from ti_pipeline.candidates.learnt import LearntWord, check_width, load_own
@@ -23,8 +26,8 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.draw import Progress, Seen, Studio, draw_shared, sample_seed
 from ti_pipeline.evaluation.judge import Judge
 from ti_pipeline.evaluation.metrics import Estimate, alike, alike_among, editability, gain, mean_estimate
-from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS, concept_path, read_report
-from ti_pipeline.files import digest_file, digest_value, write_json
+from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS, concept_path, pictures_folder, read_report
+from ti_pipeline.files import atomic, digest_file, digest_value, write_json
 from ti_pipeline.generators.load import Generator
 from ti_pipeline.generators.placeholder import check_prompt
 from ti_pipeline.params import Params
@@ -32,7 +35,7 @@ from ti_pipeline.ranking.ranker import Ranker
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "evaluate"
-VERSION = 1
+VERSION = 2
 RECONSTRUCTION = {"object": f"a photo of {PLACE}", "style": f"a picture in the style of {PLACE}"}
 
 
@@ -56,6 +59,8 @@ def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
     path = concept_path(workspace, concept)
     report = read_report(path)
     if report is None or report.get("fingerprint") != wanted:
+        return None
+    if not all((pictures_folder(workspace, concept) / row["file"]).is_file() for row in report["kept"]):
         return None
     return Outcome(STAGE, concept, "up-to-date", path=str(path), digest=digest_file(path))
 
@@ -104,10 +109,23 @@ def evaluate_one(
     }
     path = concept_path(workspace, slug)
     try:
+        report["kept"] = _write_kept(pictures_folder(workspace, slug), seen["kept"])
         write_json(path, report)
     except OSError as error:
         raise ConceptError(slug, f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
     return Outcome(STAGE, slug, "done", time.monotonic() - began, path=str(path), digest=digest_file(path))
+
+
+def _write_kept(folder: Path, kept: list[tuple[str, str | None, Image.Image]]) -> list[dict[str, Any]]:
+    """The pictures for the questionnaire, each with its setup and the text that it is held against, or None for likeness."""
+    shutil.rmtree(folder, ignore_errors=True)
+    rows = []
+    for number, (setup, text, picture) in enumerate(kept):
+        path = folder / f"{number:03d}.png"
+        with atomic(path) as temporary:
+            picture.save(temporary, format="PNG")
+        rows.append({"setup": setup, "text": text, "file": path.name, "digest": digest_file(path)})
+    return rows
 
 
 def left_out(prompt: str) -> str:
@@ -143,11 +161,23 @@ def _look(studio: Studio, manifest: Manifest, word: LearntWord, params: Params, 
 
     texts = [neutral.replace(PLACE, manifest.token)] * n + [neutral.replace(PLACE, word.class_words)] * n
     texts += [prompt.replace(PLACE, manifest.token) for prompt in prompts for _ in range(each)]
-    made = studio.draw(texts, {manifest.token: word.vectors}, neutral_seeds * 2 + prompt_seeds, step)
-    without = draw_shared(studio, tuple(left_out(prompt) for prompt in prompts for _ in range(each)), shared_seeds, step)
+    left = [left_out(prompt) for prompt in prompts]
+    starts = {0: (LEARNT, None), n: (PROMPT, None)} | {2 * n + k * each: (LEARNT, text) for k, text in enumerate(left)}
+    named = {i + j: whose for i, whose in starts.items() for j in range(min(section.keep, n if whose[1] is None else each))}
+    kept: list[tuple[str, str | None, Image.Image]] = []
+
+    def keep(index: int, picture: Image.Image) -> None:
+        if index in named:
+            kept.append((*named[index], picture))
+
+    made = studio.draw(texts, {manifest.token: word.vectors}, neutral_seeds * 2 + prompt_seeds, step, keep)
+    first = {k * each + j: text for k, text in enumerate(left) for j in range(min(section.keep, each))}
+    without, drawn = draw_shared(studio, tuple(text for text in left for _ in range(each)), shared_seeds, step, frozenset(first))
+    kept += [(PROMPT, first[i], drawn[i]) for i in sorted(first)]
     pictures = studio.look([manifest.open(picture) for picture in manifest.pictures])
     by_prompt = [slice(k * each, (k + 1) * each) for k in range(len(prompts))]
     return {
+        "kept": kept,
         "neutral": {LEARNT: made.part(slice(0, n)), PROMPT: made.part(slice(n, 2 * n)), PICTURES: pictures},
         "prompts": {
             LEARNT: [made.part(slice(2 * n + rows.start, 2 * n + rows.stop)) for rows in by_prompt],

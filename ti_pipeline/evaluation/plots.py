@@ -37,11 +37,16 @@ STYLE = {
 }
 
 
-def draw_scatter(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any]) -> None:
-    """One small point for each concept and setup, one large point with its interval for each setup's mean over the concepts."""
+def draw_scatter(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any], study: dict[str, Any] | None) -> None:
+    """One small point for each concept and setup, one large point with its interval for each setup's mean over the concepts.
+
+    With a `study` people's answers stand beside it on the same two axes, as in the paper's figure 10.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 5.4), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(12.6 if study else 7.2, 5.4), layout="constrained")
+        axes = figure.add_subplot(1, 2, 1) if study else figure.add_subplot()
+        if study:
+            _draw_study(figure.add_subplot(1, 2, 2), study)
         for name in SETUPS:
             of_setup = [row for row in rows if row["setup"] == name and row["reconstruction"] is not None]
             points = [(row["reconstruction"], row["editability"]) for row in of_setup]
@@ -56,6 +61,26 @@ def draw_scatter(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any]
         if not axes.has_data():
             _say_nothing(axes)
         _save(figure, path)
+
+
+def _draw_study(axes: Axes, study: dict[str, Any]) -> None:
+    for setup, kinds in study["setups"].items():
+        x, y = kinds["likeness"], kinds["text"]
+        if not (x and y):
+            continue
+        colour = COLOURS.get(setup, INK)
+        spread = [[[e["value"] - e["low"]], [e["high"] - e["value"]]] for e in (x, y)]
+        look = {"color": colour, "marker": MARKERS.get(setup, "^"), "markersize": 9, "capsize": 3, "linewidth": 1.4}
+        axes.errorbar(x["value"], y["value"], xerr=np.abs(spread[0]), yerr=np.abs(spread[1]), **look)
+        at = (x["value"], y["value"])
+        axes.annotate(_short(setup, 24), at, (10, 9), textcoords="offset points", color=colour, fontweight="bold")
+    axes.set_xlim(-0.05, 1.05)
+    axes.set_ylim(-0.05, 1.05)
+    axes.set_xlabel("likeness to the pictures: share of other setups beaten →")
+    axes.set_ylabel("likeness to the text: share of other setups beaten →")
+    people, answers = study["people"], sum(study["answers"].values())
+    title = f"{answers} answer{'' if answers == 1 else 's'} of {people} {'person' if people == 1 else 'people'}, mean with 95 % interval"
+    axes.set_title(title, fontsize=10, loc="left")
 
 
 def draw_per_brief(path: Path, rows: list[dict[str, Any]]) -> None:

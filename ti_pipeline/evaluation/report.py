@@ -27,6 +27,11 @@ def concept_path(workspace: Workspace, concept: str) -> Path:
     return workspace.evaluation / "concepts" / f"{concept}.json"
 
 
+def pictures_folder(workspace: Workspace, concept: str) -> Path:
+    """A few samples of each setup and prompt, for the questionnaire; the report names them."""
+    return workspace.evaluation / "pictures" / concept
+
+
 def read_report(path: Path) -> dict[str, Any] | None:
     """A concept's report; None when there is none or it cannot be read, and so has to be written again."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ti_pipeline.choices.study import read_study
 from ti_pipeline.evaluation.metrics import DECIMALS, mean_estimate
 from ti_pipeline.evaluation.plots import draw_per_brief, draw_scatter
 from ti_pipeline.evaluation.report import LEARNT, SETUPS, concept_path, read_report
@@ -47,7 +49,10 @@ def summarise(workspace: Workspace, concepts: Iterable[str]) -> Path:
     _write_csv(folder / "scatter.csv", ("concept", "setup", *_COLUMNS), scatter)
     _write_csv(folder / "per_brief.csv", ("concept", "kind", "prompt", "text", "setup", *_COLUMNS), briefs)
     metrics = _metrics(reports) | {"left_out": len(found) - len(reports)}
-    draw_scatter(folder / "scatter.svg", scatter, metrics)
+    study = read_study(workspace)
+    if study:
+        metrics |= _said(study)
+    draw_scatter(folder / "scatter.svg", scatter, metrics, study)
     draw_per_brief(folder / "per_brief.svg", briefs)
     path = folder / "metrics.json"
     write_json(path, metrics)
@@ -78,6 +83,17 @@ def _metrics(reports: list[dict[str, Any]]) -> dict[str, Any]:
     metrics |= _mean("gain_percent", [r["gain_percent"] for r in reports], rng)
     by = reports[0]["measured_by"]
     return metrics | {"reconstruction_by": f"judge {by['reconstruction']['judge']}", "editability_by": f"CLIP {by['editability']['clip']}"}
+
+
+def _said(study: dict[str, Any]) -> dict[str, float | int]:
+    """What people answered in the questionnaire, as flat metrics."""
+    said: dict[str, float | int] = {"study_people": study["people"]} | {f"study_{kind}_answers": n for kind, n in study["answers"].items()}
+    for setup, kinds in study["setups"].items():
+        for kind, estimate in kinds.items():
+            if estimate:
+                name = f"study_{re.sub(r'[^a-z0-9]+', '_', setup.lower())}_{kind}"
+                said |= {name: estimate["value"], f"{name}_low": estimate["low"], f"{name}_high": estimate["high"]}
+    return said
 
 
 def _mean(name: str, estimates: list[dict[str, Any] | None], rng: np.random.Generator) -> dict[str, float]:

@@ -1,9 +1,13 @@
-"""The stage `rank`: every candidate of a concept in its place, with the reason."""
+"""The stage `rank`: every candidate of a concept in its place, with the reason.
+
+Where people have chosen (`choices/<concept>.json`), what they picked comes first and what they rejected last; CLIP orders the rest.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
@@ -11,12 +15,14 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from ti_pipeline.candidates.looks import read_looks
+from ti_pipeline.choices.verdicts import ID, Verdict, read_verdicts
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
 from ti_pipeline.params import Params
-from ti_pipeline.ranking.ranker import BATCH, Ranker
-from ti_pipeline.ranking.select import rank_candidates
+from ti_pipeline.ranking.ranker import Ranker
+from ti_pipeline.ranking.select import ordinal, rank_candidates
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "rank"
@@ -51,7 +57,8 @@ def rank_one(
     began = time.monotonic()
     slug, table = manifest.slug, workspace.ranking(manifest.slug)
     candidates = read_candidates(workspace, slug)
-    wanted = rank_fingerprint(candidates, ranker.digest, manifest, params)
+    verdicts = read_verdicts(workspace, slug)
+    wanted = rank_fingerprint(candidates, ranker.digest, manifest, params, verdicts)
     if not force and table_metadata(table).get("fingerprint") == wanted:
         return Outcome(STAGE, slug, "up-to-date", path=str(table), digest=digest_file(table))
     embeddings = _embed(workspace.candidates(slug), ranker, slug, candidates, progress)
@@ -62,7 +69,7 @@ def rank_one(
     faithfulness = np.array([embeddings[i] @ meaning[row["scoring_text"]] for i, row in enumerate(candidates)])
     rows = []
     for _, group in groupby(range(len(candidates)), key=lambda i: candidates[i]["brief_index"]):
-        rows += _rows(candidates, list(group), likeness, faithfulness, embeddings, params)
+        rows += _people_first(_rows(candidates, list(group), likeness, faithfulness, embeddings, params), verdicts)
     about = {"fingerprint": wanted, "ranker": ranker.name, "ranker_digest": ranker.digest, "references": str(len(references))}
     try:
         write_table(table, rows, SCHEMA, about)
@@ -83,37 +90,63 @@ def read_candidates(workspace: Workspace, concept: str) -> list[dict]:
     return sorted(rows, key=lambda row: (row["brief_index"], row["candidate"]))
 
 
-def rank_fingerprint(candidates: list[dict], ranker_digest: str, manifest: Manifest, params: Params) -> str:
-    inputs = {
+def rank_fingerprint(
+    candidates: list[dict], ranker_digest: str, manifest: Manifest, params: Params, verdicts: Mapping[str, Verdict]
+) -> str:
+    inputs: dict = {
         "candidates": [[row[key] for key in ("brief", "prompt", "scoring_text", "candidate", "file", "digest")] for row in candidates],
         "references": [picture.digest for picture in manifest.pictures],
         "background": manifest.background,
         "ranker": ranker_digest,
     }
+    said = {row["digest"]: verdicts[row["digest"][:ID]] for row in candidates if row["digest"][:ID] in verdicts}
+    if said:  # without choices the digest is as if there were no such thing
+        inputs["choices"] = {digest: [verdict.picks, verdict.rejects, verdict.stars] for digest, verdict in said.items()}
     # how many are shown as the best changes no place
     return fingerprint(STAGE, VERSION, inputs, params.rank.model_dump(mode="json", include={"likeness_weight", "near_duplicate"}))
 
 
 def _embed(folder: Path, ranker: Ranker, concept: str, candidates: list[dict], progress: Progress | None) -> np.ndarray:
-    """Embeddings of the candidates, float64 `[n, d]`, a batch of pictures in memory at a time."""
-    parts = []
-    for start in range(0, len(candidates), BATCH):
-        batch = candidates[start : start + BATCH]
-        parts.append(ranker.images([_open(folder / row["file"], concept, row["digest"]) for row in batch]))
-        if progress:
-            progress(start + len(batch), len(candidates), "looking at candidates")
+    """Embeddings of the candidates, float64 `[n, d]`: those that `generate` has kept, else brief by brief from the files."""
+    known = read_looks(folder, ranker.digest)
+    briefs = [list(group) for _, group in groupby(candidates, key=lambda row: row["brief_index"])]
+
+    def opened(brief: list[dict]) -> list[Image.Image] | None:
+        if all(row["digest"] in known for row in brief):
+            for row in brief:
+                _check(folder / row["file"], concept, row["digest"])
+            return None
+        return [_open(folder / row["file"], concept, row["digest"]) for row in brief]
+
+    parts, seen = [], 0
+    with ThreadPoolExecutor(1) as reader:  # the next brief is read while this one is looked at
+        coming = reader.submit(opened, briefs[0])
+        for brief, after in zip(briefs, [*briefs[1:], []], strict=True):
+            pictures, coming = coming.result(), reader.submit(opened, after)
+            parts.append(np.stack([known[row["digest"]] for row in brief]) if pictures is None else ranker.images(pictures))
+            seen += len(brief)
+            if progress:
+                progress(seen, len(candidates), "looking at candidates")
     return np.concatenate(parts).astype(np.float64)
 
 
-def _open(path: Path, concept: str, digest: str) -> Image.Image:
+def _check(path: Path, concept: str, digest: str) -> None:
     try:
         if digest_file(path) == digest:
-            with Image.open(path) as picture:
-                return picture.convert("RGB")
+            return
         reason = "is not the picture that candidates.parquet names"
     except OSError as error:
         reason = f"cannot be opened ({error})"
     raise ConceptError(concept, f"{path} {reason}. Run `ti-pipeline generate --force {concept}`.")
+
+
+def _open(path: Path, concept: str, digest: str) -> Image.Image:
+    _check(path, concept, digest)
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except OSError as error:
+        raise ConceptError(concept, f"{path} cannot be opened ({error}). Run `ti-pipeline generate --force {concept}`.") from None
 
 
 def _rows(
@@ -140,3 +173,19 @@ def _rows(
             }
         )
     return rows
+
+
+def _people_first(rows: list[dict], verdicts: Mapping[str, Verdict]) -> list[dict]:
+    """The rows of one brief in the order of people's liking, and where they make no difference in CLIP's."""
+    said = [verdicts.get(row["digest"][:ID]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: -(said[i].liking if said[i] else 0.0))
+    if order == list(range(len(rows))):
+        return rows
+    moved = []
+    for place, i in enumerate(order, start=1):
+        row, verdict = rows[i], said[i]
+        why = row["reason"].partition(": ")[2]
+        before = f"{verdict.words}; " if verdict else ""
+        by_clip = f"; {ordinal(row['place'])} by CLIP alone" if row["place"] != place else ""
+        moved.append({**row, "place": place, "reason": f"{ordinal(place)} of {len(rows)}: {before}{why}{by_clip}"})
+    return moved
