@@ -3,14 +3,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.gallery.server import Server
+from tests.gallery.small_gallery import collection
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A real browser: from CHROMIUM or PATH, else the tests that need one are skipped."""
+    """A real browser: from CHROMIUM or PATH, else the tests that need one are skipped.
+
+    Its event loop ends with the module's tests: under it Prefect would hand out coroutines to the next module's.
+    """
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not path:
         pytest.skip("no Chromium: put `chromium` on PATH or its path into CHROMIUM")
@@ -18,3 +25,43 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"], timeout=120_000)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of a small collection."""
+    return collection(tmp_path_factory.mktemp("collection"))[0].root
+
+
+@pytest.fixture(scope="session")
+def folder(made: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Its galleries alone, somewhere else, as the address that they open from: what they need must have come along."""
+    to = tmp_path_factory.mktemp("elsewhere") / "galleries"
+    return shutil.copytree(made / "artifacts" / "galleries", to).as_uri() + "/"
+
+
+@pytest.fixture(scope="session")
+def server(made: Path) -> Iterator[Server]:
+    with Server(made) as running:
+        yield running
+
+
+@pytest.fixture(params=["folder", "server"])
+def address(request: pytest.FixtureRequest) -> str:
+    """Where the pages open from: a folder, then the server."""
+    return request.getfixturevalue("folder") if request.param == "folder" else request.getfixturevalue("server").url
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """Whatever the console has to say, a blocked style among it, and anything from elsewhere fails the test."""
+    context = chromium.new_context(accept_downloads=True, viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "http://127.0.0.1:", "blob:")) else None)
+    yield page
+    context.close()
+    assert complaints == []

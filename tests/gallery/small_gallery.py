@@ -14,8 +14,10 @@ from safetensors.numpy import save_file
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.stage import validate_one
-from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path
+from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path, pictures_folder
 from ti_pipeline.files import digest_file, write_json, write_table
+from ti_pipeline.gallery.build import build_page
+from ti_pipeline.gallery.overview import build_index
 from ti_pipeline.params import Params, load
 from ti_pipeline.ranking.select import rank_candidates
 from ti_pipeline.workspace import Workspace
@@ -56,31 +58,47 @@ def make_workspace(
     return workspace
 
 
-def add_candidates(workspace: Workspace, slug: str = "toy", prompts: tuple[str, ...] = PROMPTS, size: int = 64, **texts: str) -> None:
-    """Candidates and their ranking; `texts` replaces columns of either table."""
+def add_candidates(
+    workspace: Workspace,
+    slug: str = "toy",
+    prompts: tuple[str, ...] = PROMPTS,
+    size: int = 64,
+    first: int = 10,
+    count: int = COUNT,
+    **texts: str,
+) -> None:
+    """Candidates and their ranking, drawn from number `first` on; `texts` replaces columns of either table."""
     rng = np.random.default_rng(7)
     recipes, ranked = [], []
     for index, prompt in enumerate(prompts):
         rows = []
-        for candidate in range(COUNT):
+        for candidate in range(count):
             path = workspace.candidates(slug) / f"{index:02d}-{candidate:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            draw(100 * index + candidate + 10, size).save(path)
+            draw(100 * index + candidate + first, size).save(path)
             same = {"concept": slug, "brief_index": index, "brief": prompt, "prompt": prompt, "candidate": candidate, "file": path.name}
             rows.append({**same, "digest": digest_file(path)})
             recipe = {"seed": 1000 + candidate, "solver": "ddim", "steps": 25, "guidance_scale": 5.0, "negative_prompt": ""}
             recipes.append({**rows[-1], **recipe, "scoring_text": prompt, "width": size, "height": size, **texts})
-        likeness, faithfulness = rng.normal(0.7, 0.05, COUNT), rng.normal(0.28, 0.02, COUNT)
-        embeddings = rng.normal(size=(COUNT, 32))
-        embeddings[5] = embeddings[2]
+        likeness, faithfulness = rng.normal(0.7, 0.05, count), rng.normal(0.28, 0.02, count)
+        embeddings = rng.normal(size=(count, 32))
+        embeddings[count // 2] = embeddings[count // 5]
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
         for place in rank_candidates(likeness, faithfulness, embeddings, 0.5, 0.98):
-            ranked.append({
-                **rows[place.candidate], "place": place.place, "place_before": place.place_before,
-                "likeness": float(likeness[place.candidate]),
-                "faithfulness": float(faithfulness[place.candidate]), "score": place.score, "duplicate_of": place.duplicate_of,
-                "reason": place.reason, "candidates": COUNT, **texts,
-            })  # fmt: skip
+            ranked.append(
+                {
+                    **rows[place.candidate],
+                    "place": place.place,
+                    "place_before": place.place_before,
+                    "likeness": float(likeness[place.candidate]),
+                    "faithfulness": float(faithfulness[place.candidate]),
+                    "score": place.score,
+                    "duplicate_of": place.duplicate_of,
+                    "reason": place.reason,
+                    "candidates": count,
+                    **texts,
+                }
+            )
     for path, rows in ((workspace.candidate_table(slug), recipes), (workspace.ranking(slug), ranked)):
         write_table(path, rows, pa.Table.from_pylist(rows).schema, {})
 
@@ -95,7 +113,14 @@ def add_evaluation(workspace: Workspace, slug: str = "toy") -> None:
         "setups": {name: {"reconstruction": around(like), "editability": around(edit)} for name, (like, edit) in values.items()},
         "gain_percent": {"value": 48.2, "low": 43.0, "high": 53.4, "n": 64},
         "measured_by": {"reconstruction": {"judge": "a judge"}, "editability": {"clip": "a CLIP"}},
+        "kept": [],
     }
+    folder = pictures_folder(workspace, slug)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (setup, text) in enumerate((s, t) for s in (LEARNT, PROMPT) for t in (None, "on a yellow background")):
+        path = folder / f"{number:03d}.png"
+        draw(int(digest_file(workspace.embedding(slug))[:6], 16) + number).save(path)
+        report["kept"].append({"setup": setup, "text": text, "file": path.name, "digest": digest_file(path)})
     write_json(concept_path(workspace, slug), report)
 
 
@@ -104,6 +129,27 @@ def whole(root: Path) -> tuple[Workspace, Manifest]:
     add_candidates(workspace)
     add_evaluation(workspace)
     return workspace, read_manifest(workspace, "toy")
+
+
+def collection(root: Path) -> tuple[Workspace, Params]:
+    """Two concepts with pages, one of them with an earlier version and a questionnaire, and one in quarantine."""
+    before = make_workspace(root / "before")
+    save_file({"<toy>": np.zeros((2, 32), np.float32)}, before.embedding("toy"), {"initializer": "ball"})
+    add_candidates(before, first=5000)
+    add_evaluation(before)
+    workspace, _ = whole(root / "now")
+    make_workspace(root / "now", "ink", settings="token: <ink>\nkind: style\nowner: Studio Ö\n")
+    add_candidates(workspace, "ink", ("a cat as <ink>",), first=900)
+    (workspace.concepts / "broken").mkdir()
+    (workspace.concepts / "broken" / "a.png").write_bytes(b"no picture")
+    params = small_params()
+    assert not validate_one(workspace, load_concept(workspace.concepts / "broken"), params, None).ok
+    against = {"last week": str(before.root)}
+    params = params.model_copy(update={"gallery": params.gallery.model_copy(update={"against": against})})
+    for slug in ("toy", "ink"):
+        assert build_page(workspace, read_manifest(workspace, slug), params).ok
+    build_index(workspace, params, ["toy", "ink", "broken"])
+    return workspace, params
 
 
 def copied(workspace: Workspace, to: Path) -> Path:

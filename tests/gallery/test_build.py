@@ -1,18 +1,27 @@
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import typer.main
 
 from tests.gallery.page_parser import Page
 from tests.gallery.small_gallery import COUNT, add_candidates, add_evaluation, copied, make_workspace, small_params, whole
+from ti_pipeline.cli import gallery_app
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import read_table, write_table
-from ti_pipeline.gallery.build import build_index, build_page
+from ti_pipeline.gallery.build import build_page
+from ti_pipeline.gallery.overview import build_index
+
+
+def data_of(workspace, slug="toy") -> dict:
+    html = (workspace.galleries / slug / "index.html").read_text(encoding="utf-8")
+    return json.loads(html.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
 
 
 def page_of(workspace, slug="toy") -> Page:
@@ -25,25 +34,28 @@ def test_a_page_shows_all_that_there_is(tmp_path: Path):
     assert (outcome.state, outcome.path) == ("done", str(workspace.galleries / "toy" / "index.html"))
     text = page_of(workspace).text
     assert text.count(f"4 best of {COUNT}") == 2
-    assert f"All {COUNT} candidates" in text
     assert "from 3 pictures, starting from the word ball" in text
     assert "48 % of the way from the word ball to the real pictures (43 to 53 %)" in text.replace("\u202f", " ")
-    assert 'pipe.load_textual_inversion( "toy.safetensors")' in text
-    assert "2 vectors , learnt on tiny in 300 steps" in text.replace("vectors,", "vectors ,")
-    assert "near-duplicate of candidate" in text
-    for fact in ("seed\xa01000", "25\xa0steps", "guidance\xa05", "ddim"):
-        assert fact.replace("\xa0", " ") in text
+    assert 'pipe.load_textual_inversion( "toy.safetensors")' in text and "embedding:toy" in text
+    assert "learnt on tiny in 300 steps" in text
+    assert "Almost the same picture as no." in text
+    picture = data_of(workspace)["pictures"].popitem()[1]
+    assert picture["parameters"].startswith("a sketch picture of a <toy>") and "Seed: 100" in picture["parameters"]
 
 
 def test_the_best_come_first_and_again_among_all(tmp_path: Path):
     workspace, manifest = whole(tmp_path)
     build_page(workspace, manifest, small_params())
-    places = [text for text in page_of(workspace).texts if text in ("1st", "2nd", "3rd", "4th", "5th", f"{COUNT}th")]
-    assert places == (["1st", "2nd", "3rd", "4th"] + ["1st", "2nd", "3rd", "4th", "5th", f"{COUNT}th"]) * 2
+    places = [int(text) for text in page_of(workspace).texts if text.isdigit() and int(text) <= COUNT]
+    assert places[: 2 * COUNT] == list(range(1, COUNT + 1)) * 2
+    cards = [a for tag, a in page_of(workspace).elements if tag == "li" and a.get("class", "").startswith("card")]
+    assert ["rest" in card["class"] for card in cards] == ([False] * 4 + [True] * (COUNT - 4)) * 2
     first = [shot for shot in read_table(workspace.ranking("toy")) if shot["place"] == 1 and shot["brief_index"] == 0]
-    opened = [attributes["href"] for tag, attributes in page_of(workspace).elements if tag == "a" and attributes.get("class") == "frame"]
-    assert opened[3] == f"pictures/{first[0]['digest'][:16]}.png"  # after the three references
-    assert (workspace.galleries / "toy" / opened[3]).read_bytes() == (workspace.candidates("toy") / first[0]["file"]).read_bytes()
+    picture = data_of(workspace)["pictures"][first[0]["digest"][:16]]
+    opened, original = workspace.galleries / "toy" / picture["opens"], workspace.candidates("toy") / first[0]["file"]
+    assert opened.read_bytes() == original.read_bytes()
+    carrier = (workspace.galleries / "toy" / picture["carrier"]).read_text()
+    assert base64.b64decode(carrier.split('"')[3]) == original.read_bytes()
 
 
 def test_a_gallery_needs_nothing_outside_of_its_folder(tmp_path: Path):
@@ -55,8 +67,10 @@ def test_a_gallery_needs_nothing_outside_of_its_folder(tmp_path: Path):
     for page in (Page(elsewhere / "index.html"), Page(elsewhere / "toy" / "index.html")):
         for link in page.links():
             assert "//" not in link and not link.startswith("/"), link
-            assert link.startswith("#") or (page.path.parent / link).is_file(), link
-        assert not {"script", "style", "iframe", "object", "form"} & set(page.tags())
+            assert link.startswith("#") or (page.path.parent / link.partition("?")[0]).is_file(), link
+        assert not {"style", "iframe", "object"} & set(page.tags())
+        scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+        assert all("src" in attributes or attributes["type"] == "application/json" for attributes in scripts)
         assert all(not name.startswith("on") and name != "style" for _, attributes in page.elements for name in attributes)
         policies = [a["content"] for tag, a in page.elements if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
         assert policies and policies[0].startswith("default-src 'none'") and "unsafe" not in policies[0]
@@ -119,7 +133,7 @@ def test_large_pictures_are_shown_small_and_open_large(tmp_path: Path):
         for tag, a in page_of(workspace).elements
         if tag == "img" and "pictures/" in a["src"]
     }
-    assert sizes == {"jpg": ("256", "256")}
+    assert sizes == {"webp": ("512", "512")}
 
 
 @pytest.mark.parametrize("missing", ["embedding", "candidate_table", "ranking"])
@@ -157,20 +171,48 @@ def test_the_overview_names_every_page_once(tmp_path: Path):
     build_page(workspace, manifest, small_params())
     first = build_index(workspace, small_params(), ["toy", "toy"]).read_bytes()
     page = Page(workspace.galleries / "index.html")
-    assert "1 concept ." in page.text.replace("concept.", "concept .")
-    assert [link for link in page.links() if link.endswith("index.html")] == ["toy/index.html"]
+    assert "1 learnt word," in page.text
+    assert [link for link in page.links() if link.endswith("/index.html")] == ["_questionnaire/index.html", "toy/index.html"]
     assert build_index(workspace, small_params(), ["toy"]).read_bytes() == first
     build_index(workspace, small_params(), [])
     assert "There is no page yet." in Page(workspace.galleries / "index.html").text
 
 
-def test_a_concept_may_be_called_static(tmp_path: Path):
-    workspace = make_workspace(tmp_path, slug="static")
-    add_candidates(workspace, "static")
-    add_evaluation(workspace, "static")
-    build_page(workspace, read_manifest(workspace, "static"), small_params())
-    build_page(workspace, read_manifest(workspace, "static"), small_params(), force=True)
+@pytest.mark.parametrize("slug", ["static", "serve", "build"])
+def test_a_concept_may_have_the_name_of_anything_else(tmp_path: Path, slug: str):
+    workspace = make_workspace(tmp_path, slug=slug)
+    add_candidates(workspace, slug)
+    add_evaluation(workspace, slug)
+    build_page(workspace, read_manifest(workspace, slug), small_params())
+    build_page(workspace, read_manifest(workspace, slug), small_params(), force=True)
+    build_index(workspace, small_params(), [slug])
     assert all(
-        link.startswith("#") or link == "../index.html" or (workspace.galleries / "static" / link).is_file()
-        for link in page_of(workspace, "static").links()
+        link.startswith("#") or (workspace.galleries / slug / link.partition("?")[0]).is_file() for link in page_of(workspace, slug).links()
     )
+
+
+def test_what_is_shown_against_it_must_be_a_workspace(tmp_path: Path):
+    workspace, manifest = whole(tmp_path)
+    params = small_params()
+    params = params.model_copy(update={"gallery": params.gallery.model_copy(update={"against": {"last week": "nowhere"}})})
+    with pytest.raises(ParamsError, match="'last week'.*is no workspace"):
+        build_page(workspace, manifest, params)
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        ([], ("build", [])),
+        (["fox", "serve"], ("build", ["fox", "serve"])),
+        (["--force", "fox"], ("build", ["--force", "fox"])),
+        (["--", "serve"], ("build", ["--", "serve"])),
+        (["build", "serve"], ("build", ["serve"])),
+        (["serve", "--port", "0"], ("serve", None)),
+        (["answers"], ("answers", None)),
+    ],
+)
+def test_gallery_is_a_command_of_its_own_and_has_others(words: list[str], called: tuple):
+    group = typer.main.get_command(gallery_app)
+    context = group.make_context("gallery", list(words), resilient_parsing=True)
+    left = [*context._protected_args, *context.args]
+    assert left[0] == called[0] and (called[1] is None or left[1:] == called[1])

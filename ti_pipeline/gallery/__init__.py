@@ -1,1 +1,1 @@
-"""A gallery: a folder of plain pages that opens from a disk, a bucket or a server, with no script and no network."""
+"""A gallery: pages that open from a disk, a bucket or the server here, with one script and nothing from elsewhere."""

@@ -1,34 +1,40 @@
-"""The stage `gallery`: one page a concept, and one over all of them."""
+"""The stage `gallery`: one page a concept; `ti_pipeline.gallery.overview` writes those over all of them."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import atomic, digest_file, write_json, write_text
-from ti_pipeline.gallery.exhibit import read_numbers, read_walls, read_word
-from ti_pipeline.gallery.pictures import hang_candidate, hang_references
-from ti_pipeline.gallery.render import STYLE, design_digest, render
+from ti_pipeline.gallery.exhibit import Shot, Versus, Wall, read_numbers, read_versus, read_walls, read_word
+from ti_pipeline.gallery.pictures import Hung, carried, hang_candidate, hang_references
+from ti_pipeline.gallery.render import design_digest, render, write_static
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "gallery"
-VERSION = 1
+VERSION = 2
 COVERS = 4
+WAITING = 4  # threads a core: most of their time goes by until the disk has a file
+SHARP = 2  # a thumbnail's pixels for each on the page
 
 
 def gallery_fingerprint(workspace: Workspace, manifest: Manifest, params: Params) -> str:
     """Over the digests of everything that the page shows and of the templates. Raises ConceptError for what is missing."""
     slug = manifest.slug
-    inputs: dict[str, str | None] = {"manifest": manifest.digest, "design": design_digest()}
+    inputs: dict[str, Any] = {"manifest": manifest.digest, "design": design_digest()}
     for stage, path in (
         ("train", workspace.embedding(slug)),
         ("generate", workspace.candidate_table(slug)),
@@ -39,14 +45,17 @@ def gallery_fingerprint(workspace: Workspace, manifest: Manifest, params: Params
         inputs[stage] = digest_file(path)
     evaluation = concept_path(workspace, slug)
     inputs["evaluate"] = digest_file(evaluation) if evaluation.is_file() else None
+    for name, folder in params.gallery.against.items():
+        other = Workspace.at(workspace.root / folder, ".")
+        inputs[f"against {name}"] = [digest_file(p) for p in (other.candidate_table(slug), other.embedding(slug)) if p.is_file()]
     return fingerprint(STAGE, VERSION, inputs, params.section("gallery") | {"best": params.rank.best})
 
 
 def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
     """The outcome of a page that carries the fingerprint and whose files are all there, else None."""
     folder = workspace.galleries / concept
-    about = _read_page(folder / "page.json")
-    if not about or about["fingerprint"] != wanted or not all((folder / name).is_file() for name in about["files"]):
+    about = read_page(folder / "page.json")
+    if not about or about["fingerprint"] != wanted or not set(about["files"]) <= _files(folder):
         return None
     index = folder / "index.html"
     return Outcome(STAGE, concept, "up-to-date", path=str(index), digest=digest_file(index))
@@ -59,7 +68,7 @@ def build_page(workspace: Workspace, manifest: Manifest, params: Params, *, forc
     page, index = folder / "page.json", folder / "index.html"
     wanted = gallery_fingerprint(workspace, manifest, params)
     with _writable(folder, slug):
-        _write_style(workspace)
+        write_static(workspace.galleries)
         if not force and (outcome := standing(workspace, slug, wanted)):
             return outcome
         files, about = _write_page(workspace, manifest, params, folder)
@@ -68,50 +77,124 @@ def build_page(workspace: Workspace, manifest: Manifest, params: Params, *, forc
     return Outcome(STAGE, slug, "done", time.monotonic() - began, path=str(index), digest=digest_file(index))
 
 
-def build_index(workspace: Workspace, params: Params, concepts: Iterable[str]) -> Path:
-    """Write the page over the pages of `concepts`; those without one are passed over. Returns its path."""
-    pages = [page for slug in sorted(set(concepts)) if (page := _read_page(workspace.galleries / slug / "page.json"))]
-    path = workspace.galleries / "index.html"
+def _files(folder: Path) -> set[str]:
+    """Names relative to the folder; one look at each of its few subfolders instead of one at each file."""
+    found = set()
+    for place, _, names in os.walk(folder):
+        before = Path(place).relative_to(folder).as_posix()
+        found |= {name if before == "." else f"{before}/{name}" for name in names}
+    return found
+
+
+def read_page(path: Path) -> dict[str, Any] | None:
+    """What a finished page says about itself; None when there is none."""
     try:
-        _write_style(workspace)
-        write_text(path, render("index.html", title=params.gallery.title, pages=pages))
-    except OSError as error:
-        raise ParamsError(f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
-    return path
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) and {"fingerprint", "files", "covers"} <= about.keys() else None
 
 
 def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder: Path) -> tuple[set[str], dict[str, Any]]:
     """Pictures, embedding and, after them, the page; returns the files that it needs and what the overview says of it."""
     slug, section = manifest.slug, params.gallery
+    edge = SHARP * section.thumbnail
     walls = read_walls(workspace, slug, params.rank.best)
     numbers = read_numbers(workspace, manifest)
-    references = hang_references(manifest, folder, section.thumbnail)
-    source = workspace.candidates(slug)
-    hung = {
-        (wall.index, shot.candidate): hang_candidate(
-            source / shot.file, folder, slug, shot.digest, section.thumbnail, f"{shot.ordinal} of {len(wall.shots)} for: {wall.prompt}"
-        )
-        for wall in walls for shot in wall.shots
-    }  # fmt: skip
+    found = [read_versus(workspace, slug, name, path, walls) for name, path in section.against.items()]
+    versus = [one for one in found if one]
+    references = hang_references(manifest, folder, edge)
+    hung, older = _hang(workspace, slug, walls, versus, folder, edge)
     word, embedding = f"{slug}.safetensors", workspace.embedding(slug)
     with atomic(folder / word) as temporary:
         shutil.copyfile(embedding, temporary)
-    learnt = read_word(embedding, slug)
+    write_text(folder / f"{slug}.js", carried(slug, embedding.read_bytes()))
+    learnt, version = read_word(embedding, slug), digest_file(embedding)[:8]
+    initializer = learnt.provenance.get("initializer") or manifest.initializer or ""
+    pictures = {shot.id: _data(wall, shot, hung[shot.id]) for wall in walls for shot in wall.shots}
+    data = {
+        "page": "concept", "concept": slug, "token": manifest.token, "title": section.title, "version": version, "word": word,
+        "wordCarrier": f"{slug}.js", "briefs": {wall.index: wall.prompt for wall in walls}, "pictures": pictures,
+        "references": [{"shown": r.shown, "opens": r.opens, "width": r.full_width, "height": r.full_height, "label": r.label}
+                       for r in references],
+        "versus": [
+            {"name": one.name, "version": one.version, "pairs": {pair.new.id: older[pair.digest].opens for pair in one.pairs}}
+            for one in versus
+        ],
+    }  # fmt: skip
     text = render(
-        "concept.html", title=section.title, concept=manifest, walls=walls, hung=hung, references=references, numbers=numbers,
-        word=word, vectors=learnt.vectors, initializer=learnt.provenance.get("initializer") or manifest.initializer or "",
-        steps=learnt.provenance.get("steps", ""), generator=learnt.provenance.get("generator", ""),
+        "concept.html", title=section.title, concept=manifest, walls=walls, hung=hung, older=older, versus=versus, references=references,
+        numbers=numbers, word=word, vectors=learnt.vectors, initializer=initializer, version=version, data=data,
+        steps=learnt.provenance.get("steps", ""), generator=learnt.provenance.get("generator", ""), small=section.thumbnail,
     )  # fmt: skip
     write_text(folder / "index.html", text)
-    files = {"index.html", word} | {name for picture in (*references, *hung.values()) for name in (picture.shown, picture.opens)}
-    covers = [hung[wall.index, wall.shots[0].candidate] for wall in walls[:COVERS]]
+    files = {"index.html", word, f"{slug}.js"}
+    for picture in (*references, *hung.values(), *older.values()):
+        files |= {name for name in (picture.shown, picture.opens, picture.carrier) if name}
+    first = numbers.scales if numbers else ()
     about = {
-        "token": manifest.token, "kind": manifest.kind, "briefs": len(walls), "candidates": len(hung),
+        "token": manifest.token, "kind": manifest.kind, "owner": manifest.owner or "", "license": manifest.license or "",
+        "briefs": len(walls), "candidates": len(pictures), "initializer": initializer, "version": version,
+        "learnt": datetime.fromtimestamp(embedding.stat().st_mtime, UTC).strftime("%Y-%m-%d"),
         "gain_percent": numbers.gain["value"] if numbers and numbers.gain else None,
-        "covers": [{"shown": c.shown, "width": c.width, "height": c.height} for c in covers],
-        "references": [{"shown": r.shown, "width": r.width, "height": r.height} for r in references[:COVERS]],
+        "scores": {scale.name.lower(): scale.value for scale in first}, "prompts": [wall.prompt for wall in walls],
+        "pictures": list(pictures),
+        "covers": [_cover(hung[wall.shots[0].id]) for wall in walls[:COVERS]],
+        "references": [_cover(r) for r in references[:COVERS]],
     }  # fmt: skip
     return files, about
+
+
+def _hang(
+    workspace: Workspace, slug: str, walls: list[Wall], versus: list[Versus], folder: Path, edge: int
+) -> tuple[dict[str, Hung], dict[str, Hung]]:
+    """Every candidate by its id, and those of other workspaces by their digest. Decoding and encoding leave the interpreter free."""
+    source = workspace.candidates(slug)
+    with ThreadPoolExecutor(WAITING * (os.cpu_count() or 1)) as pool:
+        new = {
+            shot.id: pool.submit(
+                hang_candidate, source / shot.file, folder, slug, shot.digest, edge,
+                f"{shot.ordinal} of {len(wall.shots)} for: {wall.prompt}",
+            )
+            for wall in walls for shot in wall.shots
+        }  # fmt: skip
+        old = {
+            pair.digest: pool.submit(
+                hang_candidate, one.folder / pair.file, folder, slug, pair.digest, edge, f"{one.name}: {pair.new.prompt}"
+            )
+            for one in versus
+            for pair in one.pairs
+        }
+        return {key: done.result() for key, done in new.items()}, {key: done.result() for key, done in old.items()}
+
+
+def _data(wall: Wall, shot: Shot, hung: Hung) -> dict[str, Any]:
+    """What the script knows of a picture."""
+    return {
+        "brief": wall.index, "place": shot.place, "of": len(wall.shots), "best": shot.place <= wall.best, "candidate": shot.candidate,
+        "words": shot.words, "reason": shot.reason, "likeness": round(shot.likeness, 4), "faithfulness": round(shot.faithfulness, 4),
+        "prompt": shot.prompt, "negative": shot.negative_prompt, "seed": shot.seed, "solver": shot.solver, "steps": shot.steps,
+        "guidance": shot.guidance, "generator": shot.generator, "label": hung.label, "shown": hung.shown, "opens": hung.opens,
+        "carrier": hung.carrier, "width": hung.full_width, "height": hung.full_height, "file": _download_name(shot),
+        "parameters": hung.parameters or _parameters(shot),
+    }  # fmt: skip
+
+
+def _parameters(shot: Shot) -> str:
+    """For a picture without the text that designers' tools read: the same from the table."""
+    negative = f"\nNegative prompt: {shot.negative_prompt}" if shot.negative_prompt else ""
+    size = f"{shot.width}x{shot.height}"
+    line = f"Steps: {shot.steps}, Sampler: {shot.solver}, CFG scale: {shot.guidance:g}, Seed: {shot.seed}, Size: {size}"
+    return f"{shot.prompt}{negative}\n{line}"
+
+
+def _download_name(shot: Shot) -> str:
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", shot.file.removesuffix(".png")).strip(".-")[:80]
+    return f"{stem or 'picture'}-{shot.id[:6]}.png"
+
+
+def _cover(hung: Hung) -> dict[str, Any]:
+    return {"shown": hung.shown, "width": hung.width, "height": hung.height}
 
 
 @contextmanager
@@ -120,21 +203,6 @@ def _writable(folder: Path, concept: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConceptError(concept, f"{folder} cannot be written: {error}. Make room there, or see to the permissions.") from None
-
-
-def _write_style(workspace: Workspace) -> None:
-    target = workspace.galleries / STYLE.name  # no folder of its own: any name of a folder may be that of a concept
-    if not target.is_file() or target.read_bytes() != STYLE.read_bytes():
-        write_text(target, STYLE.read_text(encoding="utf-8"))
-
-
-def _read_page(path: Path) -> dict[str, Any] | None:
-    """What a finished page says about itself; None when there is none."""
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return about if isinstance(about, dict) and {"fingerprint", "files", "covers"} <= about.keys() else None
 
 
 def _sweep(folder: Path, keep: set[str]) -> None:

@@ -7,14 +7,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 
+from ti_pipeline.choices.verdicts import ID
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path, read_report
-from ti_pipeline.files import digest_file, read_table
-from ti_pipeline.ranking.select import ordinal
+from ti_pipeline.files import digest_file, read_table, table_metadata
+from ti_pipeline.ranking.select import competition_rank, ordinal
 from ti_pipeline.workspace import Workspace
 
 SHORTEST_BAR = 6  # percent, of the lowest value of a brief
@@ -24,10 +26,13 @@ SHORTEST_BAR = 6  # percent, of the lowest value of a brief
 class Shot:
     """A candidate in its place. Bars are in percent of the spread of the brief's candidates."""
 
+    id: str
     place: int
     ordinal: str
+    words: str
+    people: str
     reason: str
-    duplicate: bool
+    duplicate_of: int | None
     likeness: float
     faithfulness: float
     likeness_bar: float
@@ -43,6 +48,27 @@ class Shot:
     digest: str
     width: int
     height: int
+    generator: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same brief and seed by another version of the word, or another setup."""
+
+    brief_index: int
+    file: str
+    digest: str
+    new: Shot
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Another workspace's candidates beside these: those that have a counterpart of the same brief and seed."""
+
+    name: str
+    version: str
+    folder: Path
+    pairs: tuple[Pair, ...]
 
 
 @dataclass(frozen=True)
@@ -53,10 +79,6 @@ class Wall:
     prompt: str
     shots: tuple[Shot, ...]
     best: int
-
-    @property
-    def best_shots(self) -> tuple[Shot, ...]:
-        return self.shots[: self.best]
 
 
 @dataclass(frozen=True)
@@ -112,12 +134,35 @@ def read_walls(workspace: Workspace, concept: str, best: int) -> list[Wall]:
     for index, group in groupby(ranked, key=lambda row: row["brief_index"]):
         rows = list(group)
         bars = {name: _bars([row[name] for row in rows]) for name in ("likeness", "faithfulness")}
+        words = _words(rows)
+        generator = table_metadata(workspace.candidate_table(concept)).get("generator", "")
         shots = tuple(
-            _shot(row, recipes[index, row["candidate"]], bars["likeness"][k], bars["faithfulness"][k], concept)
+            _shot(row, recipes[index, row["candidate"]], bars["likeness"][k], bars["faithfulness"][k], words[k], generator)
             for k, row in enumerate(rows)
         )
         walls.append(Wall(index, rows[0]["prompt"], shots, min(best, len(shots))))
     return walls
+
+
+def read_versus(workspace: Workspace, concept: str, name: str, folder: str, walls: list[Wall]) -> Versus | None:
+    """The candidates in `folder`, a workspace of an earlier version or another setup; None when it has none of the same brief and seed.
+
+    Raises ParamsError when there is no such folder: a mistyped path must not look like a word without a past.
+    """
+    other = Workspace.at(workspace.root / folder, ".")
+    if not other.artifacts.is_dir():
+        raise ParamsError(f"gallery.against: {name!r}: {other.root} is no workspace (it has no artifacts/).")
+    table = other.candidate_table(concept)
+    if not table.is_file() or not other.embedding(concept).is_file():
+        return None
+    old = {(row["prompt"], row["seed"]): row for row in _rows(table, concept, "generate")}
+    pairs = tuple(
+        Pair(wall.index, row["file"], row["digest"], shot)
+        for wall in walls
+        for shot in wall.shots
+        if (row := old.get((shot.prompt, shot.seed))) is not None and row["digest"] != shot.digest
+    )
+    return Versus(name, digest_file(other.embedding(concept))[:8], table.parent, pairs) if pairs else None
 
 
 def read_numbers(workspace: Workspace, manifest: Manifest) -> Numbers | None:
@@ -160,14 +205,44 @@ def _bars(values: list[float]) -> list[float]:
     return [round(SHORTEST_BAR + (100 - SHORTEST_BAR) * (value - low) / (high - low), 1) for value in values]
 
 
-def _shot(row: dict, recipe: dict, likeness_bar: float, faithfulness_bar: float, concept: str) -> Shot:
+def _words(rows: list[dict]) -> list[str]:
+    """Why each stands where it does, in the words of someone who looks at pictures."""
+    places = {name: competition_rank(np.array([row[name] for row in rows])) for name in ("likeness", "faithfulness")}
+    number = {row["candidate"]: row["place"] for row in rows}
+    told = []
+    for k, row in enumerate(rows):
+        if row["duplicate_of"] is not None:
+            told.append(f"Almost the same picture as no.\N{NO-BREAK SPACE}{number.get(row['duplicate_of'], '?')}")
+            continue
+        like, faith = int(places["likeness"][k]), int(places["faithfulness"][k])
+        if len(rows) == 1:
+            told.append("The only candidate")
+        elif like == faith == 1:
+            told.append("Most like the references and closest to the brief")
+        else:
+            told.append(f"{_most(like)} like the references, {_closest(faith)} to the brief")
+    return told
+
+
+def _most(place: int) -> str:
+    return "Most" if place == 1 else f"{ordinal(place)} most"
+
+
+def _closest(place: int) -> str:
+    return "closest" if place == 1 else f"{ordinal(place)} closest"
+
+
+def _shot(row: dict, recipe: dict, likeness_bar: float, faithfulness_bar: float, words: str, generator: str) -> Shot:
+    reason = row["reason"].partition(": ")[2] or row["reason"]
+    first = reason.partition("; ")[0]
     return Shot(
-        place=row["place"], ordinal=ordinal(row["place"]), reason=row["reason"].partition(": ")[2] or row["reason"],
-        duplicate=row["duplicate_of"] is not None, likeness=row["likeness"], faithfulness=row["faithfulness"],
+        id=row["digest"][:ID], place=row["place"], ordinal=ordinal(row["place"]), words=words, reason=reason,
+        people=first if first.startswith(("picked by ", "rejected by ")) or first.endswith((" star", " stars")) else "",
+        duplicate_of=row["duplicate_of"], likeness=row["likeness"], faithfulness=row["faithfulness"],
         likeness_bar=likeness_bar, faithfulness_bar=faithfulness_bar, candidate=row["candidate"], prompt=recipe["prompt"],
         negative_prompt=recipe["negative_prompt"], seed=recipe["seed"], solver=recipe["solver"],
         steps=recipe["steps"], guidance=recipe["guidance_scale"], file=row["file"], digest=row["digest"],
-        width=recipe["width"], height=recipe["height"],
+        width=recipe["width"], height=recipe["height"], generator=generator,
     )  # fmt: skip
 
 

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from ti_pipeline.choices.files import gather, read_exported
+from ti_pipeline.choices.store import Answer, Choice, Store
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.workspace import Workspace
+
+
+def choice(ticket: str, person: str = "a", picture: str = "0" * 16, flag: str = "pick", stars: int = 0) -> Choice:
+    return Choice("fox", picture, person, person, flag, stars, "2026-01-01", ticket)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(f"sqlite:///{tmp_path / 'made' / 'choices.sqlite'}")
+
+
+def test_the_last_decision_of_each_person_holds(store: Store):
+    store.keep([choice("1"), choice("2", person="b", flag="reject")])
+    store.keep([choice("3", flag="", stars=4)])
+    assert [(c.person, c.flag, c.stars) for c in store.standing()] == [("b", "reject", 0), ("a", "", 4)]
+    store.keep([choice("4", flag="")])
+    assert [c.person for c in store.standing()] == ["b"]
+    assert [c.ticket for c in store.news(2)] == ["3", "4"]
+
+
+def test_a_decision_sent_twice_is_kept_once(store: Store):
+    assert store.keep([choice("1"), choice("1")]) == 1
+    assert store.keep([choice("1"), choice("2")]) == 2
+    assert len(store.news()) == 2
+
+
+def test_many_writers_at_once_lose_nothing_and_revisions_have_no_gap(store: Store):
+    def write(person: str) -> None:
+        for n in range(25):
+            store.keep([choice(f"{person}-{n}", person, f"{n:016x}")])
+
+    writers = [threading.Thread(target=write, args=(person,)) for person in "abcd"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [c.revision for c in store.news()] == list(range(1, 101)) and len(store.standing()) == 100
+
+
+def test_the_last_answer_of_each_person_holds(store: Store):
+    store.keep_answers(
+        [Answer("q", "a", ("x", "y"), "t", "1"), Answer("q", "a", ("y", "x"), "t", "2"), Answer("q", "b", ("x", "y"), "t", "3")]
+    )
+    assert [answer.places for answer in store.answers()] == [("y", "x"), ("x", "y")]
+
+
+def test_a_workspace_without_choices_and_a_foreign_file_are_told_in_words(tmp_path: Path):
+    with pytest.raises(ParamsError, match="holds no choices yet"):
+        gather(Workspace.at(tmp_path, "concepts"), None)
+    (tmp_path / "a.json").write_text('{"format": "another"}')
+    with pytest.raises(ParamsError, match="no file of choices.*format"):
+        read_exported(tmp_path / "a.json")

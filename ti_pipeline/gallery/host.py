@@ -1,0 +1,68 @@
+"""Runs the server of a workspace's gallery until it is stopped."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from ti_pipeline.choices.files import default_url
+from ti_pipeline.choices.store import Store
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.gallery.serve import LOOPBACK, make_app
+from ti_pipeline.params import Params
+from ti_pipeline.workspace import Workspace
+
+SECRET = "TI_PIPELINE_GALLERY_SECRET"
+
+
+def run_server(workspace: Workspace, params: Params, *, host: str, port: int, choices: str | None, secret_file: Path | None) -> None:
+    """Serve until SIGINT or SIGTERM. Raises ParamsError for what is wrong before anything is served."""
+    if not (workspace.galleries / "index.html").is_file():
+        raise ParamsError(f"{workspace.galleries} holds no gallery yet. Run `ti-pipeline gallery` first.")
+    url = choices or default_url(workspace)
+    if "://" not in url:
+        raise ParamsError(f"--choices {url}: expected a URL such as sqlite:///choices.sqlite or postgresql://user@host/name.")
+    secret = _secret(secret_file)
+    local = host in LOOPBACK
+    listening = _listen(host, port)
+    store = Store(url)
+    try:
+        shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+        print(f"The gallery: http://{shown}:{listening.getsockname()[1]}/  (Ctrl+C stops it)", flush=True)
+        if not local and not secret:
+            print(f"Whoever reaches {host} can look and choose: give --secret-file FILE to ask for a secret.", file=sys.stderr, flush=True)
+        app = make_app(workspace.galleries, store, title=params.gallery.title, secret=secret, hosts=LOOPBACK if local else ("*",))
+        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        listening.close()
+        store.close()
+
+
+def _secret(path: Path | None) -> str | None:
+    if path is None:
+        return os.environ.get(SECRET) or None
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"--secret-file {path}: cannot be read ({error}).") from None
+    if not secret:
+        raise ParamsError(f"--secret-file {path}: is empty.")
+    return secret
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ParamsError(f"{host}:{port} cannot be listened on: {error.strerror}. Give another with --port, or 0 for any.") from None
+    listening.listen(128)
+    return listening
