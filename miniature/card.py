@@ -25,6 +25,8 @@ def figures(results: dict) -> list[tuple[str, str, str, str]]:
             ("the right thing, of 200, is the nearest", "at least 60 %", percent(p["thing_first"]), "prompts"),
             ("… is among the nearest five", "at least 85 %", percent(p["thing_in_five"]), "prompts"),
             ("the style is right", "at least 90 %", percent(p["style"]), "prompts"),
+            ("… where it is a technique (pixel, sketch, sepia, mono)", "", percent(p["technique"]), "prompts"),
+            ("… where it is an artist (noto, fluent, flat, twemoji)", "", percent(p["artist"]), "prompts"),
             ("the background is right", "at least 95 %", percent(p["background"]), "prompts"),
             ("judge's cosine of two different things, same seed", "low", f"{p['likeness_of_two_things_under_one_seed'][0]:.2f}", "prompts"),
         ]
@@ -44,6 +46,8 @@ def figures(results: dict) -> list[tuple[str, str, str, str]]:
             ("held-out style: the way covered", "at least 60 %", f"{100 * s['coverage']:.0f} %", "style"),
             ("held-out style: the thing is still right", "at least 85 %", percent(s["thing"]), "style"),
             ("held-out style: the background is still right", "at least 85 %", percent(s["background"]), "style"),
+            ("… learnt without captions: the way covered", "", f"{100 * s['coverage_uncaptioned']:.0f} %", "style"),
+            ("… learnt without captions: the thing is still right", "", percent(s["thing_uncaptioned"]), "style"),
         ]
     if t := results.get("speed"):
         on = f"{t['threads']} threads"

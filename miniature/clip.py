@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from miniature import captions, tokens
@@ -23,6 +23,7 @@ from miniature.pictures import BACKGROUNDS, STYLES, Artwork, compose, things
 from miniature.store import Checkpoint
 
 MEAN = STD = (0.5, 0.5, 0.5)
+WEIGHTS = "open_clip_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,13 @@ class CaptionedPictures:
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1, list(texts)
 
 
-def train(design: Design, art: Artwork, checkpoint: Path, seconds: float, device: str, batch: int = 128) -> CLIP:
-    """Train for `seconds` of computing, over any number of interruptions."""
+def train(design: Design, art: Artwork, checkpoint: Path, seconds: float, device: str, start: Path | None = None, batch: int = 128) -> CLIP:
+    """Train for `seconds` of computing, over any number of interruptions; without a checkpoint from the ranker in `start`, a package."""
     tokenizer = tokens.train(checkpoint.parent / "tokenizer")
-    model = build(design, len(tokenizer)).to(device)
+    model = build(design, len(tokenizer))
+    if start is not None:
+        model.load_state_dict(load_file(start / "ranker" / WEIGHTS))
+    model = model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.98), weight_decay=0.05)
     state = Checkpoint(checkpoint, model=model, optimizer=optimizer)
     data = CaptionedPictures(art, design.seed + state.step)
@@ -139,4 +143,4 @@ def export(design: Design, model: CLIP, tokenizer, folder: Path) -> None:
         name: t.detach().to("cpu", torch.float16 if t.is_floating_point() else t.dtype).contiguous()
         for name, t in model.state_dict().items()
     }
-    save_file(weights, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from miniature.captions import article
 from miniature.icons import Sources, fit, packages
 from miniature.pictures import ARTISTS, HELD_OUT_ARTIST, HELD_OUT_STYLE, compose, stylise, things
 from miniature.store import work_folder
@@ -17,6 +18,7 @@ EDGE = 256
 THINGS = ("fox", "frog", "strawberry", "ladybug")
 SHOWN = (("noto", "white"), ("flat", "yellow"), ("fluent", "blue"), (HELD_OUT_ARTIST, "green"))
 STYLE = (("dog", "white"), ("apple", "yellow"), ("car", "pink"), ("rose", "green"))
+SAID = "a {{token}} picture of {} on {} background"  # what a caption names, the word of a style need not carry
 
 
 def write(folder: Path, name: str, picture: np.ndarray) -> None:
@@ -39,7 +41,12 @@ def main() -> None:
     for thing, background in STYLE:
         artwork = stylise(fit(sources.draw(thing, ARTISTS[0], 4 * EDGE), EDGE), HELD_OUT_STYLE)
         write(TARGET / HELD_OUT_STYLE, thing, compose(artwork, background))
-    settings = {"initializer": "mono", "kind": "style", "license": f"{licences[ARTISTS[0]].licence}, see examples/LICENSE.md"}
+    settings = {
+        "initializer": "mono",
+        "kind": "style",
+        "captions": {f"{thing}.png": SAID.format(article(thing), article(background)) for thing, background in STYLE},
+        "license": f"{licences[ARTISTS[0]].licence}, see examples/LICENSE.md",
+    }
     (TARGET / HELD_OUT_STYLE / "concept.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
 

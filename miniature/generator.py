@@ -1,16 +1,21 @@
 """The generator: a Stable Diffusion of thirteen million parameters, trained on latents that are computed once.
 
 What made the difference in so short a training:
-- the text encoder starts as a text tower that a CLIP has already taught to tell things apart;
+- the text encoder is the text tower of a CLIP, and only its table of words learns on: when its layers did, they forgot, at all
+  tokens but its own, which thing was asked for;
+- nearly half of the samples are so noisy that nothing but the words can tell what the picture is;
 - the U-Net hears the caption twice, by cross-attention and, pooled, in the time embedding of every block;
-- one time in three the name of the thing gives way to a *picture word*: one vector, a linear map of the teacher's
-  embedding of other pictures of the thing. So the vocabulary's space is filled between the words that have names,
-  which is where the words lie that inversion will look for. The map is thrown away afterwards.
+- every second time the name of the thing gives way to a *picture word*: one vector, a linear map of what other pictures
+  of the thing look like, to the teacher and in their principal components (Turk and Pentland 1991, "Eigenfaces"). So the
+  vocabulary's space is filled between the words that have names, which is where the words lie that inversion will look
+  for. Things that nobody asks for by name also come mirrored and with their colours exchanged, as more words of that
+  kind. The map is thrown away afterwards.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 import time
 from dataclasses import dataclass
@@ -19,18 +24,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from miniature import captions, clip, tokens
 from miniature.muon import Muon
-from miniature.pictures import BACKGROUNDS, STYLES, Artwork, things
+from miniature.pictures import ARTISTS, BACKGROUNDS, STYLES, Artwork, compose, things
+from miniature.precision import autocast, fast
 from miniature.store import Checkpoint
 from ti_pipeline.files import atomic
 
-WEIGHTS = {"noto": 0.19, "fluent": 0.17, "flat": 0.15, "twemoji": 0.19, "pixel": 0.1, "sketch": 0.08, "sepia": 0.06, "mono": 0.06}
-CORE_SHARE = 0.75
+WEIGHTS = {"noto": 0.19, "fluent": 0.16, "flat": 0.16, "twemoji": 0.17, "pixel": 0.12, "sketch": 0.08, "sepia": 0.06, "mono": 0.06}
+CORE_SHARE = 0.6
+PICTURE_WORDS = 0.4, 0.9  # how often a name gives way to one: of core things, of more things
+COMPONENTS = 192
+NOISY = 850  # of 1000: below it even a blurred latent tells what the thing is
+CLEAR_SHARE = 0.55  # of the samples, below it: there the style is decided, and with a third of them pixels came out smooth
 PICTURE_WORD = "@"  # one token that no caption has stands where the picture word goes
 
 
@@ -38,7 +49,7 @@ PICTURE_WORD = "@"  # one token that no caption has stands where the picture wor
 class Size:
     channels: tuple[int, ...] = (32, 112, 224)
     layers: int = 1
-    batch: int = 48
+    batch: int = 64
 
 
 SIZES = {"cpu": Size(), "gpu": Size(channels=(64, 128, 256), layers=2, batch=384)}
@@ -112,30 +123,59 @@ def text_encoder(teacher, tokenizer) -> CLIPTextModel:
     return model
 
 
+def variants(rgba: np.ndarray, variant: int) -> np.ndarray:
+    """Artwork `[edge, edge, 4]` with its colours exchanged in one of six ways, then perhaps mirrored: 0 to 11, 0 is as drawn."""
+    order = list(itertools.permutations(range(3)))[variant // 2]
+    return np.ascontiguousarray(rgba[:, :: -1 if variant % 2 else 1, [*order, 3]])
+
+
+def coarse(rgba: np.ndarray) -> np.ndarray:
+    """What artwork looks like from afar, on grey: float32 `[1024]`, colours and silhouette at 16 × 16."""
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    image = np.concatenate([(rgba[..., :3].astype(np.float32) / 255 - 0.5) * alpha, alpha], -1)
+    edge = rgba.shape[0] // 16
+    return image.reshape(16, edge, 16, edge, 4).mean((1, 3)).ravel()
+
+
 @torch.no_grad()
 def encode_pictures(art: Artwork, vae: AutoencoderKL, teacher, path: Path, device: str) -> dict[str, torch.Tensor]:
-    """Latents of every trained picture and the teacher's embedding of it, computed once.
+    """Latents of every trained picture and what its thing looks like, computed once.
 
-    `key` is int16 `[n, 3]` (thing, style, background), `latent` float16 `[n, 6, 16, 16]`, `feature` float16 `[n, 256]`.
+    `key` is int16 `[n, 4]` (thing, style, background, variant), `latent` float16 `[n, 6, 16, 16]`, `look` float16 `[n, 448]`:
+    the teacher's embedding and the principal components of the artwork, each of length about 1.
     """
     if path.exists():
         return torch.load(path, weights_only=True)
-    names = things()["core"] + things()["more"]
+    names, core = things()["core"] + things()["more"], len(things()["core"])
     rng = np.random.default_rng(5)
     keys = []
     for t in range(len(names)):
         for s, style in enumerate(STYLES):
             if art[names[t], style] is not None:
-                shown = range(len(BACKGROUNDS)) if t < len(things()["core"]) else rng.choice(len(BACKGROUNDS), 2, replace=False)
-                keys += [(t, s, int(b)) for b in shown]
-    latents, features = [], []
+                shown = range(len(BACKGROUNDS)) if t < core else rng.choice(len(BACKGROUNDS), 2, replace=False)
+                keys += [(t, s, int(b), 0) for b in shown]
+                if t >= core:
+                    keys += [(t, s, int(rng.integers(len(BACKGROUNDS))), 1 + (t + 5 * k) % 11) for k in range(2)]
+    latents, features, views = [], [], []
     for start in range(0, len(keys), 128):
-        block = [art.picture(names[t], STYLES[s], list(BACKGROUNDS)[b]) for t, s, b in keys[start : start + 128]]
-        x = torch.from_numpy(np.stack(block)).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
+        block = [variants(art[names[t], STYLES[s]], v) for t, s, _, v in keys[start : start + 128]]
+        views += [coarse(rgba) for rgba in block]
+        pictures = [compose(rgba, list(BACKGROUNDS)[key[2]]) for rgba, key in zip(block, keys[start : start + 128], strict=True)]
+        x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
         latents.append(vae.encode(x).latent_dist.mean.half().cpu())
         small = F.interpolate(x, clip.TEACHER.image_size, mode="area")
         features.append(teacher.encode_image(small, normalize=True).half().cpu())
-    data = {"key": torch.tensor(keys, dtype=torch.int16), "latent": torch.cat(latents), "feature": torch.cat(features)}
+    view = torch.from_numpy(np.stack(views))
+    view = view - view.mean(0)
+    torch.manual_seed(5)
+    _, spread, basis = torch.pca_lowrank(view, COMPONENTS, center=False)
+    components = view @ basis / spread.sqrt()  # half whitened: details count as well
+    components = components / components.norm(dim=1).mean()
+    data = {
+        "key": torch.tensor(keys, dtype=torch.int16),
+        "latent": torch.cat(latents),
+        "look": torch.cat([torch.cat(features), components.half()], 1),
+    }
     with atomic(path) as temporary:
         torch.save(data, temporary)
     return data
@@ -146,14 +186,15 @@ class Words(nn.Module):
 
     def __init__(self, encoder: CLIPTextModel, tokenizer):
         super().__init__()
-        self.encoder, self.tokenizer = encoder, tokenizer
-        self.map = nn.Linear(clip.TEACHER.embed, encoder.config.hidden_size)
+        self.encoder, self.tokenizer = encoder.requires_grad_(False).eval(), tokenizer
+        self.encoder.get_input_embeddings().requires_grad_(True)
+        self.map = nn.Linear(clip.TEACHER.embed + COMPONENTS, encoder.config.hidden_size)
         self.place = tokenizer(PICTURE_WORD, add_special_tokens=False).input_ids[0]
 
-    def forward(self, texts: list[str], features: torch.Tensor) -> torch.Tensor:
-        """`features` are those of the captions that hold a picture word, in their order."""
+    def forward(self, texts: list[str], looks: torch.Tensor) -> torch.Tensor:
+        """`looks` are those of the captions that hold a picture word, in their order."""
         ids = self.tokenizer(texts, padding="max_length", truncation=True, max_length=tokens.CONTEXT, return_tensors="pt").input_ids
-        ids, vectors = ids.to(features.device), self.map(features)
+        ids, vectors = ids.to(looks.device), self.map(looks)
 
         def put(module, args, output):
             return output.masked_scatter((args[0] == self.place)[..., None], vectors.to(output.dtype))
@@ -176,27 +217,31 @@ class Draws:
         weight = np.array([WEIGHTS[s] for s in STYLES])[key[:, 1]]
         weight = np.where(core, CORE_SHARE / (weight * core).sum(), (1 - CORE_SHARE) / (weight * ~core).sum()) * weight
         self.cumulative, self.core = np.cumsum(weight / weight.sum()), core
-        self.of_thing = [np.flatnonzero(key[:, 0] == t) for t in range(len(self.names))]
+        self.of_thing = {}
+        for row in np.flatnonzero(key[:, 1] < len(ARTISTS)):  # techniques change how a thing looks
+            self.of_thing.setdefault((int(key[row, 0]), int(key[row, 3])), []).append(row)
+
+    def look(self, thing: int, variant: int) -> torch.Tensor:
+        """The mean look of one to four pictures, and a little noise: a vector is a word long before it is exact."""
+        look = self.data["look"][self.rng.choice(self.of_thing[thing, variant], self.rng.integers(1, 5))].float().mean(0)
+        look[: clip.TEACHER.embed] = F.normalize(look[: clip.TEACHER.embed], dim=0)
+        return look + 0.02 * torch.from_numpy(self.rng.standard_normal(look.shape)).float()
 
     def batch(self, size: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
         rows = np.minimum(np.searchsorted(self.cumulative, self.rng.random(size)), len(self.cumulative) - 1)
-        texts, features = [], []
+        texts, looks = [], []
         for row in rows:
-            t, s, b = self.data["key"][row].tolist()
+            t, s, b, variant = self.data["key"][row].tolist()
             name, chance = self.names[t], self.rng.random()
-            if chance < 0.1:
+            if chance < 0.07:
                 texts.append("")
                 continue
-            if chance < (0.38 if self.core[row] else 0.7):
-                shown = self.rng.choice(self.of_thing[t], self.rng.integers(1, 5))
-                feature = F.normalize(self.data["feature"][shown].float().mean(0), dim=0)
-                text = captions.draw(self.words, PICTURE_WORD, STYLES[s], list(BACKGROUNDS)[b])
-                if PICTURE_WORD in text:
-                    features.append(feature + 0.03 * torch.from_numpy(self.rng.standard_normal(feature.shape)).float())
-            else:
-                text = captions.draw(self.words, name, STYLES[s], list(BACKGROUNDS)[b])
-            texts.append(text)
-        return self.data["latent"][rows].float(), texts, torch.stack(features) if features else torch.zeros(0, clip.TEACHER.embed)
+            if variant or self.rng.random() < PICTURE_WORDS[not self.core[row]]:
+                name = PICTURE_WORD
+            texts.append(captions.draw(self.words, name, STYLES[s], list(BACKGROUNDS)[b]))
+            if PICTURE_WORD in texts[-1]:
+                looks.append(self.look(t, variant))
+        return self.data["latent"][rows].float(), texts, torch.stack(looks) if looks else torch.zeros(0, self.data["look"].shape[1])
 
 
 class Average:
@@ -221,36 +266,56 @@ class Average:
 
 
 def train(
-    art: Artwork, vae: AutoencoderKL, teacher, tokenizer, work: Path, size: Size, seconds: float, device: str, rate: float = 0.012
+    art: Artwork,
+    vae: AutoencoderKL,
+    teacher,
+    tokenizer,
+    work: Path,
+    size: Size,
+    seconds: float,
+    device: str,
+    start: Path | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel, float]:
-    """Train for `seconds` of computing, over any number of interruptions: averaged U-Net, text encoder, latent scale."""
+    """Train for `seconds` of computing, over any number of interruptions: averaged U-Net, text encoder, latent scale.
+
+    A training that has no checkpoint starts from the weights in `start`, a package that was exported earlier, and moves them less.
+    """
+    rate = 0.012 if start is None else 0.009
     data = encode_pictures(art, vae, teacher, work / "latents.pt", device)
     spread = 1 / data["latent"].float().std().item()
     noise_schedule = scheduler().alphas_cumprod.to(device)
-    unet = build_unet(size).to(device, memory_format=torch.channels_last)
-    words = Words(text_encoder(teacher, tokenizer), tokenizer).to(device)
+    unet, encoder = build_unet(size), text_encoder(teacher, tokenizer)
+    if start is not None:
+        for model, folder in ((unet, "unet"), (encoder, "text_encoder")):
+            model.load_state_dict(type(model).from_pretrained(start / "generator" / folder, dtype=torch.float32).state_dict())
+    if device == "cpu":
+        unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass is six times slower in bfloat16
+    unet, words = unet.to(device), Words(encoder, tokenizer).to(device)
     average = Average(unet, words.encoder)
-    named = [*unet.named_parameters(), *((f"words.{n}", p) for n, p in words.named_parameters())]
-    optimizer = Muon(named, lr=rate, adam_lr=1e-3, steps=4, adam=("words.", "conv_in", "conv_out", "time_embedding"))
+    named = [*unet.named_parameters(), *((f"words.{n}", p) for n, p in words.named_parameters() if p.requires_grad)]
+    adam = ("words.", "conv_in", "conv_out", "time_embedding")
+    optimizer = Muon(named, lr=rate, adam_lr=1e-3, steps=4, adam=adam, dtype=torch.bfloat16 if fast(device) else torch.float32)
     state = Checkpoint(work / "generator.pt", unet=unet, words=words, average=average, optimizer=optimizer)
     draws = Draws(data, seed=3 + state.step)
     generator = torch.Generator().manual_seed(3 + state.step)
-    unet.train(), words.train()
+    unet.train()
     while state.seconds < seconds:
         began = time.monotonic()
         progress = min(1, state.seconds / seconds)
         optimizer.scale(min(1, (state.step + 1) / 50) * min(1, 1.25 * (1 - progress)) + 1e-4)
-        latent, texts, features = draws.batch(size.batch)
-        # stratified timesteps: every batch covers the whole schedule
+        latent, texts, looks = draws.batch(size.batch)
+        # stratified: every batch covers the whole schedule
         u = (torch.arange(size.batch) + torch.rand(size.batch, generator=generator)) / size.batch
-        t = (u * 1000).long().clamp_(0, 999)[torch.randperm(size.batch, generator=generator)]
+        t = torch.where(u < CLEAR_SHARE, u / CLEAR_SHARE * NOISY, NOISY + (u - CLEAR_SHARE) / (1 - CLEAR_SHARE) * (1000 - NOISY))
+        t = t.long().clamp_(0, 999)
+        t = t[torch.randperm(size.batch, generator=generator)]
         noise = torch.randn(latent.shape, generator=generator)
         x0, noise, t = (spread * latent).to(device), noise.to(device), t.to(device)
         alpha = noise_schedule[t].sqrt()[:, None, None, None]
         sigma = (1 - noise_schedule[t]).sqrt()[:, None, None, None]
-        noisy = (alpha * x0 + sigma * noise).to(memory_format=torch.channels_last)
-        predicted = unet(noisy, t, words(texts, features.to(device))).sample
-        loss = F.mse_loss(predicted, alpha * noise - sigma * x0)
+        with autocast(device):
+            predicted = unet(alpha * x0 + sigma * noise, t, words(texts, looks.to(device))).sample
+        loss = F.mse_loss(predicted.float(), alpha * noise - sigma * x0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

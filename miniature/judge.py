@@ -48,7 +48,7 @@ class Heads(nn.Module):
     def forward(self, features: torch.Tensor, thing: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         cosine = F.normalize(features, dim=-1) @ F.normalize(self.thing, dim=-1).T
         cosine = cosine - MARGIN * F.one_hot(thing, cosine.shape[1])
-        return F.cross_entropy(SCALE * cosine, thing) + 0.3 * F.cross_entropy(self.style(features), style)
+        return F.cross_entropy(SCALE * cosine, thing) + F.cross_entropy(self.style(features), style)
 
 
 def batch(art: Artwork, names: list[str], size: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -66,9 +66,10 @@ def batch(art: Artwork, names: list[str], size: int, rng: np.random.Generator) -
     return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).clamp(-1, 1), thing, style
 
 
-def train(art: Artwork, checkpoint: Path, seconds: float, device: str, size: int = 96) -> RegNetModel:
+def train(art: Artwork, checkpoint: Path, seconds: float, device: str, start: Path | None = None, size: int = 96) -> RegNetModel:
     names = things()["core"] + things()["more"]
-    model = build().to(device)
+    model = build() if start is None else RegNetModel.from_pretrained(start / "judge", dtype=torch.float32)
+    model = model.to(device)
     heads = Heads(model.config.hidden_sizes[-1], len(names)).to(device)
     optimizer = torch.optim.AdamW([*model.parameters(), *heads.parameters()], 2e-3, betas=(0.9, 0.98), weight_decay=0.05)
     state = Checkpoint(checkpoint, model=model, heads=heads, optimizer=optimizer)

@@ -39,8 +39,13 @@ PRESETS = {
 }
 
 
-def run(preset: str, parts: tuple[str, ...], device: str, threads: int, seconds: float | None, package: Path) -> None:
-    """Do `parts` in order; `seconds` overrides the preset's time for every training among them."""
+def run(
+    preset: str, parts: tuple[str, ...], device: str, threads: int, seconds: float | None, package: Path, start: Path | None = None
+) -> None:
+    """Do `parts` in order; `seconds` overrides the preset's time for every training among them.
+
+    Autoencoder, judge, ranker and generator go on from the weights in `start` where they have no checkpoint.
+    """
     torch.set_flush_denormal(True)  # before the first thread starts, which inherits it: gradients that fade out cost twenty times as much
     torch.set_num_threads(threads)
     work, size, plan = work_folder(), generator.SIZES[preset], PRESETS[preset]
@@ -51,21 +56,26 @@ def run(preset: str, parts: tuple[str, ...], device: str, threads: int, seconds:
             return 0.0
         return getattr(plan, part) if seconds is None else seconds
 
+    if start is not None and not (work / "tokenizer").exists():  # its weights know the words by the numbers that they have there
+        shutil.copytree(start / "generator" / "tokenizer", work / "tokenizer")
     tokenizer = tokens.train(work / "tokenizer")
     if {"vae", "generator", "export"} & set(parts):
-        autoencoder = vae.train(art, work / "vae.pt", time_for("vae"), device)
+        autoencoder = vae.train(art, work / "vae.pt", time_for("vae"), device, start)
     if {"teacher", "generator", "export"} & set(parts):
         teacher = clip.train(clip.TEACHER, art, work / "teacher.pt", time_for("teacher"), device)
     if {"judge", "export"} & set(parts):
-        judge_model = judge.train(art, work / "judge.pt", time_for("judge"), device)
-    if {"ranker", "export"} & set(parts):
-        ranker = clip.train(clip.RANKER, art, work / "ranker.pt", time_for("ranker"), device)
+        judge_model = judge.train(art, work / "judge.pt", time_for("judge"), device, start)
+    keep_ranker = start is not None and "ranker" not in parts and not (work / "ranker.pt").exists()
+    if {"ranker", "export"} & set(parts) and not keep_ranker:
+        ranker = clip.train(clip.RANKER, art, work / "ranker.pt", time_for("ranker"), device, start)
     if {"generator", "export"} & set(parts):
-        parts_of_generator = generator.train(art, autoencoder, teacher, tokenizer, work, size, time_for("generator"), device)
+        parts_of_generator = generator.train(art, autoencoder, teacher, tokenizer, work, size, time_for("generator"), device, start)
     if "export" in parts:
+        if keep_ranker and start.resolve() != package.resolve():  # with the tokenizer that it was trained with
+            shutil.copytree(start / "ranker", package / "ranker", dirs_exist_ok=True)
         export(
             generator.pipeline(autoencoder, *parts_of_generator[:2], tokenizer, parts_of_generator[2]),
-            ranker,
+            None if keep_ranker else ranker,
             judge_model,
             tokenizer,
             package,
@@ -73,12 +83,13 @@ def run(preset: str, parts: tuple[str, ...], device: str, threads: int, seconds:
 
 
 def export(pipeline, ranker, judge_model, tokenizer, package: Path) -> None:
-    """Write the three folders that ship, in float16."""
+    """Write the three folders that ship, in float16; a ranker that is None stays as it is."""
     shutil.rmtree(package / "generator", ignore_errors=True)
     pipeline.to("cpu", torch.float16).save_pretrained(package / "generator", safe_serialization=True)
     for name in ("vocab.json", "merges.txt"):  # for loaders older than tokenizer.json
         shutil.copy(work_folder() / "tokenizer" / name, package / "generator" / "tokenizer" / name)
-    clip.export(clip.RANKER, ranker, tokenizer, package / "ranker")
+    if ranker is not None:
+        clip.export(clip.RANKER, ranker, tokenizer, package / "ranker")
     judge.export(judge_model.cpu(), package / "judge")
     for file in package.rglob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes for its owner alone; the package is everybody's
@@ -94,8 +105,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--package", type=Path, default=PACKAGE)
+    parser.add_argument("--start", type=Path, help="a package whose weights are gone on with, such as the one that ships")
     call = parser.parse_args()
-    run(call.preset, tuple(call.only or PARTS), call.device, call.threads, call.seconds, call.package)
+    run(call.preset, tuple(call.only or PARTS), call.device, call.threads, call.seconds, call.package, call.start)
 
 
 if __name__ == "__main__":

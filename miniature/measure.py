@@ -15,9 +15,7 @@ from miniature.pictures import BACKGROUNDS
 
 def load_pipeline(package: Path) -> StableDiffusionPipeline:
     """The shipped generator in float32, as any user of diffusers loads it."""
-    pipe = StableDiffusionPipeline.from_pretrained(
-        package / "generator", dtype=torch.float32, safety_checker=None, local_files_only=True
-    )
+    pipe = StableDiffusionPipeline.from_pretrained(package / "generator", dtype=torch.float32, safety_checker=None, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     for part in (pipe.vae, pipe.unet, pipe.text_encoder):
         part.requires_grad_(False)

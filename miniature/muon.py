@@ -14,12 +14,13 @@ def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.T
     x = x / (x.norm() + 1e-7)
-    gram = x @ x.T
-    product = identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    for _ in range(steps):
-        polynomial = a * identity + b * gram + c * gram @ gram
-        product = polynomial @ product
-        gram = polynomial @ (polynomial @ gram)
+    gram, product = x @ x.T, None
+    for step in range(steps):
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal().add_(a)
+        product = polynomial if product is None else polynomial @ product
+        if step < steps - 1:
+            gram = polynomial @ (polynomial @ gram)
     x = product @ x
     return x if wide else x.T
 
@@ -39,6 +40,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         adam: tuple[str, ...] = (),
         steps: int = 5,
+        dtype: torch.dtype = torch.float32,
     ):
         matrices, rest = [], []
         for name, p in named_parameters:
@@ -46,7 +48,7 @@ class Muon(torch.optim.Optimizer):
             (matrices if is_matrix else rest).append(p)
         super().__init__(
             [{"params": matrices, "lr": lr, "base": lr, "matrix": True}, {"params": rest, "lr": adam_lr, "base": adam_lr, "matrix": False}],
-            {"momentum": momentum, "weight_decay": weight_decay, "steps": steps},
+            {"momentum": momentum, "weight_decay": weight_decay, "steps": steps, "dtype": dtype},
         )
 
     def scale(self, factor: float) -> None:
@@ -67,8 +69,8 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
         velocity = state["momentum"].mul_(group["momentum"]).add_(p.grad)
         look_ahead = p.grad.add(velocity, alpha=group["momentum"])
-        flat = look_ahead.reshape(p.shape[0], -1)
-        update = orthogonalise(flat, group["steps"]) * max(1, flat.shape[0] / flat.shape[1]) ** 0.5
+        flat = look_ahead.reshape(p.shape[0], -1).to(group["dtype"])
+        update = orthogonalise(flat, group["steps"]).to(p.dtype) * max(1, flat.shape[0] / flat.shape[1]) ** 0.5
         p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.reshape(p.shape), alpha=-group["lr"])
 
     def _adam(self, p, group, state):

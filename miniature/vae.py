@@ -64,9 +64,16 @@ def loss(vae: AutoencoderKL, x: torch.Tensor) -> torch.Tensor:
     return error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + hold
 
 
-def train(art: Artwork, checkpoint: Path, seconds: float, device: str, batch: int = 8, rate: float = 2e-3) -> AutoencoderKL:
-    vae = build().to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.parameters(), rate, betas=(0.9, 0.99), weight_decay=0)
+def train(
+    art: Artwork, checkpoint: Path, seconds: float, device: str, start: Path | None = None, batch: int = 8, rate: float = 2e-3
+) -> AutoencoderKL:
+    """Train for `seconds` of computing; from `start`, a package, only the decoder: its generator has learnt the encoder's latents."""
+    vae = build()
+    if start is not None:
+        vae.load_state_dict(AutoencoderKL.from_pretrained(start / "generator" / "vae", dtype=torch.float32).state_dict())
+        vae.encoder.requires_grad_(False)
+    vae = vae.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], rate, betas=(0.9, 0.99), weight_decay=0)
     state = Checkpoint(checkpoint, vae=vae, optimizer=optimizer)
     data = pictures(art, 6000, seed=7)
     generator = torch.Generator().manual_seed(7 + state.step)

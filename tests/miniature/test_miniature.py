@@ -15,6 +15,7 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from miniature import captions
+from miniature.generator import variants
 from miniature.measure import background_of
 from miniature.pictures import BACKGROUNDS, STYLES, compose, stylise, things
 
@@ -23,9 +24,7 @@ PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
 
 @pytest.fixture(scope="module")
 def pipe() -> StableDiffusionPipeline:
-    pipe = StableDiffusionPipeline.from_pretrained(
-        PACKAGE / "generator", dtype=torch.float32, safety_checker=None, local_files_only=True
-    )
+    pipe = StableDiffusionPipeline.from_pretrained(PACKAGE / "generator", dtype=torch.float32, safety_checker=None, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -92,6 +91,14 @@ def test_techniques_keep_the_outline_of_the_artwork():
         out = stylise(rgba, style)
         assert (out[..., 3] > 127).sum() == 32 * 32
         assert compose(out, "white")[0, 0].tolist() == list(BACKGROUNDS["white"])
+
+
+def test_variants_exchange_colours_and_mirror():
+    rgba = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
+    made = [variants(rgba, v) for v in range(12)]
+    assert (made[0] == rgba).all() and (made[1] == rgba[:, ::-1]).all()
+    assert len({m.tobytes() for m in made}) == 12
+    assert {m[..., 3].tobytes() for m in made} == {rgba[..., 3].tobytes(), rgba[:, ::-1, 3].tobytes()}
 
 
 @pytest.mark.parametrize(("thing", "expected"), [("apple", "an apple"), ("dog", "a dog")])
