@@ -26,7 +26,7 @@ STAGES = ("validate", "train", "generate", "rank", "evaluate", "gallery")
 
 def call(*words: str, workspace: Path, sets: list[str] | None = None, timeout: float = 300) -> subprocess.CompletedProcess:
     options = [word for override in (QUICK if sets is None else sets) for word in ("--set", override)]
-    command = [sys.executable, "-m", "ti_pipeline.cli", *words, "--workspace", str(workspace), *options]
+    command = [sys.executable, "-m", "flows.commands", *words, "--workspace", str(workspace), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=workspace)
 
 
@@ -85,7 +85,7 @@ def test_equal_seeds_give_equal_bytes_in_another_folder_and_after_a_kill(workspa
 
     assert call("validate", "frog", workspace=other, sets=steps).returncode == 0
     options = [word for override in steps for word in ("--set", override)]
-    command = [sys.executable, "-m", "ti_pipeline.cli", "train", "frog", "--workspace", str(other), *options]
+    command = [sys.executable, "-m", "flows.commands", "train", "frog", "--workspace", str(other), *options]
     killed = subprocess.Popen(command, cwd=other, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = other / "artifacts" / "checkpoints" / "frog.safetensors"
     while killed.poll() is None and not checkpoint.is_file():

@@ -1,4 +1,4 @@
-"""The command `ti-pipeline`.
+"""The command `ti-pipeline`: one stage, here. `flows.commands` adds the whole chain.
 
 Exit status: 0 all done; 1 some concept failed; 2 the call or the params are wrong; 3 the stage itself broke off.
 """
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 
 from ti_pipeline import __version__
-from ti_pipeline.errors import ParamsError, PipelineError
+from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Params, load
+from ti_pipeline.versioning import commands
 from ti_pipeline.workspace import Outcome, Workspace
 
 app = typer.Typer(
@@ -26,15 +28,36 @@ app = typer.Typer(
     help="Textual inversion for hundreds of concepts: from image sets to CLIP-ranked galleries.",
 )
 
+
+class PagesFirst(typer.core.TyperGroup):
+    """`gallery` with a command of its own is that; with anything else it builds pages: `gallery`, `gallery fox`, `gallery --force`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["build", *args]
+        return super().parse_args(ctx, args)
+
+
+gallery_app = typer.Typer(cls=PagesFirst, help="Build the pages (`gallery [CONCEPT…]`), serve them, or sum up the questionnaire.")
+
 Concepts = Annotated[list[str] | None, typer.Argument(metavar="[CONCEPT…]", help="These concepts; without any, all.")]
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder that artifacts/ goes to.", metavar="DIR")]
 ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change one value for this call.", metavar="section.key=value")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do again what is up to date.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+ChoicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--choices",
+        help="Where choices are: sqlite:///FILE, postgresql://…, or a file that a page saved. By default choices/choices.sqlite.",
+        metavar="URL|FILE",
+    ),
+]
 
 
-def _open(workspace: Path, params: Path | None, overrides: list[str] | None) -> tuple[Workspace, Params]:
+def open_workspace(workspace: Path, params: Path | None, overrides: list[str] | None) -> tuple[Workspace, Params]:
+    """The workspace and the typed params of a call."""
     settings = load(params or workspace / "params.yaml", overrides or ())
     return Workspace.at(workspace, settings.concepts.folder), settings
 
@@ -63,7 +86,7 @@ def _stage(name: str):
         from ti_pipeline.stages import STAGES
         from ti_pipeline.terminal import progress
 
-        place, settings = _open(workspace, params, set_)
+        place, settings = open_workspace(workspace, params, set_)
         with progress(name) as step:
             outcomes = STAGES[name](place, settings, concepts or None, force=force, progress=step)
         _report(outcomes, json_)
@@ -80,70 +103,84 @@ _ABOUT = {
     "gallery": "Build the pages.",
 }
 for _name, _about in _ABOUT.items():
-    app.command(_name, help=_about)(_stage(_name))
+    if _name not in ("rank", "gallery"):
+        app.command(_name, help=_about)(_stage(_name))
 
 
-@app.command()
-def run(
+@app.command(help=_ABOUT["rank"])
+def rank(
     concepts: Concepts = None,
     workspace: WorkspaceOption = Path("."),
     params: ParamsOption = None,
     set_: SetOption = None,
     force: ForceOption = False,
     json_: JsonOption = False,
+    with_choices: Annotated[bool, typer.Option("--with-choices", help="What people picked comes first; say how far CLIP agrees.")] = False,
+    choices: ChoicesOption = None,
 ) -> None:
-    """The whole chain through Prefect, here."""
-    _open(workspace, params, set_)  # wrong params are told before a server is started
-    summary = _flow(workspace, params, set_, concepts, force)
-    if json_:
-        print(json.dumps(summary, indent=2, ensure_ascii=False))
-    else:
-        from ti_pipeline.terminal import print_summary
+    place, settings = open_workspace(workspace, params, set_)
+    if with_choices or choices:
+        from ti_pipeline.choices.files import gather
+        from ti_pipeline.choices.verdicts import write_verdicts
 
-        print_summary(summary)
-    if any(state not in ("done", "up-to-date") for state in summary["concepts"].values()):
-        raise typer.Exit(1)
+        write_verdicts(place, gather(place, choices)[0])
+    from ti_pipeline.stages import STAGES, validated
+    from ti_pipeline.terminal import progress
 
+    with progress("rank") as step:
+        outcomes = STAGES["rank"](place, settings, concepts or None, force=force, progress=step)
+    if with_choices or choices:
+        from ti_pipeline.choices.agreement import agreement, told
 
-def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict:
-    from flows.train_concepts import train_concepts
-
-    return train_concepts(
-        workspace=str(workspace.resolve()),
-        params=str((params or workspace / "params.yaml").resolve()),
-        overrides=list(overrides or ()),
-        concepts=concepts or None,
-        force=force,
-    )
+        print(told(agreement(place, validated(place), settings.rank.best)), file=sys.stderr)
+    _report(outcomes, json_)
 
 
-@app.command()
-def demo(
-    workspace: Annotated[Path, typer.Option("--workspace", help="A folder for the demo; made if it is not there.", metavar="DIR")] = Path(
-        "build/demo"
-    ),
+gallery_app.command("build", help=_ABOUT["gallery"])(_stage("gallery"))
+app.add_typer(gallery_app, name="gallery")
+
+
+@gallery_app.command()
+def serve(
+    workspace: WorkspaceOption = Path("."),
+    params: ParamsOption = None,
     set_: SetOption = None,
+    host: Annotated[str, typer.Option(help="127.0.0.1 answers this machine only, 0.0.0.0 everyone who can reach it.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8765,
+    choices: ChoicesOption = None,
+    secret_file: Annotated[
+        Path | None, typer.Option(help="A file with a secret that visitors must know; or set TI_PIPELINE_GALLERY_SECRET.", metavar="FILE")
+    ] = None,
 ) -> None:
-    """The whole chain on the example concepts with the embedded model, then where to look."""
-    from ti_pipeline.terminal import print_summary, print_where_to_look
+    """Show the gallery on a server that keeps everyone's choices. (A concept called `serve` is built by `gallery build serve`.)"""
+    from ti_pipeline.gallery.host import run_server
 
-    source = _checkout()
-    workspace.mkdir(parents=True, exist_ok=True)
-    overrides = [f"concepts.folder={source / 'examples' / 'concepts'}", *(set_ or ())]
-    _open(workspace, source / "params.yaml", overrides)
-    summary = _flow(workspace, source / "params.yaml", overrides, None, False)
-    print_summary(summary)
-    print_where_to_look(workspace.resolve() / "artifacts" / "galleries" / "index.html")
-    if any(state not in ("done", "up-to-date") for state in summary["concepts"].values()):
-        raise typer.Exit(1)
+    place, settings = open_workspace(workspace, params, set_)
+    run_server(place, settings, host=host, port=port, choices=choices, secret_file=secret_file)
 
 
-def _checkout() -> Path:
-    """The folder with params.yaml and the examples: here, or where this package was installed from in place."""
-    for folder in (Path.cwd(), Path(__file__).resolve().parent.parent):
-        if (folder / "params.yaml").is_file() and (folder / "examples" / "concepts").is_dir():
-            return folder
-    raise ParamsError("the demo needs params.yaml and examples/concepts. Run it in a clone of the repository.")
+@gallery_app.command()
+def answers(
+    workspace: WorkspaceOption = Path("."),
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    choices: ChoicesOption = None,
+) -> None:
+    """Sum up the answers to the questionnaire and draw them into the evaluation's scatter."""
+    from ti_pipeline.choices.files import gather
+    from ti_pipeline.choices.study import sum_up
+    from ti_pipeline.evaluation.summary import summarise
+    from ti_pipeline.stages import validated
+    from ti_pipeline.terminal import print_study
+
+    place, _ = open_workspace(workspace, params, set_)
+    study = sum_up(place, gather(place, choices)[1])
+    summarise(place, validated(place))
+    if json_:
+        print(json.dumps(study, indent=2, ensure_ascii=False))
+    else:
+        print_study(study, place.evaluation / "scatter.svg")
 
 
 @app.command()
@@ -157,7 +194,7 @@ def status(
     from ti_pipeline.status import survey
     from ti_pipeline.terminal import print_status
 
-    place, settings = _open(workspace, params, set_)
+    place, settings = open_workspace(workspace, params, set_)
     rows = survey(place, settings)
     if json_:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -169,6 +206,9 @@ def status(
 def version() -> None:
     """The version of this program."""
     print(__version__)
+
+
+commands.add(app)
 
 
 def main() -> None:

@@ -17,3 +17,10 @@ class ConceptError(PipelineError):
     def __init__(self, concept: str, reason: str):
         super().__init__(f"{concept}: {reason}")
         self.concept, self.reason = concept, reason
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left; torch has an exception of its own for CUDA alone, so the text decides."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))

@@ -50,7 +50,8 @@ def write_table(path: Path, rows: list[dict], schema: pa.Schema, metadata: Mappi
 
 
 def read_table(path: Path) -> list[dict]:
-    return pq.read_table(path, partitioning=None).to_pylist()  # a folder named `key=value` above it is no column
+    with pq.ParquetFile(path) as file:  # pq.read_table takes a folder named `key=value` above it for a column
+        return file.read().to_pylist()
 
 
 def table_metadata(path: Path) -> dict[str, str]:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
-from ti_pipeline.concepts.stage import validate_one
-from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
+from ti_pipeline.errors import ConceptError, ParamsError, PipelineError, out_of_memory
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace
@@ -30,6 +29,8 @@ def validate(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Image sets to manifests."""
+    from ti_pipeline.concepts.stage import validate_one
+
     concepts, errors = discover(workspace.concepts, names)
     models = Models(params)
     by_slug = {concept.slug: concept for concept in concepts}
@@ -51,34 +52,62 @@ def train(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Manifests to embeddings. The generator is loaded only when some concept needs it."""
-    from ti_pipeline.inversion.stage import standing, train_one, training_fingerprint
+    from ti_pipeline.inversion.stage import half_done, standing, train_many, training_fingerprint
 
     models = Models(params)
+    todo: list[Manifest] = []
+    going_on: set[str] = half_done(workspace, named(workspace, names)) if not force else set()
 
-    def work(manifest: Manifest, step: Step) -> Outcome:
+    def look(manifest: Manifest, step: Step) -> Outcome:
         wanted = training_fingerprint(models.source.digest, manifest, params)
-        if not force and (outcome := standing(workspace, manifest.slug, wanted)):
-            return outcome
-        return train_one(workspace, models.generator, manifest, params, models.choose_initializer, step, force=force)
+        outcome = None if force else standing(workspace, manifest.slug, wanted)
+        if outcome is None or manifest.slug in going_on:
+            todo.append(manifest)
+        return outcome or Outcome("train", manifest.slug, "failed", reason="it was not reached")
 
-    return _each_manifest("train", workspace, names, progress, work)
+    outcomes = {outcome.concept: outcome for outcome in _each_manifest("train", workspace, names, None, look)}
+    if todo:
+        began = time.monotonic()
+
+        def failed(slug: str, error: Exception) -> None:
+            outcomes[slug] = _lost("train", slug, error, time.monotonic() - began)
+
+        of = named(workspace, names)
+        choose = models.choose_initializer
+        outcomes |= train_many(workspace, models.generator, todo, params, choose, progress, failed=failed, of=of, force=force)
+    return list(outcomes.values())
 
 
 def generate(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Embeddings and briefs to candidates."""
-    from ti_pipeline.candidates.generate import generate_one, read_order, standing
+    from ti_pipeline.candidates.generate import generate_many, read_order, standing
 
     models = Models(params)
+    todo: list[Manifest] = []
+    beside = 0
 
-    def work(manifest: Manifest, step: Step) -> Outcome:
+    def look(manifest: Manifest, step: Step) -> Outcome:
+        nonlocal beside
         order = read_order(workspace, models.source.digest, manifest, params)
         if not force and (outcome := standing(workspace, manifest.slug, order.fingerprint)):
+            beside += len(order.briefs) * params.generate.candidates
             return outcome
-        return generate_one(workspace, models.generator, manifest, params, step, force=force)
+        todo.append(manifest)
+        return Outcome("generate", manifest.slug, "failed", reason="it was not reached")
 
-    return _each_manifest("generate", workspace, names, progress, work)
+    outcomes = {outcome.concept: outcome for outcome in _each_manifest("generate", workspace, names, None, look)}
+    if todo:
+        began = time.monotonic()
+
+        def failed(slug: str, error: Exception) -> None:
+            outcomes[slug] = _lost("generate", slug, error, time.monotonic() - began)
+
+        outcomes |= generate_many(
+            workspace, models.generator, todo, params, progress, failed=failed, force=force, beside=beside, clip=models.ranker_if_there
+        )
+    return list(outcomes.values())
 
 
 def rank(
@@ -113,7 +142,7 @@ def evaluate(
         return evaluate_one(workspace, models.generator, models.ranker, models.judge, manifest, params, step, force=force)
 
     outcomes = _each_manifest("evaluate", workspace, names, progress, work)
-    summarise(workspace, _validated(workspace))
+    summarise(workspace, validated(workspace))
     return outcomes
 
 
@@ -121,13 +150,14 @@ def gallery(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Everything to pages; the overview is always over every concept of the workspace."""
-    from ti_pipeline.gallery.build import build_index, build_page
+    from ti_pipeline.gallery.build import build_page
+    from ti_pipeline.gallery.overview import build_index
 
     def work(manifest: Manifest, step: Step) -> Outcome:
         return build_page(workspace, manifest, params, force=force)
 
     outcomes = _each_manifest("gallery", workspace, names, progress, work)
-    build_index(workspace, params, _validated(workspace))
+    build_index(workspace, params, validated(workspace))
     return outcomes
 
 
@@ -146,28 +176,31 @@ def _each(stage: str, slugs: Sequence[str], progress: Progress | None, work: Cal
         step(0, 1, stage)
         try:
             outcomes.append(work(slug, step))
-        except ParamsError:
-            raise
-        except PipelineError as error:
-            reason = error.reason if isinstance(error, ConceptError) else str(error)
-            outcomes.append(Outcome(stage, slug, "failed", time.monotonic() - began, reason))
-        except (OSError, MemoryError):
-            raise
         except Exception as error:
-            if type(error).__name__ == "OutOfMemoryError":
-                raise
-            log.exception("%s of %s", stage, slug)
-            outcomes.append(
-                Outcome(stage, slug, "failed", time.monotonic() - began, f"{type(error).__name__}: {error}. The log has the details.")
-            )
+            outcomes.append(_lost(stage, slug, error, time.monotonic() - began))
         step(1, 1, stage)
     return outcomes
+
+
+def _lost(stage: str, slug: str, error: Exception, seconds: float) -> Outcome:
+    """The outcome of a concept that raised `error`; raises what no concept is to blame for."""
+    if isinstance(error, (ParamsError, OSError)) or out_of_memory(error):
+        raise error
+    if isinstance(error, PipelineError):
+        return Outcome(stage, slug, "failed", seconds, error.reason if isinstance(error, ConceptError) else str(error))
+    log.error("%s of %s", stage, slug, exc_info=error)
+    return Outcome(stage, slug, "failed", seconds, f"{type(error).__name__}: {error}. The log has the details.")
+
+
+def named(workspace: Workspace, names: Names) -> list[str]:
+    """The concepts of a call, sorted: those that it names, or every one that has a manifest."""
+    return sorted(set(names)) if names is not None else validated(workspace)
 
 
 def _each_manifest(
     stage: str, workspace: Workspace, names: Names, progress: Progress | None, work: Callable[[Manifest, Step], Outcome]
 ) -> list[Outcome]:
-    slugs = sorted(set(names)) if names is not None else _validated(workspace)
+    slugs = named(workspace, names)
     if not slugs:
         raise ParamsError(f"{workspace.artifacts / 'manifests'} holds no manifest. Run `ti-pipeline validate` first.")
 
@@ -184,13 +217,13 @@ def _as_quarantine(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _validated(workspace: Workspace) -> list[str]:
+def validated(workspace: Workspace) -> list[str]:
     return sorted(path.stem for path in workspace.manifest("x").parent.glob("*.parquet") if not path.name.startswith("."))
 
 
 def _forget(workspace: Workspace, known: set[str]) -> None:
     """Manifests of concepts that are gone: no later stage may take them for current."""
-    for slug in set(_validated(workspace)) - known:
+    for slug in set(validated(workspace)) - known:
         _remove(workspace, slug)
 
 

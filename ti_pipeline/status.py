@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from ti_pipeline.candidates.generate import read_order
 from ti_pipeline.candidates.generate import standing as generated
 from ti_pipeline.candidates.learnt import load_own
+from ti_pipeline.choices.verdicts import read_verdicts
 from ti_pipeline.concepts.concept import Concept, discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.stage import validate_fingerprint
@@ -74,7 +75,12 @@ def _states(workspace: Workspace, params: Params, models: Models, concept: Conce
         "rank",
         _state(
             ranked is not None,
-            lambda: ranked == rank_fingerprint(read_candidates(workspace, slug), models.ranker.digest, manifest, params),
+            lambda: (
+                ranked
+                == rank_fingerprint(
+                    read_candidates(workspace, slug), models.ranker.digest, manifest, params, read_verdicts(workspace, slug)
+                )
+            ),
         ),
     )
     word = load_own(workspace, slug, manifest.token, manifest.initializer)

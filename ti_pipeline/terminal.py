@@ -67,11 +67,30 @@ def print_summary(summary: dict) -> None:
     for concept, state in summary["concepts"].items():
         table.add_row(concept, _coloured(state), _plain(summary.get("reasons", {}).get(concept, "")))
     Console().print(table)
+    for note in summary.get("notes", []):
+        print(note)
 
 
 def print_where_to_look(index: Path) -> None:
     opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
     print(f"\nThe gallery: {index}\nOpen it:     {opener} {shlex.quote(str(index))}")
+
+
+def print_study(study: dict, plot: Path) -> None:
+    """How often each setup beats another, in people's eyes."""
+
+    def told(estimate: dict | None) -> str:
+        return f"{estimate['value']:.2f} ({estimate['low']:.2f} to {estimate['high']:.2f})" if estimate else "–"
+
+    table = Table("setup", "by likeness", "by text")
+    for setup, kinds in study["setups"].items():
+        table.add_row(_plain(setup), told(kinds["likeness"]), told(kinds["text"]))
+    console = Console()
+    console.print(table)
+    answers, left = sum(study["answers"].values()), study["left_out"]
+    console.print(f"Share of the other setups beaten, {answers} answers of {study['people']} people; 0.5 is chance. Drawn in {plot}.")
+    if left:
+        console.print(f"{left} answers were to questions that have changed since, and are left out.")
 
 
 def print_status(rows: list[dict]) -> None:

@@ -159,7 +159,7 @@ def test_discover_where_there_is_nothing(duck, tmp_path):
 
 
 def test_two_concepts_cannot_have_one_word(duck, folder):
-    folder("other", concept="token: <duck-toy>")
+    folder("other", concept="token: <Duck-Toy>")
     folder("third")
     concepts, errors = discover(duck.parent)
     assert [concept.slug for concept in concepts] == ["third"]

@@ -21,7 +21,8 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Concept:
-    """`captions` by file name; `briefs` hold `{token}`; `initializer` is None when CLIP is to choose it."""
+    """`captions` by file name; `briefs` hold `{token}`; `initializer` is None when CLIP is to choose it, `vectors` and `steps`
+    when `params.yaml` is to say them."""
 
     slug: str
     folder: Path
@@ -32,6 +33,8 @@ class Concept:
     briefs: tuple[str, ...]
     owner: str | None
     license: str | None
+    vectors: int | None = None
+    steps: int | None = None
 
 
 def load_concept(folder: Path) -> Concept:
@@ -53,6 +56,8 @@ def load_concept(folder: Path) -> Concept:
         briefs=tuple(settings.briefs),
         owner=settings.owner,
         license=settings.license,
+        vectors=settings.vectors,
+        steps=settings.steps,
     )
 
 
@@ -96,17 +101,17 @@ def suggest_slug(name: str) -> str:
 
 
 def _distinct_tokens(concepts: list[Concept]) -> tuple[list[Concept], list[ConceptError]]:
-    """A brief may hold the words of several concepts, so two with the same word are both held back."""
+    """A brief may hold the words of several concepts, so two with the same word are both held back; tokenizers ignore case."""
     owners = defaultdict(list)
     for concept in concepts:
-        owners[concept.token].append(concept.slug)
+        owners[concept.token.casefold()].append(concept.slug)
     errors = []
     for concept in concepts:
-        others = [slug for slug in owners[concept.token] if slug != concept.slug]
+        others = [slug for slug in owners[concept.token.casefold()] if slug != concept.slug]
         if others:
             reason = f"concept.yaml: `token`: {concept.token} is also the word of {', '.join(others)}. Give each its own."
             errors.append(ConceptError(concept.slug, reason))
-    return [concept for concept in concepts if len(owners[concept.token]) == 1], errors
+    return [concept for concept in concepts if len(owners[concept.token.casefold()]) == 1], errors
 
 
 def _known(names: list[str], known: list[str], folder: Path) -> set[str]:

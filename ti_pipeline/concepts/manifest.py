@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,10 +14,12 @@ from PIL import Image
 
 from ti_pipeline.concepts.concept import Concept
 from ti_pipeline.concepts.pictures import PictureError, open_picture
-from ti_pipeline.concepts.validation import Validation
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, digest_value, write_json, write_table
 from ti_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ti_pipeline.concepts.validation import Validation
 
 SCHEMA = pa.schema(
     [
@@ -70,6 +72,8 @@ class Manifest:
     fingerprint: str
     digest: str
     training_digest: str
+    vectors: int | None = None
+    steps: int | None = None
 
     def open(self, picture: Picture) -> Image.Image:
         """RGB pixels as they were validated. Raises ConceptError when the file is another one by now."""
@@ -96,12 +100,14 @@ def write_manifest(
         "briefs": list(concept.briefs),
         "owner": concept.owner,
         "license": concept.license,
+        "vectors": concept.vectors,
+        "steps": concept.steps,
     }
     counts = {"accepted": len(validation.accepted), "refused": len(rows) - len(validation.accepted)}
     verdict = {"quarantine": validation.quarantine, "warnings": list(validation.warnings)}
     write_json(workspace.report(concept.slug), {**about, **counts, **verdict, "pictures": rows})
     texts = {key: value for key, value in about.items() if isinstance(value, str)}  # a text that is not set is left out
-    lists = {key: about[key] for key in ("captions", "briefs")} | {"background": background}
+    lists = {key: about[key] for key in ("captions", "briefs", "vectors", "steps")} | {"background": background}
     metadata = texts | {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in lists.items()}
     metadata |= {"quarantine": validation.quarantine, "fingerprint": fingerprint}
     path = workspace.manifest(concept.slug)
@@ -113,7 +119,8 @@ def read_manifest(workspace: Workspace, slug: str) -> Manifest:
     """Raises ConceptError when there is no manifest yet, when it is damaged, and for a concept in quarantine."""
     path = workspace.manifest(slug)
     try:
-        table = pq.read_table(path, partitioning=None)  # a folder named `key=value` above it is no column
+        with pq.ParquetFile(path) as file:
+            table = file.read()
         about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if about["quarantine"]:
             raise ConceptError(slug, f"in quarantine: {about['quarantine']}.")
@@ -140,6 +147,8 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
         "background": json.loads(about["background"]),
         "pictures": [(picture.file, picture.digest, picture.pixel_digest, picture.caption) for picture in pictures],
     }
+    own = {key: json.loads(about.get(key, "null")) for key in ("vectors", "steps")}
+    learnt |= {key: value for key, value in own.items() if value is not None}
     rest = {"briefs": json.loads(about["briefs"]), "owner": about.get("owner"), "license": about.get("license")}
     return Manifest(
         slug=about["concept"],
@@ -155,4 +164,5 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
         fingerprint=about["fingerprint"],
         digest=digest_value(learnt | rest),
         training_digest=digest_value(learnt),
+        **own,
     )

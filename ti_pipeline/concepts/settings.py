@@ -46,6 +46,8 @@ class Settings(BaseModel):
     kind: Literal["object", "style"] = "object"
     captions: dict[str, Prompt] = {}
     briefs: list[Prompt] = []
+    vectors: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
     owner: Line | None = None
     license: Line | None = None
 
