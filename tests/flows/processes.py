@@ -36,7 +36,7 @@ def started(command: list[str], log: Path, environment: dict[str, str]) -> Itera
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

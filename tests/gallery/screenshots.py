@@ -18,7 +18,7 @@ from ti_pipeline.files import atomic
 SIZES = {390: 844, 1280: 900, 2560: 1440}
 
 
-def until(page: Page, expression: str, seconds: float = 10) -> None:
+def until(page: Page, expression: str, seconds: float = 30) -> None:
     """Wait for something to be true. (The library's own way evaluates strings in the page, which the policy forbids.)"""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):

@@ -39,4 +39,4 @@ class Server:
 
     def __exit__(self, *_) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.gallery.hostile import MANY, MARK, hostile_workspace
 from tests.gallery.screenshots import settle
@@ -36,7 +36,7 @@ def test_pictures_style_and_script_load_under_the_policy(page: Page, address: st
         assert page.evaluate("[...document.images].filter(i => i.checkVisibility() && i.naturalWidth == 0).length") == 0
     page.goto(f"{address}toy/index.html")
     assert page.evaluate("document.querySelector('.bar .fill').getBoundingClientRect().width") > 0
-    assert page.locator(".choose:visible").count() == 8
+    expect(page.locator(".choose:visible")).to_have_count(8)
 
 
 def test_the_policy_stops_what_the_page_does_not_bring(chromium: Browser, folder: str):
@@ -54,7 +54,8 @@ def test_without_a_script_every_candidate_is_there(chromium: Browser, folder: st
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{folder}toy/index.html")
-    assert page.locator(".card:visible").count() == 2 * COUNT and not page.locator(".toolbar").is_visible()
+    expect(page.locator(".card:visible")).to_have_count(2 * COUNT)
+    expect(page.locator(".toolbar")).to_be_hidden()
     context.close()
 
 

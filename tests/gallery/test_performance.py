@@ -97,6 +97,20 @@ def build(workspace: Workspace, params: Params, slugs: list[str]) -> tuple[float
     return time.monotonic() - began, states
 
 
+def look_at(page: Page, address: str) -> tuple[float, float]:
+    """Milliseconds until the page is usable, and of the longest task while everything on it is scrolled through."""
+    page.goto(address)
+    usable = page.evaluate(USABLE)
+    if page.locator(".card").count():
+        page.locator(".card .choose").first.wait_for()
+        page.keyboard.press("a")
+    page.evaluate(WATCH)
+    for _ in range(25):
+        page.mouse.wheel(0, 700)
+        page.wait_for_timeout(16)
+    return usable, page.evaluate("window.longest")
+
+
 @pytest.mark.slow
 def test_a_large_collection(tmp_path: Path, page: Page, record_property):
     params = small_params(best=8)
@@ -117,17 +131,9 @@ def test_a_large_collection(tmp_path: Path, page: Page, record_property):
     measured["one changed, s"], states = build(workspace, params, slugs)
     assert states.count("done") == 1
 
-    for name, key in (("index.html", "overview, ms"), (f"{slugs[3]}/index.html", "a concept, ms")):
-        page.goto((workspace.galleries / name).as_uri())
-        measured[key] = page.evaluate(USABLE)
-        if key == "a concept, ms":
-            page.locator(".card .choose").first.wait_for()
-            page.keyboard.press("a")
-        page.evaluate(WATCH)
-        for _ in range(25):
-            page.mouse.wheel(0, 700)
-            page.wait_for_timeout(16)
-        measured[f"scrolling {key.partition(',')[0]}, longest task, ms"] = page.evaluate("window.longest")
+    for name, what in (("index.html", "overview"), (f"{slugs[3]}/index.html", "a concept")):
+        tries = [look_at(page, (workspace.galleries / name).as_uri()) for _ in range(3)]  # the best: other work may take the processor
+        measured[f"{what}, ms"], measured[f"scrolling {what}, longest task, ms"] = map(min, zip(*tries, strict=True))
     print({name: round(value, 2) for name, value in measured.items()})
     for name, value in measured.items():
         record_property(name, round(value, 2))

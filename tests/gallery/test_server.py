@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.gallery.screenshots import until
 from tests.gallery.server import Server
@@ -59,7 +59,7 @@ def test_a_secret_is_asked_for_and_let_in(made: Path, chromium: Browser):
         page.goto(f"{server.url}toy/index.html")
         page.locator("input").fill("wrong")
         page.get_by_role("button", name="Enter").click()
-        assert "That is not the word" in page.locator("[role=alert]").inner_text()
+        expect(page.locator("[role=alert]")).to_contain_text("That is not the word")
         page.locator("input").fill("open sesame")
         page.keyboard.press("Enter")
         page.locator(".overview").wait_for()
@@ -118,13 +118,13 @@ def test_two_pages_see_each_others_choices_and_outlive_a_dead_server(made: Path,
         until(anna, "document.querySelector('.others')?.textContent === '<b>Ben</b> ★★★★★'")
         anna.locator("#filter-button").click()
         anna.get_by_label("5", exact=True).check()
-        assert anna.locator(".card:visible").count() == 1
+        expect(anna.locator(".card:visible")).to_have_count(1)
         anna.get_by_label("Me", exact=True).check()
-        assert anna.locator(".card:visible").count() == 0
+        expect(anna.locator(".card:visible")).to_have_count(0)
         server.kill()
         ben.locator(".card:visible [data-do=reject]").nth(1).click()
         until(ben, "document.getElementById('kept').textContent.startsWith('1 not yet kept')")
-        assert "pending" in ben.locator(".card:visible").nth(1).get_attribute("class")
+        expect(ben.locator(".card:visible").nth(1)).to_contain_class("pending")
         server.start()
         until(ben, "document.getElementById('kept').textContent === 'All kept'")
         flags = [(row["name"], row["flag"], row["stars"]) for row in httpx.get(f"{server.url}api/choices").json()["choices"]]
@@ -139,7 +139,7 @@ def test_what_is_wrong_is_said_before_anything_is_served(made: Path, tmp_path: P
             [sys.executable, "-m", "ti_pipeline.cli", "gallery", "serve", "--params", str(ROOT / "params.yaml"), *words],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             cwd=ROOT,
         )
 
@@ -208,5 +208,5 @@ def test_choices_in_postgresql(tmp_path: Path):
         store.close()
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
         shutil.rmtree(data, ignore_errors=True)

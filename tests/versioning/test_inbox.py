@@ -94,11 +94,11 @@ def test_no_key_leads_out_of_the_folder(settings, place, drop) -> None:
 
 
 def test_a_set_that_is_still_being_uploaded_waits(settings, place, drop) -> None:
-    patient = settings.model_copy(update={"inbox": settings.inbox.model_copy(update={"quiet_seconds": 2})})
+    patient = settings.model_copy(update={"inbox": settings.inbox.model_copy(update={"quiet_seconds": 5})})
     drop("fern/a.png")
     (waits,) = bring_in(place, patient, print)
     assert waits.state == "waiting" and "may not be the last" in waits.reason and not (place.concepts / "fern").exists()
-    time.sleep(3.1)  # the server's clock tells full seconds
+    time.sleep(6.1)  # the server's clock tells full seconds
     assert states(bring_in(place, patient, print)) == {"fern": "taken"}
 
 

@@ -129,9 +129,9 @@ def test_a_second_one_waits_with_a_message(repository, params, heard) -> None:
     with alone(repository, "versioning", print):
         second = threading.Thread(target=step, args=(repository, params, say))
         second.start()
-        assert waiting.wait(20)
+        assert waiting.wait(60)
         assert not (repository / "dvc.lock").exists()
-    second.join(60)
+    second.join(300)
     assert heard.lines[0].startswith("versioning waits for versioning (process ")
     assert (repository / "dvc.lock").exists() and "up to date" in dvc(repository, "status")
 
