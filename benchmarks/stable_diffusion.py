@@ -18,7 +18,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.report import Row, keep, machine
 from ti_pipeline.generators import stable_diffusion_1 as sd1
-from ti_pipeline.generators.load import Generator, choose_device, choose_dtype, suit
+from ti_pipeline.generators.generator import Generator, choose_device
+from ti_pipeline.generators.load import choose_dtype, suit
 from ti_pipeline.inversion.adamw import Moments, update
 from ti_pipeline.inversion.learner import Draws
 from ti_pipeline.inversion.objective import Diffusion

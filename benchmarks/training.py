@@ -16,11 +16,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
 import yaml
 
 import ti_pipeline
 from benchmarks.collection import recoloured
 from benchmarks.report import Process, Row, keep, machine, run
+from ti_pipeline.generators.generator import choose_device
+from ti_pipeline.generators.load import choose_dtype
 from ti_pipeline.workspace import Workspace
 
 MODEL = Path(ti_pipeline.__file__).parent / "miniature" / "generator"
@@ -82,7 +85,8 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
         )
     if args.quick:
         notes.append("A quick run: start-up outweighs the training, so its ratios say nothing.")
-    keep("training-quick" if args.quick else "training", vars(args), rows, notes, where)
+    float32 = choose_dtype("auto", choose_device("auto")) == torch.float32  # a processor that does not multiply in bfloat16
+    keep("training-quick" if args.quick else "training-float32" if float32 else "training", vars(args), rows, notes, where)
 
 
 def others(name: str, command: str, workspace: Workspace, args: argparse.Namespace, limit: int) -> Row:

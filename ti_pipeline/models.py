@@ -19,7 +19,7 @@ from ti_pipeline.params import Ranker as RankerParams
 
 if TYPE_CHECKING:
     from ti_pipeline.evaluation.judge import Judge
-    from ti_pipeline.generators.load import Generator
+    from ti_pipeline.generators.generator import Generator
     from ti_pipeline.generators.source import Source
     from ti_pipeline.inversion.initializer import WordChooser
     from ti_pipeline.ranking.ranker import Ranker
@@ -79,7 +79,7 @@ def _generator(settings: GeneratorParams, digest: str) -> Generator:
 
 @lru_cache(maxsize=1)
 def _ranker(settings: RankerParams, device: str) -> Ranker:
-    from ti_pipeline.generators.load import choose_device
+    from ti_pipeline.generators.generator import choose_device
     from ti_pipeline.ranking.ranker import load_ranker
 
     return load_ranker(settings, choose_device(device))
@@ -88,7 +88,7 @@ def _ranker(settings: RankerParams, device: str) -> Ranker:
 @lru_cache(maxsize=1)
 def _judge(settings: JudgeParams, device: str) -> Judge:
     from ti_pipeline.evaluation.judge import load_judge
-    from ti_pipeline.generators.load import choose_device
+    from ti_pipeline.generators.generator import choose_device
 
     return load_judge(settings, choose_device(device))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import torch
 from ti_pipeline.candidates.sample import Settings, even_batch, fixed_batches, sample, text_read_once, to_bytes
 from ti_pipeline.candidates.seeds import initial_noise
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import encode_prompts
 
 SETTINGS = Settings(solver="ddim", steps=4, guidance_scale=5.0, negative_prompt="", batch_size=5)

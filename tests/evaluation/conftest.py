@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ti_pipeline.evaluation.judge import Judge, load_judge
-from ti_pipeline.generators.load import Generator, load_generator
+from ti_pipeline.generators.generator import Generator
+from ti_pipeline.generators.load import load_generator
 from ti_pipeline.params import Params, load
 from ti_pipeline.ranking.ranker import Ranker, load_ranker
 

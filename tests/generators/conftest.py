@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder, write_single_file
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.load import Generator, load_generator, weight_digests
+from ti_pipeline.generators.generator import Generator, weight_digests
+from ti_pipeline.generators.load import load_generator
 from ti_pipeline.generators.placeholder import encode_prompts
 from ti_pipeline.generators.source import find_source
 

@@ -8,7 +8,8 @@ import torch
 
 from tests.generators.tiny_stable_diffusion import generator_settings
 from ti_pipeline.generators import measured
-from ti_pipeline.generators.load import load_generator, precisions, weight_digests
+from ti_pipeline.generators.generator import weight_digests
+from ti_pipeline.generators.load import load_generator, precisions
 from ti_pipeline.generators.measured import Choice, cache_file, choose, known
 from ti_pipeline.generators.source import find_source
 

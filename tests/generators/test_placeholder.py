@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.generators.load import Generator, weight_digests
+from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.placeholder import check_prompt, check_token, encode_prompts, tokenize
 
 PROMPTS = ["a photo of a <mug>", "<mug>, on a <sofa>.", "no learnt word here", "", "word " * 100, "<SOFA> and <sofa> with a <mug>'s handle"]

@@ -13,7 +13,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from ti_pipeline import params
 from ti_pipeline.generators import stable_diffusion_1 as sd1
-from ti_pipeline.generators.load import Generator, load_generator
+from ti_pipeline.generators.generator import Generator
+from ti_pipeline.generators.load import load_generator
 
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "projection_dim": 32}
 # With the real 32 groups, a group would be two numbers at the lowest level, and its gradient nothing but rounding.

@@ -12,7 +12,7 @@ from ti_pipeline import params
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest, write_manifest
 from ti_pipeline.concepts.validation import validate_concept
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.workspace import Workspace
 
 SETTINGS = Path(__file__).parents[2] / "params.yaml"

@@ -20,7 +20,7 @@ from ti_pipeline import params, stages
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion import capacity
 from ti_pipeline.inversion.capacity import largest_pack
 from ti_pipeline.inversion.checkpoint import read_checkpoint

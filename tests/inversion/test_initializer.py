@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.initializer import WordChooser, initial_vectors, vocabulary_words
 from ti_pipeline.inversion.streams import Streams
 

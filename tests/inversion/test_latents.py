@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion import latents
 from ti_pipeline.inversion.latents import encode_pictures, fit_square, to_tensor
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.adamw import Moments, update
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Draws, Learner

@@ -11,7 +11,7 @@ from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.generators.load import Generator, weight_digests
+from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.inversion.train import train_concept
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]

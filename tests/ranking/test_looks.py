@@ -12,7 +12,7 @@ from ti_pipeline.candidates.looks import FILE, read_looks, write_looks
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.ranking.rank import rank_one
 from ti_pipeline.ranking.ranker import Ranker
 from ti_pipeline.workspace import Workspace

@@ -23,7 +23,7 @@ from ti_pipeline.candidates.seeds import candidate_seed
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint

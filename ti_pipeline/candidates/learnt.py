@@ -10,7 +10,7 @@ import torch
 from ti_pipeline.embeddings.store import read_embedding
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.workspace import Workspace
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin, UniPCMultistepScheduler
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 NAMES = {"ddim": "DDIM", "dpmsolver++": "DPM++ 2M", "euler": "Euler", "unipc": "UniPC"}  # as designers' tools write them
 COSINE_LAMBDA_MIN = -5.1  # log-SNR/2 below which the cosine schedule's steps are too wild for a second order (diffusers' advice)
@@ -18,6 +19,8 @@ def build_solver(name: str, scheduler_config: dict[str, Any], steps: int) -> Sch
     - euler: Karras et al. 2022, arXiv 2206.00364, algorithm 1 without churn.
     - unipc: second order, Zhao et al. 2023, arXiv 2302.04867.
     """
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+
     config = {**scheduler_config, "clip_sample": False, "thresholding": False}  # both are for pixels, and these are latents
     if name == "ddim":
         solver = DDIMScheduler.from_config(config)

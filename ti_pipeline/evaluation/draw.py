@@ -14,7 +14,7 @@ from PIL import Image
 from ti_pipeline.candidates.sample import Settings, sample
 from ti_pipeline.evaluation.judge import BATCH, Judge
 from ti_pipeline.files import digest_value
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.ranking.ranker import Ranker
 
 Progress = Callable[[int, int, str], None]

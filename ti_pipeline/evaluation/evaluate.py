@@ -28,7 +28,7 @@ from ti_pipeline.evaluation.judge import Judge
 from ti_pipeline.evaluation.metrics import Estimate, alike, alike_among, editability, gain, mean_estimate
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS, concept_path, pictures_folder, read_report
 from ti_pipeline.files import atomic, digest_file, digest_value, write_json
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt
 from ti_pipeline.params import Params
 from ti_pipeline.ranking.ranker import Ranker

@@ -4,62 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.generator import Generator, choose_device
 from ti_pipeline.generators.measured import FORMATS, attention, choose, known
 from ti_pipeline.generators.single_file import load_single_file
-from ti_pipeline.generators.source import Source, digest_weights, find_source
+from ti_pipeline.generators.source import Source, find_source
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True, eq=False)
-class Generator:
-    """A frozen text-to-image model. Text encoder and U-Net are in `dtype`; the VAE stays in float32, where it is exact."""
-
-    name: str
-    digest: str
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-    scheduler_config: dict[str, Any]
-    device: torch.device
-    dtype: torch.dtype
-    memory_format: str = "contiguous"  # of the U-Net
-
-    @property
-    def prediction_type(self) -> str:
-        return self.scheduler_config.get("prediction_type", "epsilon")
-
-    @property
-    def resolution(self) -> int:
-        """Pixels of the edge of its square pictures."""
-        return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @property
-    def context(self) -> int:
-        """Tokens that it reads of a prompt, start and end included."""
-        return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-
-    @property
-    def vocabulary(self) -> torch.Tensor:
-        """The table of word vectors [words, d]: read, never written."""
-        return self.text_encoder.get_input_embeddings().weight
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        return {"text_encoder": self.text_encoder, "vae": self.vae, "unet": self.unet}
 
 
 def load_generator(settings: params.Generator, source: Source | None = None) -> Generator:
@@ -99,17 +59,6 @@ def load_generator(settings: params.Generator, source: Source | None = None) -> 
     return Generator(source.name, source.digest, tokenizer, text_encoder, vae, unet, scheduler_config, device, dtype, memory_format)
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is the first accelerator that is there. Raises ParamsError for one that is not."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
-    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}[device.type]
-    if (device.index or 0) >= count:
-        raise ParamsError(f"generator.device: there is no {name} on this machine ({count} {device.type} devices). Set it to auto or cpu.")
-    return device
-
-
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """`auto` is the best that the device says it has: bfloat16 where it multiplies in it, else float16 or float32.
 
@@ -143,11 +92,6 @@ def suit(
         if dtype != torch.float32:
             unet.set_attn_processor(attention(dtype))
             text_encoder.set_attn_implementation("eager")
-
-
-def weight_digests(generator: Generator) -> dict[str, str]:
-    """SHA-256 of every weight, by network: the same before and after training, or something wrote where it must not."""
-    return {part: digest_weights(network.state_dict()) for part, network in generator.networks.items()}
 
 
 def _load_folder(source: Source, dtype: torch.dtype) -> tuple:

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 
 Words = Mapping[str, torch.Tensor]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ti_pipeline.concepts.templates import OBJECT, STYLE
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.streams import Streams
 
 NUDGE = 0.01  # of the vocabulary's standard deviation; equal vectors would get equal gradients' worth of the same word

@@ -10,7 +10,7 @@ import torch
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.files import digest_value
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.initializer import initial_vectors
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Learner

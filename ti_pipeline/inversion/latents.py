@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 
 Fit = Literal["crop", "squash", "pad"]
 MEMORY = 2**28  # bytes of one concept's posteriors; of those that are more, the file is on the disk

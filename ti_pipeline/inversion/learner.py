@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt, check_token, tokenize
 from ti_pipeline.inversion.latents import Posteriors
 from ti_pipeline.inversion.streams import Streams

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from diffusers import DDPMScheduler
 
 from ti_pipeline.errors import ParamsError
 
@@ -16,6 +15,8 @@ class Diffusion:
     """Forward process q(z_t | z_0) = N(alpha_t z_0, sigma_t^2) of a generator's training schedule."""
 
     def __init__(self, scheduler_config: dict, device: torch.device):
+        from diffusers import DDPMScheduler
+
         scheduler = DDPMScheduler.from_config(scheduler_config)
         self.prediction: Prediction = scheduler.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction", "sample"):

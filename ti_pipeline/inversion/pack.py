@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import encode_ids
 from ti_pipeline.inversion.learner import Draws
 from ti_pipeline.inversion.objective import Diffusion, concept_losses

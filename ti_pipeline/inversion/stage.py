@@ -17,7 +17,7 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.embeddings.store import embedding_fingerprint, write_embedding
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, digest_value, table_metadata, write_table
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.checkpoint import Saved, read_checkpoint
 from ti_pipeline.inversion.job import VERSION, Job, Waiting, prepare_job, settings_for
 from ti_pipeline.inversion.state import Trained

@@ -14,7 +14,7 @@ import torch
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, out_of_memory
-from ti_pipeline.generators.load import Generator
+from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.source import digest_weights
 from ti_pipeline.inversion.adamw import Moments, update
 from ti_pipeline.inversion.alarms import table_changed
