@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from diffusers import StableDiffusionPipeline
 
 import ti_pipeline
 from benchmarks.collection import recoloured
@@ -91,11 +92,15 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
 
 def others(name: str, command: str, workspace: Workspace, args: argparse.Namespace, limit: int) -> Row:
     """One process a concept, one after another."""
-    made = []
+    made, model = [], workspace.root / "model"
+    if not model.exists():  # in float32, as the published ones: scripts that take a file's precision train no half numbers on a CPU
+        StableDiffusionPipeline.from_pretrained(MODEL, dtype=torch.float32, safety_checker=None).save_pretrained(model)
     for folder in sorted(path for path in workspace.concepts.iterdir())[:limit]:
         about = yaml.safe_load((folder / "concept.yaml").read_text())
+        pictures = workspace.root / "pictures" / folder.name  # and nothing else: many a script takes every file for a picture
+        shutil.copytree(folder, pictures, ignore=shutil.ignore_patterns("concept.yaml"), dirs_exist_ok=True)
         values = {
-            "model": MODEL, "images": folder, "token": f"<{folder.name}>", "initializer": about["initializer"],
+            "model": model, "images": pictures, "token": f"<{folder.name}>", "initializer": about["initializer"],
             "steps": args.steps, "batch": args.batch, "output": workspace.root / "others" / folder.name,
         }  # fmt: skip
         made.append(run(shlex.split(command.format_map({key: shlex.quote(str(value)) for key, value in values.items()}))))

@@ -17,7 +17,7 @@ parser = argparse.ArgumentParser()
 for name in ("model", "images", "token", "initializer", "output", "steps", "batch"):
     parser.add_argument("--" + name, required=True)
 args = parser.parse_args()
-assert pathlib.Path(args.model, "unet").is_dir() and list(pathlib.Path(args.images).glob("*.png")), args
+assert pathlib.Path(args.model, "unet").is_dir() and {file.suffix for file in pathlib.Path(args.images).iterdir()} == {".png"}, args
 pathlib.Path(args.output).mkdir(parents=True)
 pathlib.Path(args.output, "said.json").write_text(json.dumps(vars(args)))
 print("some words first")
