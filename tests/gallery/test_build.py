@@ -14,6 +14,7 @@ from tests.gallery.small_gallery import COUNT, add_candidates, add_evaluation, c
 from ti_pipeline.cli import gallery_app
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import read_table, write_table
 from ti_pipeline.gallery.build import build_page
 from ti_pipeline.gallery.overview import build_index
@@ -41,6 +42,17 @@ def test_a_page_shows_all_that_there_is(tmp_path: Path):
     assert "Almost the same picture as no." in text
     picture = data_of(workspace)["pictures"].popitem()[1]
     assert picture["parameters"].startswith("a sketch picture of a <toy>") and "Seed: 100" in picture["parameters"]
+
+
+@pytest.mark.parametrize(("gain", "shown"), [(48.2, "48"), (-0.3, "0"), (-64.4, "\N{MINUS SIGN}64"), (130.0, ">\u202f100")])
+def test_the_way_to_the_real_pictures_in_whole_percent(tmp_path: Path, gain: float, shown: str):
+    workspace, manifest = whole(tmp_path)
+    path = concept_path(workspace, "toy")
+    report = json.loads(path.read_text())
+    report["gain_percent"]["value"] = gain
+    path.write_text(json.dumps(report))
+    build_page(workspace, manifest, small_params())
+    assert f"{shown}\u202f%" in page_of(workspace).texts
 
 
 def test_the_best_come_first_and_again_among_all(tmp_path: Path):

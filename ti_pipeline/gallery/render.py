@@ -58,6 +58,11 @@ def split_at(text: str, word: str) -> list[tuple[str, bool]]:
     return [(piece, piece == word) for piece in pieces if piece]
 
 
+def whole(value: float) -> str:
+    """To the nearest whole number, with the sign that typographers use and no negative zero."""
+    return str(round(value)).replace("-", "\N{MINUS SIGN}")
+
+
 def inline(value: Any) -> Markup:
     """A JSON value for a data block: ASCII, and no sign in it that could end the block."""
     text = json.dumps(_printable_within(value), separators=(",", ":"))
@@ -78,5 +83,5 @@ def _environment() -> Environment:
         loader=FileSystemLoader(ROOT / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=printable, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"split_at": split_at, "inline": inline}
+    environment.filters |= {"split_at": split_at, "inline": inline, "whole": whole}
     return environment
