@@ -54,12 +54,15 @@ def full(thing: str, style: str, background: str) -> str:
     return f"{article(style)} picture of {article(thing)} on {article(background)} background"
 
 
-def draw(rng: random.Random, thing: str, style: str, background: str) -> str:
-    """One caption of many that are true; what it leaves out the model learns to vary."""
+def draw(rng: random.Random, thing: str, style: str | None, background: str) -> str:
+    """One caption of many that are true; what it leaves out the model learns to vary. A style without a name is left out."""
     kind = rng.random()
-    if kind < 0.60:
+    if kind < 0.60 and style is not None:
         return full(thing, style, background)
     where = f" on {article(background)} background" if rng.random() < 0.5 else ""
+    if style is None:
+        template = "a picture of {}" if kind < 0.60 else rng.choice(PLAIN)
+        return template.format(article(thing) if template.endswith("of {}") else thing) + where
     if kind < 0.78:
         return (
             rng.choice(

@@ -82,7 +82,8 @@ class Iconify:
         self.icons = data["icons"]
         self.aliases = {name: alias["parent"] for name, alias in data.get("aliases", {}).items()}
         self.box = (data.get("width", 16), data.get("height", 16))
-        self.by_code = json.loads((folder / "chars.json").read_text())
+        codes = folder / "chars.json"
+        self.by_code = json.loads(codes.read_text()) if codes.exists() else {}
 
     def name_of(self, label: str, code: str) -> str | None:
         """The icon of an emoji: by code point where the package lists them, else by its name."""
@@ -95,14 +96,17 @@ class Iconify:
 
     def draw(self, label: str, code: str, edge: int = 4 * ICON) -> Image.Image | None:
         name = self.name_of(label, code)
-        if name is None:
-            return None
+        return None if name is None else self.render(name, edge)
+
+    def render(self, name: str, edge: int, colour: str = "#000000") -> Image.Image:
+        """The icon, `edge` pixels wide; `colour` is that of icons which bring none."""
         icon = self.icons[name]
         width, height = icon.get("width", self.box[0]), icon.get("height", self.box[1])
         left, top = icon.get("left", 0), icon.get("top", 0)
+        body = icon["body"].replace("currentColor", colour)
         svg = (
             f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'viewBox="{left} {top} {width} {height}" width="{width}" height="{height}">{icon["body"]}</svg>'
+            f'viewBox="{left} {top} {width} {height}" width="{width}" height="{height}">{body}</svg>'
         )
         png = resvg_py.svg_to_bytes(svg_string=svg, width=edge, height=edge)
         return Image.open(io.BytesIO(bytes(png))).convert("RGBA")

@@ -1,7 +1,7 @@
 """The judge: a small RegNet that knows things and styles apart. It never orders candidates, it only evaluates.
 
-A cosine classifier with an additive margin (CosFace, Wang et al. 2018, arXiv 1801.09414) over the trained
-things, with a second head for styles: the space it leaves behind holds pictures of unseen things as well.
+Two cosine classifiers with an additive margin (CosFace, Wang et al. 2018, arXiv 1801.09414), one over things and one over
+the hands that drew them: the space they leave behind holds pictures of unseen things as well.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional as F
 from transformers import RegNetConfig, RegNetModel
 
 from miniature.clip import jitter
+from miniature.crowd import Crowd
 from miniature.pictures import STYLES, Artwork, compose, things
+from miniature.precision import autocast
 from miniature.store import Checkpoint
 
-DRAWN = (*STYLES, "noto-v1")  # one more team's hand than the generator knows
+HANDS = (*STYLES, "noto-v1")  # one more team's hand than the generator knows
 SCALE, MARGIN = 16.0, 0.15
+BATCH, WORN = 96, 24  # pictures of a step, and how many of them have been through the autoencoder
 
 
 def build() -> RegNetModel:
@@ -30,7 +34,7 @@ def build() -> RegNetModel:
     return RegNetModel(
         RegNetConfig(
             embedding_size=32,
-            hidden_sizes=[48, 96, 192, 320],
+            hidden_sizes=[64, 128, 256, 384],
             depths=[1, 1, 2, 1],
             groups_width=16,
             layer_type="y",
@@ -43,44 +47,77 @@ class Heads(nn.Module):
 
     def __init__(self, width: int, names: int):
         super().__init__()
-        self.thing, self.style = nn.Parameter(torch.randn(names, width)), nn.Linear(width, len(DRAWN))
+        self.thing, self.style = (nn.Parameter(torch.randn(rows, width)) for rows in (names, len(HANDS)))
 
     def forward(self, features: torch.Tensor, thing: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        cosine = F.normalize(features, dim=-1) @ F.normalize(self.thing, dim=-1).T
-        cosine = cosine - MARGIN * F.one_hot(thing, cosine.shape[1])
-        return F.cross_entropy(SCALE * cosine, thing) + F.cross_entropy(self.style(features), style)
+        return sum(self.loss(features, head, label) for head, label in ((self.thing, thing), (self.style, style)))
+
+    @staticmethod
+    def loss(features: torch.Tensor, head: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        cosine = F.normalize(features, dim=-1) @ F.normalize(head, dim=-1).T
+        return F.cross_entropy(SCALE * (cosine - MARGIN * F.one_hot(label, cosine.shape[1])), label)
 
 
-def batch(art: Artwork, names: list[str], size: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pictures on any colour `[size, 3, 64, 64]` in [-1, 1], with the numbers of their thing and style."""
-    out, labels = [], []
-    while len(out) < size:
-        thing, style = int(rng.integers(len(names))), int(rng.integers(len(DRAWN)))
-        if (rgba := art[names[thing], DRAWN[style]]) is not None:
-            picture = compose(jitter(rgba, rng), tuple(rng.integers(0, 256, 3))).astype(np.float32) / 127.5 - 1
-            if rng.random() < 0.3:  # what a decoder leaves behind is no reason to call it another thing
-                picture += rng.normal(0, rng.uniform(0, 0.12), picture.shape).astype(np.float32)
-            out.append(picture)
-            labels.append((thing, style))
-    thing, style = torch.tensor(labels).T
-    return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).clamp(-1, 1), thing, style
+class Pictures:
+    """Trained things and the emoji of the crowd in every hand, on any colour, with the numbers of their thing and hand."""
+
+    def __init__(self, art: Artwork, crowd: Crowd, seed: int):
+        self.rng = np.random.default_rng(seed)
+        things_ = [{h: art[name, h] for h in HANDS} for name in things()["core"] + things()["more"]]
+        things_ += [{h: crowd[name, h] for h in STYLES} for name in crowd.emoji]
+        self.things = [{HANDS.index(h): rgba for h, rgba in thing.items() if rgba is not None} for thing in things_]
+
+    def one(self) -> tuple[np.ndarray, int, int]:
+        thing = int(self.rng.integers(len(self.things)))
+        hand = int(self.rng.choice(list(self.things[thing])))
+        return compose(jitter(self.things[thing][hand], self.rng), tuple(self.rng.integers(0, 256, 3))), thing, hand
+
+    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pictures in [-1, 1] `[size, 3, 64, 64]`, things and hands `[size]`."""
+        pictures, thing, hand = zip(*(self.one() for _ in range(size)), strict=True)
+        x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return x, torch.tensor(thing), torch.tensor(hand)
 
 
-def train(art: Artwork, checkpoint: Path, seconds: float, device: str, start: Path | None = None, size: int = 96) -> RegNetModel:
-    names = things()["core"] + things()["more"]
-    model = build() if start is None else RegNetModel.from_pretrained(start / "judge", dtype=torch.float32)
-    model = model.to(device)
-    heads = Heads(model.config.hidden_sizes[-1], len(names)).to(device)
+@torch.no_grad()
+def wear(pictures: torch.Tensor, vae: AutoencoderKL, generator: torch.Generator) -> torch.Tensor:
+    """Pictures through the autoencoder with noise on their latents: what a generator leaves behind is no other thing or style."""
+    latent = vae.encode(pictures).latent_dist.mean
+    most = 0.5 * latent.std() * torch.rand(len(latent), 1, 1, 1, generator=generator)
+    return vae.decode(latent + most * torch.randn(latent.shape, generator=generator)).sample.clamp(-1, 1)
+
+
+def move(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Every picture turned, stretched and enlarged a little."""
+    turn, wide, high = (torch.rand(3, len(pictures), generator=generator) - 0.5) * torch.tensor([[0.4], [0.3], [0.3]])
+    zero = torch.zeros_like(turn)
+    matrix = torch.stack([(1 + wide) * turn.cos(), -turn.sin(), zero, turn.sin(), (1 + high) * turn.cos(), zero], 1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+
+
+def train(art: Artwork, crowd: Crowd, vae: AutoencoderKL, checkpoint: Path, seconds: float, device: str) -> RegNetModel:
+    """Train for `seconds` of computing, over any number of interruptions."""
+    model = build().to(device, memory_format=torch.channels_last)
+    state = Checkpoint(checkpoint)
+    data, generator = Pictures(art, crowd, 41 + state.step), torch.Generator().manual_seed(41 + state.step)
+    heads = Heads(model.config.hidden_sizes[-1], len(data.things)).to(device)
     optimizer = torch.optim.AdamW([*model.parameters(), *heads.parameters()], 2e-3, betas=(0.9, 0.98), weight_decay=0.05)
     state = Checkpoint(checkpoint, model=model, heads=heads, optimizer=optimizer)
-    rng = np.random.default_rng(41 + state.step)
+    if state.seconds < seconds:
+        worn, *labels = data.batch(4096)
+        worn = torch.cat([wear(block, vae, generator) for block in worn.split(64)])
     model.train()
     while state.seconds < seconds:
         began = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (state.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * min(1, state.seconds / seconds)))
-        pictures, thing, style = (t.to(device) for t in batch(art, names, size, rng))
-        loss = heads(model(pictures).pooler_output.flatten(1), thing, style)
+        rows = torch.randint(len(worn), (WORN,), generator=generator)
+        seen = worn[rows], *(label[rows] for label in labels)
+        pictures, thing, style = (torch.cat(pair).to(device) for pair in zip(data.batch(BATCH - WORN), seen, strict=True))
+        with autocast(device):
+            features = model(move(pictures, generator).contiguous(memory_format=torch.channels_last)).pooler_output
+        loss = heads(features.flatten(1).float(), thing, style)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*model.parameters(), *heads.parameters()], 1.0)

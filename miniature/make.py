@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from transformers import CLIPTextModel
 
-from miniature import clip, generator, judge, tokens, vae
+from miniature import clip, crowd, generator, judge, latents, tokens, vae
+from miniature.crowd import Crowd
 from miniature.icons import rasterise
 from miniature.pictures import Artwork
 from miniature.store import work_folder
@@ -39,75 +42,111 @@ PRESETS = {
 }
 
 
-def run(
-    preset: str, parts: tuple[str, ...], device: str, threads: int, seconds: float | None, package: Path, start: Path | None = None
-) -> None:
-    """Do `parts` in order; `seconds` overrides the preset's time for every training among them.
+@dataclass(frozen=True)
+class Recipe:
+    """What one call does: `parts` in order, for `seconds` or the preset's time each.
 
-    Autoencoder, judge, ranker and generator go on from the weights in `start` where they have no checkpoint.
+    Decoder, ranker and generator go on from the weights in `start` where they have no checkpoint.
     """
-    torch.set_flush_denormal(True)  # before the first thread starts, which inherits it: gradients that fade out cost twenty times as much
-    torch.set_num_threads(threads)
-    work, size, plan = work_folder(), generator.SIZES[preset], PRESETS[preset]
-    art = Artwork(rasterise(work))
 
-    def time_for(part: str) -> float:
-        if part not in parts:
+    preset: str
+    parts: tuple[str, ...]
+    device: str
+    threads: int
+    processes: int = 1
+    seconds: float | None = None
+    package: Path = PACKAGE
+    start: Path | None = None
+
+    def time_for(self, part: str) -> float:
+        if part not in self.parts:
             return 0.0
-        return getattr(plan, part) if seconds is None else seconds
+        return getattr(PRESETS[self.preset], part) if self.seconds is None else self.seconds
 
+    def prepare(self) -> None:
+        torch.set_flush_denormal(True)  # before the first thread starts, which inherits it: fading gradients cost twenty times as much
+        torch.set_num_threads(self.threads)
+
+
+def train_generator(recipe: Recipe, autoencoder, side: generator.Side | None = None):
+    """The averaged U-Net, text encoder and latent scale; one process, or one of several side by side."""
+    work = work_folder()
+    tokenizer = tokens.train(work / "tokenizer")
+    if recipe.start is None:
+        teacher = clip.train(clip.TEACHER, Artwork(rasterise(work)), work / "teacher.pt", 0, recipe.device)
+        encoder = generator.text_encoder(teacher, tokenizer)
+    else:
+        encoder = CLIPTextModel.from_pretrained(recipe.start / "generator" / "text_encoder", dtype=torch.float32)
+    data = latents.encode(autoencoder, work, recipe.device)
+    size, seconds = generator.SIZES[recipe.preset], recipe.time_for("generator")
+    return generator.train(data, encoder, tokenizer, work, size, seconds, recipe.device, recipe.start, side)
+
+
+def beside(rank: int, recipe: Recipe, meeting: Path) -> None:
+    """One process of those that train the generator side by side; the latents are there."""
+    replace(recipe, threads=max(1, recipe.threads // recipe.processes)).prepare()
+    train_generator(recipe, None, generator.Side(rank, recipe.processes, meeting))
+
+
+def run(recipe: Recipe) -> None:
+    recipe.prepare()
+    work, parts, start, device = work_folder(), set(recipe.parts), recipe.start, recipe.device
+    art = Artwork(rasterise(work))
     if start is not None and not (work / "tokenizer").exists():  # its weights know the words by the numbers that they have there
         shutil.copytree(start / "generator" / "tokenizer", work / "tokenizer")
     tokenizer = tokens.train(work / "tokenizer")
-    if {"vae", "generator", "export"} & set(parts):
-        autoencoder = vae.train(art, work / "vae.pt", time_for("vae"), device, start)
-    if {"teacher", "generator", "export"} & set(parts):
-        teacher = clip.train(clip.TEACHER, art, work / "teacher.pt", time_for("teacher"), device)
-    if {"judge", "export"} & set(parts):
-        judge_model = judge.train(art, work / "judge.pt", time_for("judge"), device, start)
-    keep_ranker = start is not None and "ranker" not in parts and not (work / "ranker.pt").exists()
-    if {"ranker", "export"} & set(parts) and not keep_ranker:
-        ranker = clip.train(clip.RANKER, art, work / "ranker.pt", time_for("ranker"), device, start)
-    if {"generator", "export"} & set(parts):
-        parts_of_generator = generator.train(art, autoencoder, teacher, tokenizer, work, size, time_for("generator"), device, start)
+    autoencoder = vae.train(art, work / "vae.pt", recipe.time_for("vae"), device, start)
+    if start is None and {"teacher", "generator"} & parts:
+        clip.train(clip.TEACHER, art, work / "teacher.pt", recipe.time_for("teacher"), device)
+    made = {name for name in ("judge", "ranker") if name in parts or (work / f"{name}.pt").exists()}
+    kept = set() if start is None else {"judge", "ranker"} - made
+    if {"judge", "export"} & parts and "judge" not in kept:
+        judge_model = judge.train(art, Crowd(crowd.rasterise(work)), autoencoder, work / "judge.pt", recipe.time_for("judge"), device)
+    if {"ranker", "export"} & parts and "ranker" not in kept:
+        ranker = clip.train(clip.RANKER, art, work / "ranker.pt", recipe.time_for("ranker"), device, start)
+    if "generator" in parts and recipe.processes > 1:
+        latents.encode(autoencoder, work, device)
+        with tempfile.TemporaryDirectory() as folder:
+            torch.multiprocessing.spawn(beside, (recipe, Path(folder) / "meeting"), recipe.processes)
+    if {"generator", "export"} & parts:
+        unet, encoder, spread = train_generator(recipe, autoencoder)
     if "export" in parts:
-        if keep_ranker and start.resolve() != package.resolve():  # with the tokenizer that it was trained with
-            shutil.copytree(start / "ranker", package / "ranker", dirs_exist_ok=True)
-        export(
-            generator.pipeline(autoencoder, *parts_of_generator[:2], tokenizer, parts_of_generator[2]),
-            None if keep_ranker else ranker,
-            judge_model,
-            tokenizer,
-            package,
-        )
+        if start is not None and start.resolve() != recipe.package.resolve():
+            for name in kept:  # the ranker with the tokenizer that it was trained with
+                shutil.copytree(start / name, recipe.package / name, dirs_exist_ok=True)
+        export_generator(generator.pipeline(autoencoder, unet, encoder, tokenizer, spread), recipe.package)
+        if "ranker" not in kept:
+            clip.export(clip.RANKER, ranker, tokenizer, recipe.package / "ranker")
+        if "judge" not in kept:
+            judge.export(judge_model.cpu(), recipe.package / "judge")
+        for file in recipe.package.rglob("*.safetensors"):
+            file.chmod(0o644)  # safetensors writes for its owner alone; the package is everybody's
+        total = sum(file.stat().st_size for file in recipe.package.rglob("*") if file.is_file())
+        print(f"{recipe.package}: {total / 1e6:.1f} MB")
 
 
-def export(pipeline, ranker, judge_model, tokenizer, package: Path) -> None:
-    """Write the three folders that ship, in float16; a ranker that is None stays as it is."""
+def export_generator(pipeline, package: Path) -> None:
+    """The folder that ships, in float16."""
     shutil.rmtree(package / "generator", ignore_errors=True)
     pipeline.to("cpu", torch.float16).save_pretrained(package / "generator", safe_serialization=True)
     for name in ("vocab.json", "merges.txt"):  # for loaders older than tokenizer.json
         shutil.copy(work_folder() / "tokenizer" / name, package / "generator" / "tokenizer" / name)
-    if ranker is not None:
-        clip.export(clip.RANKER, ranker, tokenizer, package / "ranker")
-    judge.export(judge_model.cpu(), package / "judge")
-    for file in package.rglob("*.safetensors"):
-        file.chmod(0o644)  # safetensors writes for its owner alone; the package is everybody's
-    total = sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
-    print(f"{package}: {total / 1e6:.1f} MB")
 
 
 def main() -> None:
+    cores = torch.get_num_threads()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=PRESETS, default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given more than once")
     parser.add_argument("--seconds", type=float, help="instead of the preset's time")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=cores)
+    alone = 1 if torch.cuda.is_available() else cores
+    parser.add_argument("--processes", type=int, default=alone, help="that train the generator side by side")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--package", type=Path, default=PACKAGE)
     parser.add_argument("--start", type=Path, help="a package whose weights are gone on with, such as the one that ships")
-    call = parser.parse_args()
-    run(call.preset, tuple(call.only or PARTS), call.device, call.threads, call.seconds, call.package, call.start)
+    call = vars(parser.parse_args())
+    run(Recipe(parts=tuple(call.pop("only") or PARTS), **call))
 
 
 if __name__ == "__main__":

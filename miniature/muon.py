@@ -51,10 +51,10 @@ class Muon(torch.optim.Optimizer):
             {"momentum": momentum, "weight_decay": weight_decay, "steps": steps, "dtype": dtype},
         )
 
-    def scale(self, factor: float) -> None:
-        """Set every group's rate to `factor` times its base."""
+    def scale(self, matrices: float, rest: float) -> None:
+        """Set the rates of Muon and of AdamW to these multiples of their bases."""
         for group in self.param_groups:
-            group["lr"] = group["base"] * factor
+            group["lr"] = group["base"] * (matrices if group["matrix"] else rest)
 
     @torch.no_grad()
     def step(self, closure=None):

@@ -46,15 +46,14 @@ def _luminance(rgb: np.ndarray) -> np.ndarray:
     return rgb @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _toned(rgba: np.ndarray, tone: str) -> np.ndarray:
+def toned(rgba: np.ndarray, stops) -> np.ndarray:
     """A print in one ink: luminance onto a curve of three colours."""
     grey = _luminance(rgba[..., :3].astype(np.float32))
-    stops = np.array(_TONES[tone], np.float32)
-    rgb = np.stack([np.interp(grey, (0, 128, 255), stops[:, c]) for c in range(3)], -1)
+    rgb = np.stack([np.interp(grey, (0, 128, 255), [stop[c] for stop in stops]) for c in range(3)], -1)
     return np.concatenate([np.round(rgb).astype(np.uint8), rgba[..., 3:]], -1)
 
 
-def _pixel(rgba: np.ndarray, cells: int = 16) -> np.ndarray:
+def pixel(rgba: np.ndarray, cells: int = 16) -> np.ndarray:
     """Pixel art: one colour a cell, of few, and no half transparent edge."""
     image = rgba.astype(np.float32)
     image[..., :3] *= image[..., 3:] / 255
@@ -67,8 +66,8 @@ def _pixel(rgba: np.ndarray, cells: int = 16) -> np.ndarray:
     return cell.repeat(edge, 0).repeat(edge, 1).astype(np.uint8)
 
 
-def _sketch(rgba: np.ndarray) -> np.ndarray:
-    """A drawing in pen on white paper, cut out along its outline."""
+def sketch(rgba: np.ndarray, paper=(252, 252, 252), pen=(52, 52, 52)) -> np.ndarray:
+    """A drawing in pen on paper, cut out along its outline."""
     alpha = rgba[..., 3].astype(np.float32) / 255
     planes = [_luminance(rgba[..., :3].astype(np.float32)) * alpha + 255 * (1 - alpha), 255 * (1 - alpha)]
     gradient = sum(np.hypot(*np.gradient(p)) * w for p, w in zip(planes, (1.0, 0.6), strict=True))
@@ -76,15 +75,15 @@ def _sketch(rgba: np.ndarray) -> np.ndarray:
     for axis in (0, 1):  # a soft nib: lines thinner than a latent cell would be lost in the autoencoder
         ink = 0.5 * ink + 0.25 * (np.roll(ink, 1, axis) + np.roll(ink, -1, axis))
     ink = np.clip(1.35 * ink, 0, 1)[..., None]
-    rgb = 252 * (1 - ink) + 52 * ink
-    return np.concatenate([np.round(rgb).astype(np.uint8).repeat(3, -1), rgba[..., 3:]], -1)
+    rgb = np.array(paper, np.float32) * (1 - ink) + np.array(pen, np.float32) * ink
+    return np.concatenate([np.round(rgb).astype(np.uint8), rgba[..., 3:]], -1)
 
 
 def stylise(rgba: np.ndarray, style: str) -> np.ndarray:
     """A technique applied to straight-alpha artwork, uint8 `[edge, edge, 4]`."""
     if style in _TONES:
-        return _toned(rgba, style)
-    return {"pixel": _pixel, "sketch": _sketch}[style](rgba)
+        return toned(rgba, _TONES[style])
+    return {"pixel": pixel, "sketch": sketch}[style](rgba)
 
 
 def compose(rgba: np.ndarray, background: str | tuple[int, int, int]) -> np.ndarray:

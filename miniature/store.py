@@ -21,8 +21,8 @@ def work_folder() -> Path:
 class Checkpoint:
     """What a training needs to go on after a kill: parts with a `state_dict`, the step, the seconds spent."""
 
-    def __init__(self, path: Path, every: float = 90.0, **parts):
-        self.path, self.every, self.parts = path, every, parts
+    def __init__(self, path: Path, every: float = 90.0, writes: bool = True, **parts):
+        self.path, self.every, self.writes, self.parts = path, every, writes, parts
         self.step, self.seconds, self._saved, self._means, self._taken = 0, 0.0, time.monotonic(), {}, 0
         if path.exists():
             stored = torch.load(path, map_location="cpu", weights_only=True)
@@ -41,8 +41,8 @@ class Checkpoint:
             self.save()
 
     def save(self) -> None:
-        """Write the state; nothing when this process has taken no step (another may be training)."""
-        if not self._taken:
+        """Write the state; nothing when this process has taken no step (another may be training) or does not write."""
+        if not self._taken or not self.writes:
             return
         means = " ".join(f"{name} {sum(v) / len(v):.4f}" for name, v in self._means.items() if v)
         print(f"{time.strftime('%H:%M:%S')} {self.path.stem}: step {self.step}, {self.seconds:.0f} s, {means}", flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import random
 from importlib import resources
 from pathlib import Path
 
@@ -14,10 +16,10 @@ from PIL import Image
 from safetensors import safe_open
 from transformers import AutoModel
 
-from miniature import captions
-from miniature.generator import variants
+from miniature import captions, crowd, inventions
 from miniature.measure import background_of
-from miniature.pictures import BACKGROUNDS, STYLES, compose, stylise, things
+from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, STYLES, compose, stylise, things
+from miniature.words import Words
 
 PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
 
@@ -93,12 +95,55 @@ def test_techniques_keep_the_outline_of_the_artwork():
         assert compose(out, "white")[0, 0].tolist() == list(BACKGROUNDS["white"])
 
 
-def test_variants_exchange_colours_and_mirror():
-    rgba = np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8)
-    made = [variants(rgba, v) for v in range(12)]
-    assert (made[0] == rgba).all() and (made[1] == rgba[:, ::-1]).all()
+def test_an_invented_thing_is_the_same_change_in_every_hand_and_another_for_every_seed():
+    rgba = np.zeros((64, 64, 4), np.uint8)
+    rgba[20:44, 12:40] = (200, 120, 40, 255)
+    made = [inventions.thing(seed)(rgba) for seed in range(12)]
     assert len({m.tobytes() for m in made}) == 12
-    assert {m[..., 3].tobytes() for m in made} == {rgba[..., 3].tobytes(), rgba[:, ::-1, 3].tobytes()}
+    assert (inventions.thing(3)(rgba) == made[3]).all()
+    for picture in made:
+        assert 0.5 < (picture[..., 3] > 127).sum() / (24 * 28) < 1.2
+        middle = np.argwhere(picture[..., 3] > 127).mean(0)
+        inside = picture[int(middle[0]), int(middle[1]), :3].astype(int)
+        assert sorted(inside.tolist()) == pytest.approx([40, 120, 200], abs=3)  # colours change places, nothing else
+
+
+def test_no_invented_style_is_a_print_in_blue_as_the_held_out_one():
+    rgba = np.full((64, 64, 4), 255, np.uint8)
+    rgba[..., :3] = np.linspace(0, 255, 64).astype(np.uint8)[None, :, None]
+    held_out = stylise(rgba, HELD_OUT_STYLE)[..., :3].astype(float)
+    prints = [inventions.style(seed)(rgba)[..., :3].astype(float) for seed in range(200)]
+    assert min(np.abs(p - held_out).mean() for p in prints) > 25
+    blue = [p for p in prints if (p[..., 2] - p[..., :2].max(-1)).mean() > 15 and (p[..., 1] - p[..., 0]).mean() > 10]
+    assert not blue
+
+
+def test_nothing_that_hints_at_a_held_out_thing_is_in_the_crowd():
+    assert not [name for name in things()["held_out"] if crowd.allowed(name)]
+    assert not [name for name in ("fireengine", "Fox-Head", "present-box", "person playing guitar") if crowd.allowed(name)]
+    assert crowd.allowed("streamline-color:umbrella") and crowd.allowed("grinning face")
+    assert all(package.licence in ("MIT", "Apache-2.0", "CC-BY-4.0", "CC-BY-3.0") for package in crowd.packages().values())
+
+
+def test_a_picture_word_is_the_mean_of_what_is_seen_and_stands_where_the_name_stood(pipe):
+    words = Words(copy.deepcopy(pipe.text_encoder), pipe.tokenizer)
+    shown, owner = torch.randn(3, 6, 16, 16), torch.tensor([0, 0, 1])
+    with torch.no_grad():
+        vectors = words.see(shown, owner, torch.tensor([False, True]))
+        alone = words.sight(shown)
+        assert torch.allclose(vectors, torch.stack([alone[:2, 0].mean(0), alone[2, 1]]), atol=1e-5)
+        table = words.encoder.get_input_embeddings().weight
+        dog = table[pipe.tokenizer("dog", add_special_tokens=False).input_ids]
+        assert len(dog) == 1
+        said = words(["a picture of a dog", "a dog"], torch.zeros(0, table.shape[1]))
+        seen = words(["a picture of a @", "a @"], dog.repeat(2, 1))
+    assert torch.allclose(said, seen, atol=1e-6)
+
+
+def test_a_picture_in_no_named_style_has_a_caption_without_one():
+    rng = random.Random(0)
+    said = " ".join(captions.draw(rng, "dog", None, "red") for _ in range(100))
+    assert not [style for style in STYLES if style in said.split()] and "red background" in said
 
 
 @pytest.mark.parametrize(("thing", "expected"), [("apple", "an apple"), ("dog", "a dog")])
