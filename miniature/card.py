@@ -106,7 +106,7 @@ def main() -> None:
             names=", ".join(lists["held_out"]),
             sources=table(
                 ("Style", "Package", "Licence", "Authors"),
-                [(s, f"`{p.name}` {p.version}", p.licence, p.author) for s, p in packages().items()],
+                [(s, f"`{p.name}` {p.version}", p.licence, p.author) for s, p in (packages() | crowd.packages()).items()],
             ),
             weights=table(("Part", "Parameters", "Size"), weights),
             total=f"{sum(p[2] for p in parameters(PACKAGE)):.1f}",

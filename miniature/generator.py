@@ -197,7 +197,7 @@ def train(
     draws = Draws(data, seed=3 + state.step * side.count + side.rank)
     generator = torch.Generator().manual_seed(3 + state.step * side.count + side.rank)
     unet.train()
-    while state.step % TOGETHER or side.agree(state.seconds) < seconds:
+    while (side.count > 1 and state.step % TOGETHER) or side.agree(state.seconds) < seconds:  # all stop after the same step
         began = time.monotonic()
         progress = min(1, state.seconds / seconds)
         # the sight learns first: it begins with nothing, beside a U-Net that may be trained
