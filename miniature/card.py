@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from miniature import crowd
+from miniature.generator import TOGETHER
 from miniature.icons import packages
 from miniature.make import PACKAGE
 from miniature.pictures import HELD_OUT_ARTIST, HELD_OUT_STYLE, STYLES, things
@@ -100,6 +102,7 @@ def main() -> None:
             styles=", ".join(STYLES),
             held_out_style=HELD_OUT_STYLE,
             held_out_artist=HELD_OUT_ARTIST,
+            together=TOGETHER,
             core=len(lists["core"]),
             more=len(lists["more"]),
             held_out=len(lists["held_out"]),

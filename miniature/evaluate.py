@@ -1,6 +1,6 @@
 """Every figure of the card: `python -m miniature.evaluate` writes results.json and the sheets, with fixed seeds.
 
-Parts can be named (`prompts vae inversion style speed`); what is not measured anew keeps its last figure.
+Parts can be named (`judge prompts vae inversion style speed`); what is not measured anew keeps its last figure.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Bench:
         self.complete = [t for t in things()["core"] if all(self.art[t, s] is not None for s in STYLES)]
         self.held_out = [t for t in things()["held_out"] if all(self.art[t, s] is not None for s, _ in SHOWN)]
         self.empty = self.states([""])
+        self._styles: dict[str, np.ndarray] = {}
 
     @torch.no_grad()
     def states(self, prompts: list[str]) -> torch.Tensor:
@@ -58,6 +59,17 @@ class Bench:
     def real(self, thing: str, style: str, background: str) -> np.ndarray:
         return self.art.picture(thing, style, background)
 
+    def style_of(self, seen: np.ndarray, background: str) -> str:
+        """The style of a picture that the judge has seen: the nearest of what it sees on average in each style, whatever the thing."""
+        if background not in self._styles:
+            means = np.stack([self.judge(np.stack([self.real(t, s, background) for t in self.complete])).mean(0) for s in STYLES])
+            self._styles[background] = means / np.linalg.norm(means, axis=1, keepdims=True)
+        return STYLES[int(np.argmax(self._styles[background] @ seen))]
+
+    def nearest_style(self, seen: np.ndarray, thing: str, background: str) -> str:
+        """The style of the nearest among the real pictures of the thing on this background."""
+        return STYLES[int(np.argmax(self.judge(np.stack([self.real(thing, s, background) for s in STYLES])) @ seen))]
+
 
 def prompts(bench: Bench, sheets: Path) -> dict:
     """200 prompts of trained things: is it the thing, the style and the background that was asked for?"""
@@ -66,15 +78,15 @@ def prompts(bench: Bench, sheets: Path) -> dict:
     made = bench.draw(bench.states([captions.full(*a) for a in asked]), [10_000 + i for i in range(len(asked))])
     seen = bench.judge(made)
     gallery: dict[tuple[str, str], np.ndarray] = {}
-    first, five, style_right, ground_right = [], [], [], []
+    first, five, style_right, style_nearest, ground_right = [], [], [], [], []
     for i, (name, style, ground) in enumerate(asked):
         if (style, ground) not in gallery:
             gallery[style, ground] = bench.judge(np.stack([bench.real(n, style, ground) for n in names]))
         order = np.argsort(-gallery[style, ground] @ seen[i])
         first.append(order[0] == i)
         five.append(i in order[:5])
-        styles = bench.judge(np.stack([bench.real(name, s, ground) for s in STYLES]))
-        style_right.append(STYLES[int(np.argmax(styles @ seen[i]))] == style)
+        style_right.append(bench.style_of(seen[i], ground) == style)
+        style_nearest.append(bench.nearest_style(seen[i], name, ground) == style)
         ground_right.append(background_of(made[i]) == ground)
     same_seed = bench.draw(bench.states([captions.full(n, "noto", "white") for n in names[:40]]), [7] * 40)
     apart = bench.judge(same_seed)
@@ -94,9 +106,32 @@ def prompts(bench: Bench, sheets: Path) -> dict:
         "style": interval(style_right),
         "artist": interval([ok for ok, by_artist in zip(style_right, drawn, strict=True) if by_artist]),
         "technique": interval([ok for ok, by_artist in zip(style_right, drawn, strict=True) if not by_artist]),
+        "style_nearest": interval(style_nearest),
         "background": interval(ground_right),
         "likeness_of_two_things_under_one_seed": interval(between),
         "wrong": [" ".join(a) for a, ok in zip(asked, five, strict=True) if not ok],
+    }
+
+
+def judge(bench: Bench, sheets: Path) -> dict:
+    """What the judge makes of real pictures of things that it has never seen: how far its word can be trusted."""
+    names = [t for t in things()["held_out"] if all(bench.art[t, s] is not None for s in STYLES)]
+    ground, style, nearest, thing = "yellow", [], [], []
+    seen = np.stack([bench.judge(np.stack([bench.real(t, s, ground) for s in STYLES])) for t in names])
+    for i, of_thing in enumerate(seen):
+        other = names[(i + 1) % len(names)]
+        for s, name in enumerate(STYLES):
+            style.append(bench.style_of(of_thing[s], ground) == name)
+            nearest.append(bench.nearest_style(of_thing[s], other, ground) == name)
+            thing += [int(np.argmax(seen[:, t] @ of_thing[s])) == i for t in range(len(STYLES)) if t != s]
+    artist = np.arange(len(style)) % len(STYLES) < len(ARTISTS)
+    return {
+        "things": len(names),
+        "style": interval(style),
+        "artist": interval(np.array(style)[artist]),
+        "technique": interval(np.array(style)[~artist]),
+        "style_nearest_of_another_thing": interval(nearest),
+        "thing_in_another_style": interval(thing),
     }
 
 
@@ -146,7 +181,7 @@ def inversion(bench: Bench, sheets: Path, count: int = 20) -> dict:
     asked = [(style, COLOURS[(i + 2 * k) % len(COLOURS)]) for i, style in enumerate(UNSEEN) for k in range(2)]
     texts = [f"{captions.article(s)} picture of a {{}} on {captions.article(c)} background" for s, c in asked]
     seeds = [20_000 + i for i in range(len(asked))]
-    rows, coverage, better, style_right, ground_right = [], [], [], [], []
+    rows, coverage, better, style_right, style_nearest, ground_right = [], [], [], [], [], []
     table = {}
     for name, word in words.items():
         token = f"<{slugs[name]}>"
@@ -159,8 +194,8 @@ def inversion(bench: Bench, sheets: Path, count: int = 20) -> dict:
         coverage.append((from_made - from_start) / (among_real - from_start))
         better.append(from_made > from_start)
         for i, (style, ground) in enumerate(asked):
-            styles = bench.judge(np.stack([bench.real(name, s, ground) for s in STYLES]))
-            style_right.append(STYLES[int(np.argmax(styles @ a[i]))] == style)
+            style_right.append(bench.style_of(a[i], ground) == style)
+            style_nearest.append(bench.nearest_style(a[i], name, ground) == style)
             ground_right.append(background_of(made[i]) == ground)
         table[name] = {
             "initializer": word,
@@ -179,6 +214,7 @@ def inversion(bench: Bench, sheets: Path, count: int = 20) -> dict:
         "median_coverage": round(float(np.median(coverage)), 4),
         "better_than_initializer": interval(better),
         "style": interval(style_right),
+        "style_nearest": interval(style_nearest),
         "background": interval(ground_right),
         "seconds_for_all": round(seconds, 1),
         "by_thing": table,
@@ -236,7 +272,7 @@ def speed(bench: Bench, sheets: Path) -> dict:
     }
 
 
-PARTS = {"prompts": prompts, "vae": autoencoder, "inversion": inversion, "style": style, "speed": speed}
+PARTS = {"judge": judge, "prompts": prompts, "vae": autoencoder, "inversion": inversion, "style": style, "speed": speed}
 
 
 def main() -> None:

@@ -188,6 +188,7 @@ def train(
         unet.load_state_dict(UNet2DConditionModel.from_pretrained(start / "generator" / "unet", dtype=torch.float32).state_dict())
     if device == "cpu":
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass is six times slower in bfloat16
+        encoder.set_attn_implementation("eager")
     unet, words = unet.to(device), Words(encoder, tokenizer).to(device)
     average = Average(unet, words)
     named = [*unet.named_parameters(), *((f"words.{n}", p) for n, p in words.named_parameters() if p.requires_grad)]
