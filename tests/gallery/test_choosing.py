@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ from ti_pipeline.workspace import Workspace
 
 
 @pytest.fixture
-def toy(page: Page, address: str) -> Page:
+def toy(page: Page, address: str) -> Iterator[Page]:
     page.goto(f"{address}toy/index.html")
-    return page
+    yield page
+    # the next test counts everyone's picks: what this one has undone must have reached the server
+    until(page, "Object.entries(localStorage).every(([key, value]) => !key.endsWith('/waiting') || value === '[]')")
 
 
 def card(page: Page, place: int = 0):

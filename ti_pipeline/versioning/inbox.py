@@ -31,7 +31,7 @@ from ti_pipeline.workspace import Workspace
 
 STAGE = ".inbox"
 RECORD = ".taken.json"
-ROUNDS = 3  # over a picture whose connection breaks while it comes
+ROUNDS = 10  # over a picture whose connection breaks while it comes: each that lies idle in the pool may be about to
 State = Literal["taken", "unchanged", "waiting", "failed"]
 
 
@@ -151,8 +151,8 @@ def _take(
         return _get(here, objects[file], stage / "files" / file, target / file, before, file)
 
     fetched = [size for size in pool.map(get, files) if size >= 0]
-    again = {file: [found.etag, found.size] for file, found in sorted(_list(here, f"{name}/")[0].get(name, {}).items())}
-    if again != files:
+    there = again(lambda: _list(here, f"{name}/"))[0].get(name, {})
+    if files != {file: [found.etag, found.size] for file, found in there.items()}:
         return Arrival(name, "waiting", "it has changed while it was downloaded; the next run takes it", len(fetched), sum(fetched))
     _keep_own(target, stage / "files", before, files)
     write_json(stage / "files" / RECORD, {"source": source, "files": files})
