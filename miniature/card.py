@@ -22,6 +22,11 @@ def percent(values: list[float]) -> str:
 def figures(results: dict) -> list[tuple[str, str, str, str]]:
     """What was measured, what was aimed at, what came out, and the part of the evaluation that gives it."""
     rows = []
+    if j := results.get("judge"):
+        rows += [
+            (f"judge: the style of real pictures of {j['things']} unseen things is right", "", percent(j["style"]), "judge"),
+            ("judge: the nearest picture in another style shows the same thing", "", percent(j["thing_in_another_style"]), "judge"),
+        ]
     if p := results.get("prompts"):
         rows += [
             ("the right thing, of 200, is the nearest", "at least 60 %", percent(p["thing_first"]), "prompts"),
@@ -29,6 +34,7 @@ def figures(results: dict) -> list[tuple[str, str, str, str]]:
             ("the style is right", "at least 90 %", percent(p["style"]), "prompts"),
             ("… where it is a technique (pixel, sketch, sepia, mono)", "", percent(p["technique"]), "prompts"),
             ("… where it is an artist (noto, fluent, flat, twemoji)", "", percent(p["artist"]), "prompts"),
+            ("… by the nearest of the thing's real pictures in all styles", "", percent(p["style_nearest"]), "prompts"),
             ("the background is right", "at least 95 %", percent(p["background"]), "prompts"),
             ("judge's cosine of two different things, same seed", "low", f"{p['likeness_of_two_things_under_one_seed'][0]:.2f}", "prompts"),
         ]
@@ -41,6 +47,7 @@ def figures(results: dict) -> list[tuple[str, str, str, str]]:
             (way, "at least 60 %", f"{percent(i['coverage'])}, median {100 * i['median_coverage']:.0f} %", "inversion"),
             ("better than the initializer", "at least 90 %", percent(i["better_than_initializer"]), "inversion"),
             ("style prompts still hold", "at least 85 %", percent(i["style"]), "inversion"),
+            ("… by the nearest of the thing's real pictures in all styles", "", percent(i["style_nearest"]), "inversion"),
             ("background prompts still hold", "at least 85 %", percent(i["background"]), "inversion"),
         ]
     if s := results.get("style"):

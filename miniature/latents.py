@@ -37,11 +37,11 @@ class Group:
 
 
 GROUPS = {
-    "core": Group(0.50, 0.25),
-    "more": Group(0.08, 0.7),
-    "invented": Group(0.24, 1),
-    "icons": Group(0.13, 1),
-    "styles": Group(0.05, 0),
+    "core": Group(0.36, 0.35),
+    "more": Group(0.07, 0.7),
+    "invented": Group(0.34, 1),
+    "icons": Group(0.14, 1),
+    "styles": Group(0.09, 0),
 }
 
 

@@ -37,8 +37,8 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset(vae=780, teacher=420, judge=420, ranker=420, generator=5400),
-    "gpu": Preset(vae=180, teacher=90, judge=90, ranker=90, generator=700),
+    "cpu": Preset(vae=780, teacher=420, judge=1500, ranker=420, generator=9000),
+    "gpu": Preset(vae=180, teacher=90, judge=150, ranker=90, generator=560),
 }
 
 
