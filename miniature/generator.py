@@ -5,7 +5,7 @@ What made the difference in so short a training:
   tokens but its own, which thing was asked for;
 - nearly half of the samples are so noisy that nothing but the words can tell what the picture is;
 - the U-Net hears the caption twice, by cross-attention and, pooled, in the time embedding of every block;
-- every second time the name of the thing gives way to a *picture word* (`words.py`), and most of what these words mean is
+- two times in three the name of the thing gives way to a *picture word* (`words.py`), and most of what these words mean is
   the crowd and its like (`latents.py`): with 700 things alone, words that it had not heard drew blots.
 """
 
