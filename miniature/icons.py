@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +53,10 @@ def fetch(package: Package, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{slug}-{package.version}.tgz"
     if not archive.exists():
-        subprocess.run(
-            ["npm", "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", str(folder)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        with tempfile.TemporaryDirectory(dir=folder) as fresh:  # so that a kill leaves no half of an archive
+            call = ["npm", "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", fresh]
+            subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+            (Path(fresh) / archive.name).replace(archive)
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != package.sha256:
         archive.unlink()
