@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 def percent(values: list[float]) -> str:
     mean, low, high = (100 * v for v in values)
-    return f"{mean:.0f} % ({low:.0f} to {high:.0f})"
+    return f"{mean:.3g} % ({low:.0f} to {high:.0f})"  # 99.5 is not all of them
 
 
 def figures(results: dict) -> list[tuple[str, str, str, str]]:
