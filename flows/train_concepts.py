@@ -60,7 +60,7 @@ def train_concepts(
             raise
         return Failed(message=str(told), data=told)
     summary = report(place, outcomes)
-    summary |= merged(taken, keep(place, settings, summary, began))
+    summary = merged(summary, taken, keep(place, settings, summary, began))
     whole = not summary["reasons"] and not summary["troubles"]
     message = "; ".join([counted(summary["concepts"].values()), *(f"{step}: {why}" for step, why in summary["troubles"].items())])
     return Completed(name="Completed" if whole else "Incomplete", message=message, data=summary)

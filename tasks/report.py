@@ -20,8 +20,8 @@ MEASURES = ("reconstruction", "editability")
 def report(workspace: Workspace, outcomes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Publish the table and the links; returns the summary of the run as JSON.
 
-    `concepts` {slug: state}, `reasons` {slug: why it fell out}, `counts` {state: number of concepts} and `gallery`, the path
-    of the index, empty where there is none.
+    `concepts` {slug: state}, `reasons` {slug: why it fell out}, `notes` on what of the others was left out, `counts` {state: number
+    of concepts} and `gallery`, the path of the index, empty where there is none.
     """
     outcomes = [Outcome(**outcome) for outcome in outcomes]
     concepts = {slug: [o for o in outcomes if o.concept == slug] for slug in sorted({o.concept for o in outcomes})}
@@ -35,6 +35,7 @@ def report(workspace: Workspace, outcomes: Iterable[Mapping[str, Any]]) -> dict[
     return {
         "concepts": states,
         "reasons": {o.concept: f"{o.stage}: {o.reason}" for o in outcomes if not o.ok},
+        "notes": [f"{o.concept}: {o.reason}" for o in outcomes if o.ok and o.reason],
         "counts": dict(Counter(states.values())),
         "gallery": str(index) if index.is_file() else "",
     }

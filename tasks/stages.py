@@ -27,7 +27,7 @@ def _task(name: str) -> Task:
         log = get_run_logger()
         outcomes = stages.STAGES[name](workspace, params, names, force=force, progress=log_lines(log.info))
         for outcome in outcomes:
-            if not outcome.ok:
+            if outcome.reason:
                 log.warning("%s is %s: %s", outcome.concept, outcome.state, outcome.reason)
         log.info("%s: %s", name, counted(outcome.state for outcome in outcomes))
         return [outcome.to_json() for outcome in outcomes]

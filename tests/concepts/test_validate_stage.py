@@ -49,6 +49,17 @@ def test_everything_that_it_depends_on_makes_it_stale(duck, workspace, params):
     assert [state(), state()] == ["done", "up-to-date"]
 
 
+def test_a_file_that_is_left_out_is_named_every_time_and_the_others_are_used(duck, workspace, params):
+    (duck / "noise.jpg").write_bytes(b"no picture")
+    first, again = (validate_one(workspace, load_concept(duck), params, None) for _ in range(2))
+    assert (first.state, again.state) == ("done", "up-to-date") and first.ok and again.ok
+    assert first.reason == again.reason
+    assert first.reason.startswith("1 of its ") and "files left out: noise.jpg: not a picture" in first.reason
+    assert "noise.jpg" not in [picture.file for picture in read_manifest(workspace, "duck-toy").pictures]
+    (duck / "noise.jpg").unlink()
+    assert validate_one(workspace, load_concept(duck), params, None).reason == ""
+
+
 def test_params_of_other_stages_do_not_matter(duck, workspace, params):
     validate_one(workspace, load_concept(duck), params, None)
     longer = params.model_copy(update={"train": params.train.model_copy(update={"steps": 9999})})

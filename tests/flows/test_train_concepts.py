@@ -37,6 +37,7 @@ def test_bad_concepts_are_reported_and_the_rest_finish(finished) -> None:
     assert summary["counts"] == {"done": 1, "failed": 1, "quarantined": 1}
     assert summary["reasons"].keys() == {"talker", "torn"}
     assert summary["reasons"]["talker"].startswith("generate: ") and summary["reasons"]["torn"].startswith("validate: ")
+    assert [note for note in summary["notes"] if note.startswith("talker: 1 of its ") and "files left out: blot.png: " in note]
     assert Path(summary["gallery"]) == folder / "artifacts" / "galleries" / "index.html" and Path(summary["gallery"]).is_file()
     assert not Workspace.at(folder, "x").ranking("talker").exists() and not Workspace.at(folder, "x").embedding("torn").exists()
 

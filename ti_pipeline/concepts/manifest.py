@@ -110,6 +110,8 @@ def write_manifest(
     lists = {key: about[key] for key in ("captions", "briefs", "vectors", "steps")} | {"background": background}
     metadata = texts | {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in lists.items()}
     metadata |= {"quarantine": validation.quarantine, "fingerprint": fingerprint}
+    if validation.left_out:
+        metadata["left_out"] = validation.left_out
     path = workspace.manifest(concept.slug)
     write_table(path, rows, SCHEMA, metadata)
     return path

@@ -37,7 +37,7 @@ def validate_one(
     """Write the manifest and the report of one concept, unless they stand already for the same inputs.
 
     `ranker` is the digest of the model behind `embed`. State `quarantined` when no picture can be used; the manifest then
-    says why and names none.
+    says why and names none. Files that are left out of a set that can be used are the reason of an outcome that is ok.
     """
     started = time.perf_counter()
     path = workspace.manifest(concept.slug)
@@ -46,13 +46,13 @@ def validate_one(
         stored = table_metadata(path)
         stands = stored.get("fingerprint") == mark and workspace.report(concept.slug).is_file() and not force
         if stands:
-            quarantine = stored["quarantine"]
+            quarantine, left_out = stored["quarantine"], stored.get("left_out", "")
         else:
             validation = validate_concept(concept, params.validate_, embed)
-            quarantine = validation.quarantine
+            quarantine, left_out = validation.quarantine, validation.left_out
             write_manifest(workspace, concept, validation, params.validate_.background, mark)
     except ConceptError as error:
         path.unlink(missing_ok=True)  # what it says is of a set that is not there any more
         return Outcome("validate", concept.slug, "quarantined", time.perf_counter() - started, error.reason)
     state = "quarantined" if quarantine else "up-to-date" if stands else "done"
-    return Outcome("validate", concept.slug, state, time.perf_counter() - started, quarantine, str(path), digest_file(path))
+    return Outcome("validate", concept.slug, state, time.perf_counter() - started, quarantine or left_out, str(path), digest_file(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -54,6 +54,14 @@ class Validation:
     @property
     def accepted(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.decision == "accepted")
+
+    @property
+    def left_out(self) -> str:
+        """Which files of a set that can be used cannot, and why; empty where there are none."""
+        refused = [row for row in self.rows if row.decision == "refused"]
+        if self.quarantine or not refused:
+            return ""
+        return f"{len(refused)} of its {len(self.rows)} files left out: {_some_reasons(refused)}"
 
 
 @dataclass(frozen=True)
@@ -168,11 +176,14 @@ def _compare(seen: list[_Seen], settings: Validate, embed: Embed | None) -> dict
 
 def _why_nothing(rows: list[Row], subfolders: tuple[str, ...]) -> str:
     if rows:
-        some = "; ".join(f"{row.file}: {row.reasons[0]}" for row in rows[:3])
-        return f"none of its {len(rows)} files can be used: {some}{'; …' if len(rows) > 3 else ''}"
+        return f"none of its {len(rows)} files can be used: {_some_reasons(rows)}"
     if subfolders:
         return f"no pictures in the folder, only subfolders ({', '.join(subfolders[:3])}); put the pictures into the folder itself"
     return "no pictures in the folder"
+
+
+def _some_reasons(refused: Sequence[Row]) -> str:
+    return "; ".join(f"{row.file}: {row.reasons[0]}" for row in refused[:3]) + ("; …" if len(refused) > 3 else "")
 
 
 def _count(pictures: int) -> str:
