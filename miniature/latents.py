@@ -2,6 +2,7 @@
 
 Every picture belongs to a *word*. Words with a name are the things of the fixed lists; the others – invented things, the emoji
 and icons of the crowd – can only be asked for by a picture word. A few pictures are in invented styles, which have no name either.
+Every picture is also of a *drawing*: what one artist made of a thing, which techniques and backgrounds then change.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ INVENTED_STYLES, PICTURES_OF_A_STYLE = 400, 20
 INVENTED_THINGS = 3  # for every thing that several artists have drawn
 PICTURE_WORD = "@"  # one token that no caption has stands where the picture word goes
 UNCONDITIONAL = 0.07
+COMPONENTS = 256  # of a drawing, which tell nine tenths of it
+OWN_DRAWING = 0.3  # of the picture words of things tell of the drawing that is asked for, the others of several artists' on average
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,11 @@ class Group:
 
 
 GROUPS = {
-    "core": Group(0.36, 0.35),
-    "more": Group(0.07, 0.7),
-    "invented": Group(0.34, 1),
-    "icons": Group(0.14, 1),
-    "styles": Group(0.09, 0),
+    "core": Group(0.3, 0.5),
+    "more": Group(0.08, 0.8),
+    "invented": Group(0.38, 1),
+    "icons": Group(0.16, 1),
+    "styles": Group(0.08, 0),
 }
 
 
@@ -86,28 +89,42 @@ def pictures(art: Artwork, crowd: Crowd):
                 yield apply(rgba), anywhere(), (group["styles"], int(word), len(STYLES) + number)
 
 
+def components(latents: torch.Tensor) -> torch.Tensor:
+    """The principal components `[n, COMPONENTS]` of latents `[n, …]`, each of variance one."""
+    x = latents.flatten(1).float()
+    x = x - x.mean(0)
+    variance, axes = torch.linalg.eigh(x.T @ x / len(x))
+    return x @ axes[:, -COMPONENTS:].flip(1) / variance[-COMPONENTS:].flip(0).sqrt()
+
+
 @torch.no_grad()
 def encode(vae: AutoencoderKL, work: Path, device: str) -> dict[str, torch.Tensor]:
-    """Computed once: `key` int32 `[n, 4]` (group, word, style, background) and `latent` float16 `[n, 6, 16, 16]`."""
+    """Computed once: `key` int32 `[n, 5]` (group, word, style, background, drawing), `latent` float16 `[n, 6, 16, 16]`, and of every
+    drawing on white the `components` float16 `[drawings, COMPONENTS]`."""
     path = work / "latents.pt"
     if path.exists():
         return torch.load(path, weights_only=True)
     art, crowd = Artwork(icons.rasterise(work)), Crowd(rasterise(work))
-    keys, latents, block = [], [], []
+    keys, latents, block, drawing, on_white = [], [], [], {}, []
 
-    def flush() -> None:
-        x = torch.from_numpy(np.stack(block)).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
-        latents.append(vae.encode(x).latent_dist.mean.half().cpu())
-        block.clear()
+    def see(seen: list[np.ndarray]) -> torch.Tensor:
+        x = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
+        return vae.encode(x).latent_dist.mean.half().cpu()
 
-    for rgba, ground, key in pictures(art, crowd):
+    for rgba, ground, (group, word, style) in pictures(art, crowd):
+        hand = style if style < len(ARTISTS) else 0 if (word, 0) in drawing else OWN  # a technique is applied to one of the drawings
+        if (word, hand) not in drawing:
+            drawing[word, hand] = len(drawing)
+            on_white.append(compose(rgba, "white"))
         block.append(compose(rgba, ground))
-        keys.append((*key, COLOURS.index(ground)))
+        keys.append((group, word, style, COLOURS.index(ground), drawing[word, hand]))
         if len(block) == 128:
-            flush()
+            latents.append(see(block))
+            block.clear()
     if block:
-        flush()
-    data = {"key": torch.tensor(keys, dtype=torch.int32), "latent": torch.cat(latents)}
+        latents.append(see(block))
+    drawn = torch.cat([see(on_white[i : i + 128]) for i in range(0, len(on_white), 128)])
+    data = {"key": torch.tensor(keys, dtype=torch.int32), "latent": torch.cat(latents), "components": components(drawn).half()}
     with atomic(path) as temporary:
         torch.save(data, temporary)
     return data
@@ -115,38 +132,43 @@ def encode(vae: AutoencoderKL, work: Path, device: str) -> dict[str, torch.Tenso
 
 @dataclass(frozen=True)
 class Batch:
-    """Latents `[n, 6, 16, 16]` with their captions, and what the picture words of the captions, in their order, look like:
-    latents `[m, 6, 16, 16]` of other pictures, the number of the picture word each belongs to, and which of them mean a style."""
+    """Latents `[n, 6, 16, 16]` with their captions, and what the picture words of the captions mean.
+
+    `of_style` says of each picture word, in order, whether it means a style. Those that mean things have their `components`
+    `[things, COMPONENTS]`; those that mean styles latents `[m, 6, 16, 16]` of some pictures, `shown`, and the number of the style's
+    picture word that each belongs to, `owner`.
+    """
 
     latent: torch.Tensor
     texts: list[str]
+    of_style: torch.Tensor
+    components: torch.Tensor
     shown: torch.Tensor
     owner: torch.Tensor
-    of_style: torch.Tensor
 
 
 class Draws:
     """What each step learns from: a picture, a caption of it, sometimes a picture word."""
 
     def __init__(self, data: dict[str, torch.Tensor], seed: int):
-        self.latent, self.key = data["latent"], data["key"].numpy()
+        self.latent, self.components, self.key = data["latent"], data["components"], data["key"].numpy()
         self.names = things()["core"] + things()["more"]
         self.rng, self.words = np.random.default_rng(seed), random.Random(seed)
-        group, word, style, _ = self.key.T
+        group, word, style, _, drawing = self.key.T
         weight = np.array([*WEIGHTS.values(), *[0.12] * INVENTED_STYLES, 0.35])[style]  # OWN is the last
         for number, kind in enumerate(GROUPS.values()):
             weight[group == number] *= kind.share / weight[group == number].sum()
         self.cumulative = np.cumsum(weight / weight.sum())
-        self.showing: dict[tuple[bool, int], list[int]] = {}  # the rows that show a word in an artist's hand, or an invented style
-        for row in np.flatnonzero((style < len(ARTISTS)) | (style >= len(STYLES))):
-            invented = style[row] >= len(STYLES)
-            self.showing.setdefault((bool(invented), int(style[row] if invented else word[row])), []).append(row)
+        self.drawings: dict[int, list[int]] = {}  # of a word
+        for of, number in np.unique(np.stack([word, drawing]), axis=1).T.tolist():
+            self.drawings.setdefault(of, []).append(number)
+        self.in_style = {s: np.flatnonzero(style == s) for s in range(len(STYLES), len(STYLES) + INVENTED_STYLES)}
 
     def batch(self, size: int) -> Batch:
         rows = np.minimum(np.searchsorted(self.cumulative, self.rng.random(size)), len(self.cumulative) - 1)
-        texts, shown, owner, of_style = [], [], [], []
+        texts, of_style, drawn, shown, owner = [], [], [], [], []
         for row in rows:
-            group, word, style, ground = self.key[row].tolist()
+            group, word, style, ground, drawing = self.key[row].tolist()
             if self.rng.random() < UNCONDITIONAL:
                 texts.append("")
                 continue
@@ -154,10 +176,26 @@ class Draws:
             name = PICTURE_WORD if self.rng.random() < list(GROUPS.values())[group].pictured else self.names[word]
             named_style = PICTURE_WORD if invented else None if style == OWN else STYLES[style]
             texts.append(captions.draw(self.words, name, named_style, COLOURS[ground]))
-            if PICTURE_WORD in texts[-1]:
-                rows_showing = [r for r in self.showing[invented, style if invented else word] if r != row] or [row]
-                shown += self.rng.choice(rows_showing, self.rng.integers(1, 5)).tolist()
-                owner += [len(of_style)] * (len(shown) - len(owner))
-                of_style.append(invented)
-        owner, of_style = torch.tensor(owner, dtype=torch.long), torch.tensor(of_style, dtype=torch.bool)
-        return Batch(self.latent[rows].float(), texts, self.latent[shown].float(), owner, of_style)
+            if PICTURE_WORD not in texts[-1]:
+                continue
+            if invented:
+                others = [r for r in self.in_style[style] if r != row] or [row]
+                seen = self.rng.choice(others, self.rng.integers(1, 5)).tolist()
+                owner += [sum(of_style)] * len(seen)
+                shown += seen
+            else:
+                drawings = self.drawings[word]
+                if self.rng.random() < OWN_DRAWING:
+                    of = [drawing]
+                else:
+                    of = self.rng.choice(drawings, self.rng.integers(1, len(drawings), endpoint=True), replace=False)
+                drawn.append(self.components[of].float().mean(0))
+            of_style.append(invented)
+        return Batch(
+            self.latent[rows].float(),
+            texts,
+            torch.tensor(of_style, dtype=torch.bool),
+            torch.stack(drawn) if drawn else self.components[:0].float(),
+            self.latent[shown].float(),
+            torch.tensor(owner, dtype=torch.long),
+        )

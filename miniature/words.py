@@ -1,7 +1,9 @@
-"""Captions to hidden states, with *picture words* in the place of names: one vector, seen in pictures of the thing.
+"""Captions to hidden states, with *picture words* in the place of names: one vector that tells of a drawing, or of a style.
 
-So the vocabulary's space is filled between the words that have names, which is where the words lie that inversion will
-look for (an encoder that predicts words: Gal et al. 2023, arXiv 2302.12228). What sees is thrown away afterwards.
+So the vocabulary's space is filled between the words that have names, which is where the words lie that inversion will look
+for (an encoder that predicts words: Gal et al. 2023, arXiv 2302.12228). The word of a thing is a linear map of a drawing's principal
+components, each of variance one: a network that saw the pictures passed on the first thirty components and no more, after
+hours, for what differs little is learnt late. What makes the words is thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from miniature import tokens
-from miniature.latents import PICTURE_WORD, Batch
+from miniature.latents import COMPONENTS, PICTURE_WORD, Batch
 
 NOISE = 0.15  # of a picture word, in parts of its own size: a vector is a word long before it is exact
+SIZE = 0.1  # of a thing's picture word at first: that of the words with names, where inversion sets out
 
 
 class Sight(nn.Module):
-    """Latents `[m, 6, 16, 16]` to vectors `[m, 2, width]`: the word of the thing, the word of the style."""
+    """Latents `[m, 6, 16, 16]` to vectors `[m, width]`: the word of the style."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -25,28 +28,33 @@ class Sight(nn.Module):
         for i in range(len(channels) - 1):
             stride = 1 if i == 0 else 2
             layers += [nn.Conv2d(channels[i], channels[i + 1], 3, stride, 1), nn.GroupNorm(8, channels[i + 1]), nn.SiLU()]
-        self.layers, self.heads = nn.Sequential(*layers), nn.Linear(channels[-1] * 4, 2 * width)
+        self.layers, self.head = nn.Sequential(*layers), nn.Linear(channels[-1] * 4, width)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        return self.heads(self.layers(latents).flatten(1)).unflatten(1, (2, -1))
+        return self.head(self.layers(latents).flatten(1))
 
 
 class Words(nn.Module):
-    """The frozen text encoder with its table of words, which learns on, and the sight that makes picture words."""
+    """The text encoder and what makes picture words."""
 
     def __init__(self, encoder: CLIPTextModel, tokenizer):
         super().__init__()
-        self.encoder, self.tokenizer = encoder.requires_grad_(False).eval(), tokenizer
-        self.encoder.get_input_embeddings().requires_grad_(True)
+        self.encoder, self.tokenizer = encoder.eval(), tokenizer
+        self.thing = nn.Linear(COMPONENTS, encoder.config.hidden_size, bias=False)
+        nn.init.orthogonal_(self.thing.weight, gain=SIZE)
         self.sight = Sight(encoder.config.hidden_size)
         self.place = tokenizer(PICTURE_WORD, add_special_tokens=False).input_ids[0]
 
-    def see(self, shown: torch.Tensor, owner: torch.Tensor, of_style: torch.Tensor) -> torch.Tensor:
-        """Picture words `[len(of_style), width]`: the mean of what is seen in the pictures of each."""
-        seen = self.sight(shown).float()
-        seen = seen[torch.arange(len(owner), device=owner.device), of_style[owner].long()]
-        total = seen.new_zeros(len(of_style), seen.shape[1]).index_add(0, owner, seen)
-        return total / torch.bincount(owner, minlength=len(of_style))[:, None]
+    def see(self, batch: Batch, device: str) -> torch.Tensor:
+        """Picture words `[len(of_style), width]`; that of a style is the mean of what is seen in some of its pictures."""
+        of_style, owner = batch.of_style.to(device), batch.owner.to(device)
+        vectors = torch.empty(len(of_style), self.thing.out_features, device=device)
+        vectors[~of_style] = self.thing(batch.components.to(device)).float()
+        if len(owner):
+            seen = self.sight(batch.shown.to(device)).float()
+            total = seen.new_zeros(int(of_style.sum()), seen.shape[1]).index_add(0, owner, seen)
+            vectors[of_style] = total / torch.bincount(owner)[:, None]
+        return vectors
 
     def forward(self, texts: list[str], vectors: torch.Tensor) -> torch.Tensor:
         """Hidden states `[n, context, width]`; `vectors` are the captions' picture words, in their order."""
@@ -64,6 +72,6 @@ class Words(nn.Module):
 
     def of(self, batch: Batch, device: str, generator: torch.Generator) -> torch.Tensor:
         """Hidden states of a batch's captions; its picture words are blurred."""
-        vectors = self.see(batch.shown.to(device), batch.owner.to(device), batch.of_style.to(device))
+        vectors = self.see(batch, device)
         blur = torch.randn(vectors.shape, generator=generator).to(device) * vectors.detach().square().mean(1, keepdim=True).sqrt()
         return self(batch.texts, vectors + NOISE * blur)

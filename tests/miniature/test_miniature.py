@@ -17,6 +17,7 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from miniature import captions, crowd, inventions
+from miniature.latents import COMPONENTS, Batch, components
 from miniature.measure import background_of
 from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, STYLES, compose, stylise, things
 from miniature.words import Words
@@ -125,13 +126,22 @@ def test_nothing_that_hints_at_a_held_out_thing_is_in_the_crowd():
     assert all(package.licence in ("MIT", "Apache-2.0", "CC-BY-4.0", "CC-BY-3.0") for package in crowd.packages().values())
 
 
-def test_a_picture_word_is_the_mean_of_what_is_seen_and_stands_where_the_name_stood(pipe):
+def test_components_of_drawings_have_variance_one_and_the_largest_comes_first():
+    latents = torch.randn(3000, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents[:, 2] += 9 * torch.randn(3000, 1, 1, generator=torch.Generator().manual_seed(1))
+    found = components(latents)
+    assert found.shape == (3000, COMPONENTS)
+    assert torch.allclose(found.T @ found / 3000, torch.eye(COMPONENTS), atol=1e-3)
+    assert np.corrcoef(found[:, 0], latents[:, 2].mean((1, 2)))[0, 1] ** 2 > 0.99
+
+
+def test_a_picture_word_tells_of_a_drawing_or_of_the_mean_of_a_styles_pictures_and_stands_where_the_name_stood(pipe):
     words = Words(copy.deepcopy(pipe.text_encoder), pipe.tokenizer)
-    shown, owner = torch.randn(3, 6, 16, 16), torch.tensor([0, 0, 1])
+    drawn, shown, owner = torch.randn(1, COMPONENTS), torch.randn(3, 6, 16, 16), torch.tensor([0, 0, 1])
+    batch = Batch(torch.zeros(3, 6, 16, 16), [], torch.tensor([True, False, True]), drawn, shown, owner)
     with torch.no_grad():
-        vectors = words.see(shown, owner, torch.tensor([False, True]))
-        alone = words.sight(shown)
-        assert torch.allclose(vectors, torch.stack([alone[:2, 0].mean(0), alone[2, 1]]), atol=1e-5)
+        vectors, alone = words.see(batch, "cpu"), words.sight(shown)
+        assert torch.allclose(vectors, torch.stack([alone[:2].mean(0), words.thing(drawn)[0], alone[2]]), atol=1e-5)
         table = words.encoder.get_input_embeddings().weight
         dog = table[pipe.tokenizer("dog", add_special_tokens=False).input_ids]
         assert len(dog) == 1
