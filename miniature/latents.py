@@ -91,10 +91,10 @@ def pictures(art: Artwork, crowd: Crowd):
 
 def components(latents: torch.Tensor) -> torch.Tensor:
     """The principal components `[n, COMPONENTS]` of latents `[n, …]`, each of variance one."""
-    x = latents.flatten(1).float()
+    x = latents.flatten(1).double()  # the largest have thousands of times the variance of the smallest
     x = x - x.mean(0)
     variance, axes = torch.linalg.eigh(x.T @ x / len(x))
-    return x @ axes[:, -COMPONENTS:].flip(1) / variance[-COMPONENTS:].flip(0).sqrt()
+    return (x @ axes[:, -COMPONENTS:].flip(1) / variance[-COMPONENTS:].flip(0).sqrt()).float()
 
 
 @torch.no_grad()
