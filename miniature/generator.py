@@ -44,7 +44,7 @@ class Size:
     batch: int = 64
 
 
-SIZES = {"cpu": Size(), "gpu": Size(channels=(64, 128, 256), layers=2, batch=384)}
+SIZES = {"cpu": Size(), "gpu": Size(channels=(64, 128, 256), batch=384)}  # both fit what may ship
 
 
 def scheduler() -> DDIMScheduler:
