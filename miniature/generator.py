@@ -4,7 +4,7 @@ What made the difference in so short a training:
 - the text encoder begins as the text tower of a CLIP and learns on;
 - two in five samples are so noisy that nothing but the words can tell what the picture is;
 - the U-Net hears the caption twice, by cross-attention and, pooled, in the time embedding of every block, through which most of
-  what is told of a thing passes: it is four times as wide as the rule of Stable Diffusion, four times the first channels, makes it;
+  what is told of a thing passes;
 - four times in five the name of the thing gives way to a *picture word* (`words.py`), and most of what these words mean is
   the crowd and its like (`latents.py`): with 700 things alone, words that it had not heard drew blots.
 """
@@ -40,7 +40,6 @@ TOGETHER = 8  # steps between two averagings of processes that train side by sid
 @dataclass(frozen=True)
 class Size:
     channels: tuple[int, ...] = (32, 112, 224)
-    layers: int = 1
     batch: int = 64
 
 
@@ -66,7 +65,7 @@ def build_unet(size: Size) -> UNet2DConditionModel:
         in_channels=6,
         out_channels=6,
         block_out_channels=size.channels,
-        layers_per_block=size.layers,
+        layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=clip.TEACHER.text_width,
@@ -75,7 +74,7 @@ def build_unet(size: Size) -> UNet2DConditionModel:
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
         resnet_time_scale_shift="scale_shift",
-        time_embedding_dim=512,
+        time_embedding_dim=512,  # not four times the first channels: the pooled caption is heard through it
     )
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from miniature import captions, crowd, inventions
-from miniature.latents import COMPONENTS, Batch, components
+from miniature.latents import COMPONENTS, OWN, Batch, Draws, components
 from miniature.measure import background_of
 from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, STYLES, compose, stylise, things
 from miniature.words import Words
@@ -133,6 +133,20 @@ def test_components_of_drawings_have_variance_one_and_the_largest_comes_first():
     assert found.shape == (3000, COMPONENTS)
     assert torch.allclose(found.T @ found / 3000, torch.eye(COMPONENTS), atol=1e-3)
     assert np.corrcoef(found[:, 0], latents[:, 2].mean((1, 2)))[0, 1] ** 2 > 0.99
+
+
+def test_a_picture_word_means_one_drawing_of_its_thing_or_several_on_average():
+    # group, word, style, background, drawing: a thing by three artists, and one of every other group
+    rows = [(0, 0, 0, 0, 0), (0, 0, 1, 0, 1), (0, 0, 2, 0, 2), (1, 1, 0, 0, 3), (2, 9000, 0, 0, 4), (3, 9001, OWN, 0, 5)]
+    rows.append((4, 0, len(STYLES), 0, 0))
+    drawn = torch.eye(COMPONENTS)[:6]
+    draws = Draws({"key": torch.tensor(rows), "latent": torch.zeros(len(rows), 6, 2, 2), "components": drawn}, seed=0)
+    batch = draws.batch(400)
+    assert (~batch.of_style).sum() == len(batch.components) and len(batch.of_style) == sum("@" in text for text in batch.texts)
+    means = {tuple(np.flatnonzero(word)) for word in batch.components.numpy()}
+    assert torch.allclose(batch.components.sum(1), torch.ones(len(batch.components)))
+    assert {(0,), (0, 1), (0, 1, 2), (3,), (4,), (5,)} <= means
+    assert all(len(of) == 1 or set(of) <= {0, 1, 2} for of in means)
 
 
 def test_a_picture_word_tells_of_a_drawing_or_of_the_mean_of_a_styles_pictures_and_stands_where_the_name_stood(pipe):
