@@ -103,7 +103,10 @@ def encode(vae: AutoencoderKL, work: Path, device: str) -> dict[str, torch.Tenso
     drawing on white the `components` float16 `[drawings, COMPONENTS]`."""
     path = work / "latents.pt"
     if path.exists():
-        return torch.load(path, weights_only=True)
+        data = torch.load(path, weights_only=True)
+        if set(data) != {"key", "latent", "components"}:
+            raise SystemExit(f"{path} was made by another version of the recipe: remove it, and it is computed anew.")
+        return data
     art, crowd = Artwork(icons.rasterise(work)), Crowd(rasterise(work))
     keys, latents, block, drawing, on_white = [], [], [], {}, []
 

@@ -27,8 +27,11 @@ class Checkpoint:
         if path.exists():
             stored = torch.load(path, map_location="cpu", weights_only=True)
             self.step, self.seconds = stored["step"], stored["seconds"]
-            for name, part in parts.items():
-                part.load_state_dict(stored["parts"][name])
+            try:
+                for name, part in parts.items():
+                    part.load_state_dict(stored["parts"][name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise SystemExit(f"{path} was made by another version of the recipe: remove it, and its part begins anew.") from error
 
     def tick(self, seconds: float, **losses: torch.Tensor) -> None:
         """Count one step; save and say how it goes when it is time."""

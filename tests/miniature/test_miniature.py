@@ -17,9 +17,10 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from miniature import captions, crowd, inventions
-from miniature.latents import COMPONENTS, OWN, Batch, Draws, components
+from miniature.latents import COMPONENTS, OWN, Batch, Draws, components, encode
 from miniature.measure import background_of
 from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, STYLES, compose, stylise, things
+from miniature.store import Checkpoint
 from miniature.words import Words
 
 PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
@@ -168,6 +169,21 @@ def test_a_picture_in_no_named_style_has_a_caption_without_one():
     rng = random.Random(0)
     said = " ".join(captions.draw(rng, "dog", None, "red") for _ in range(100))
     assert not [style for style in STYLES if style in said.split()] and "red background" in said
+
+
+def test_work_of_another_recipe_is_told_and_kept(tmp_path):
+    kept = Checkpoint(tmp_path / "part.pt", net=torch.nn.Linear(2, 2))
+    kept.tick(1.0)
+    kept.save()
+    assert Checkpoint(tmp_path / "part.pt", net=torch.nn.Linear(2, 2)).step == 1
+    with pytest.raises(SystemExit, match="part.pt was made by another version of the recipe: remove it"):
+        Checkpoint(tmp_path / "part.pt", net=torch.nn.Linear(3, 2))
+    with pytest.raises(SystemExit, match="part.pt was made by another version"):
+        Checkpoint(tmp_path / "part.pt", net=torch.nn.Linear(2, 2), words=torch.nn.Linear(2, 2))
+    torch.save({"key": torch.zeros(1), "latent": torch.zeros(1)}, tmp_path / "latents.pt")
+    with pytest.raises(SystemExit, match="latents.pt was made by another version"):
+        encode(None, tmp_path, "cpu")
+    assert (tmp_path / "part.pt").exists() and (tmp_path / "latents.pt").exists()
 
 
 @pytest.mark.parametrize(("thing", "expected"), [("apple", "an apple"), ("dog", "a dog")])
