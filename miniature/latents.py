@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL
 from miniature import captions, icons, inventions
 from miniature.crowd import Crowd, rasterise
 from miniature.pictures import ARTISTS, BACKGROUNDS, STYLES, Artwork, compose, stylise, things
+from miniature.store import of_another_recipe
 from ti_pipeline.files import atomic
 
 COLOURS = list(BACKGROUNDS)
@@ -105,7 +106,7 @@ def encode(vae: AutoencoderKL, work: Path, device: str) -> dict[str, torch.Tenso
     if path.exists():
         data = torch.load(path, weights_only=True)
         if set(data) != {"key", "latent", "components"}:
-            raise SystemExit(f"{path} was made by another version of the recipe: remove it, and it is computed anew.")
+            raise of_another_recipe(path)
         return data
     art, crowd = Artwork(icons.rasterise(work)), Crowd(rasterise(work))
     keys, latents, block, drawing, on_white = [], [], [], {}, []

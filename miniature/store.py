@@ -18,6 +18,11 @@ def work_folder() -> Path:
     return folder
 
 
+def of_another_recipe(path: Path) -> SystemExit:
+    """What ends a call that finds work in its folder that it can't go on from; nothing is removed unasked."""
+    return SystemExit(f"{path} was made by another version of the recipe: remove it, and its part begins anew.")
+
+
 class Checkpoint:
     """What a training needs to go on after a kill: parts with a `state_dict`, the step, the seconds spent."""
 
@@ -31,7 +36,7 @@ class Checkpoint:
                 for name, part in parts.items():
                     part.load_state_dict(stored["parts"][name])
             except (KeyError, RuntimeError, ValueError) as error:
-                raise SystemExit(f"{path} was made by another version of the recipe: remove it, and its part begins anew.") from error
+                raise of_another_recipe(path) from error
 
     def tick(self, seconds: float, **losses: torch.Tensor) -> None:
         """Count one step; save and say how it goes when it is time."""
