@@ -75,7 +75,7 @@ def parameters(folder: Path) -> list[tuple[str, float, float]]:
         header = json.loads(file.read_bytes()[8 : 8 + int.from_bytes(file.read_bytes()[:8], "little")])
         shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
         count = sum(_product(shape) for shape in shapes)
-        out.append((str(file.parent.relative_to(folder)), count / 1e6, file.stat().st_size / 1e6))
+        out.append((file.stem if file.parent == folder else str(file.parent.relative_to(folder)), count / 1e6, file.stat().st_size / 1e6))
     return out
 
 

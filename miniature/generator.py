@@ -1,8 +1,8 @@
-"""The generator: a Stable Diffusion of fifteen million parameters, trained on latents that are computed once.
+"""The generator: a Stable Diffusion of nineteen million parameters, trained on latents that are computed once.
 
 What made the difference in so short a training:
-- the text encoder begins as the text tower of a CLIP and learns on;
-- two in five samples are so noisy that nothing but the words can tell what the picture is;
+- the text encoder begins as the text tower of a CLIP and learns on, slowly, for its layers must not drown the words (`words.py`);
+- its way up learns first, alone, to draw the mean of what a caption can mean (`decoder.py`);
 - the U-Net hears the caption twice, by cross-attention and, pooled, in the time embedding of every block, through which most of
   what is told of a thing passes;
 - four times in five the name of the thing gives way to a *picture word* (`words.py`), and most of what these words mean is
@@ -20,30 +20,34 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from miniature import clip, tokens
+from miniature.decoder import decode, silence
 from miniature.latents import Draws
 from miniature.muon import Muon
 from miniature.precision import autocast, fast
 from miniature.store import Checkpoint
-from miniature.words import Words
+from miniature.words import Words, look_at_names, soften
 
-# Shares of the samples, and the times of 1000 that they reach. The first steps of drawing decide what the thing looks like; below
-# 800 even a blurred latent tells what it is, but the style is decided, and with a third of the samples there pixels came out smooth.
-TIMES = (0, 0.4, 0.58, 1), (0, 800, 940, 1000)
+# Shares of the samples, and the times of 1000 that they reach. The first steps of drawing decide what the thing looks like, but that
+# the decoder has learnt; below 800 the style is decided, and with a third of the samples there pixels came out smooth.
+TIMES = (0, 0.58, 0.83, 1), (0, 800, 940, 1000)
+DECODER = 0.3  # of the time of a training from nothing
+NOISIEST = 950  # and later: what the decoder learns, where the noisy latent tells nothing
 TOGETHER = 8  # steps between two averagings of processes that train side by side
 
 
 @dataclass(frozen=True)
 class Size:
-    channels: tuple[int, ...] = (32, 112, 224)
+    channels: tuple[int, ...] = (32, 96, 160, 320)
     batch: int = 64
 
 
-SIZES = {"cpu": Size(), "gpu": Size(channels=(64, 128, 256), batch=384)}  # both fit what may ship
+SIZES = {"cpu": Size(), "gpu": Size(batch=384)}
 
 
 def scheduler() -> DDIMScheduler:
@@ -66,8 +70,9 @@ def build_unet(size: Size) -> UNet2DConditionModel:
         out_channels=6,
         block_out_channels=size.channels,
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=clip.TEACHER.text_width,
         attention_head_dim=4,
         norm_num_groups=16,
@@ -163,6 +168,13 @@ class Side:
         return shared.item()
 
 
+def times(count: int, shares: tuple[float, ...], reach: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Times `[count]` in random order, stratified: every batch covers the whole schedule."""
+    u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    t = torch.from_numpy(np.interp(u.numpy(), shares, reach)).long().clamp_(0, 999)
+    return t[torch.randperm(count, generator=generator)]
+
+
 def train(
     data: dict[str, torch.Tensor],
     encoder: CLIPTextModel,
@@ -173,8 +185,8 @@ def train(
     device: str,
     start: Path | None = None,
     side: Side | None = None,
-) -> tuple[UNet2DConditionModel, CLIPTextModel, float]:
-    """Train for `seconds` of computing, over any number of interruptions: averaged U-Net, text encoder, latent scale.
+) -> tuple[UNet2DConditionModel, Words, float]:
+    """Train for `seconds` of computing, over any number of interruptions: averaged U-Net and words, latent scale.
 
     A training that has no checkpoint starts from the weights in `start`, a package that was exported earlier.
     """
@@ -185,36 +197,45 @@ def train(
         spread = AutoencoderKL.load_config(start / "generator" / "vae")["scaling_factor"]
     noise_schedule = scheduler().alphas_cumprod.to(device)
     unet = build_unet(size)
-    if start is not None:
-        unet.load_state_dict(UNet2DConditionModel.from_pretrained(start / "generator" / "unet", dtype=torch.float32).state_dict())
     if device == "cpu":
         unet.set_attn_processor(AttnProcessor())  # the fused kernel's backward pass is six times slower in bfloat16
         encoder.set_attn_implementation("eager")
     unet, words = unet.to(device), Words(encoder, tokenizer).to(device)
+    if start is not None:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(start / "generator" / "unet", dtype=torch.float32).state_dict())
+        words.thing.load_state_dict(load_file(start / "words.safetensors"))
+    elif not (work / "generator.pt").exists():
+        silence(unet)
+        soften(encoder)
+        words.begin(data["drawn"])
+        look_at_names(unet.add_embedding, words, Draws(data, seed=2))
     average = Average(unet, words)
-    named = [*unet.named_parameters(), *((f"words.{n}", p) for n, p in words.named_parameters())]
-    adam = ("token_embedding", "position_embedding", "words.thing", "words.sight", "conv_in", "conv_out", "time_embedding")
-    optimizer = Muon(named, lr=0.012, adam_lr=1e-3, steps=4, adam=adam, dtype=torch.bfloat16 if fast(device) else torch.float32)
+    named = [*unet.named_parameters(), *((f"words.{n}", p) for n, p in words.named_parameters() if p.requires_grad)]
+    adam = ("token_embedding", "position_embedding", "words.sight", "conv_in", "conv_out", "time_embedding")
+    kind = torch.bfloat16 if fast(device) else torch.float32
+    optimizer = Muon(named, lr=0.012, adam_lr=1e-3, steps=4, adam=adam, slow=("words.encoder.encoder",), dtype=kind)
     state = Checkpoint(work / "generator.pt", writes=side.rank == 0, unet=unet, words=words, average=average, optimizer=optimizer)
     draws = Draws(data, seed=3 + state.step * side.count + side.rank)
     generator = torch.Generator().manual_seed(3 + state.step * side.count + side.rank)
+    alone = 0 if start is not None else DECODER * seconds  # the decoder
     unet.train()
+    taken = 0  # steps of the whole U-Net
     while (side.count > 1 and state.step % TOGETHER) or side.agree(state.seconds) < seconds:  # all stop after the same step
         began = time.monotonic()
-        progress = min(1, state.seconds / seconds)
-        # what makes the words learns first: it begins with nothing, beside a U-Net that may be trained
-        optimizer.scale(min(1, (state.step + 1) / 200) * min(1, 1.25 * (1 - progress)) + 1e-4, min(1, 1.25 * (1 - progress)) + 1e-4)
-        batch = draws.batch(size.batch)
-        # stratified: every batch covers the whole schedule
-        u = (torch.arange(size.batch) + torch.rand(size.batch, generator=generator)) / size.batch
-        t = torch.from_numpy(np.interp(u.numpy(), *TIMES)).long().clamp_(0, 999)
-        t = t[torch.randperm(size.batch, generator=generator)]
-        noise = torch.randn(batch.latent.shape, generator=generator)
-        x0, noise, t = (spread * batch.latent).to(device), noise.to(device), t.to(device)
+        decoding = state.seconds < alone
+        progress = state.seconds / alone if decoding else min(1, (state.seconds - alone) / (seconds - alone))
+        taken += not decoding
+        rate = max(0.25, min(1, 1.5 * (1 - progress))) if decoding else min(1, (taken + 1) / 200, 1.25 * (1 - progress))
+        optimizer.scale(min(1, (state.step + 1) / 200) * rate + 1e-4)
+        batch = draws.batch(size.batch * (2 if decoding else 1))
+        t = times(len(batch.latent), (0, 1), (NOISIEST, 1000), generator) if decoding else times(len(batch.latent), *TIMES, generator)
+        x0, t = (spread * batch.latent).to(device), t.to(device)
         alpha = noise_schedule[t].sqrt()[:, None, None, None]
         sigma = (1 - noise_schedule[t]).sqrt()[:, None, None, None]
+        noise = torch.zeros_like(x0) if decoding else torch.randn(x0.shape, generator=generator).to(device)
         with autocast(device):
-            predicted = unet(alpha * x0 + sigma * noise, t, words.of(batch, device, generator)).sample
+            states = words.of(batch, device, generator)
+            predicted = decode(unet, t, states) if decoding else unet(alpha * x0 + sigma * noise, t, states).sample
         loss = F.mse_loss(predicted.float(), alpha * noise - sigma * x0)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -224,7 +245,7 @@ def train(
         average.update(state.step)
         state.tick(time.monotonic() - began, loss=loss)
     state.save()
-    return average.shadow[0], average.shadow[1].encoder, spread
+    return average.shadow[0], average.shadow[1], spread
 
 
 def pipeline(vae: AutoencoderKL, unet: UNet2DConditionModel, encoder: CLIPTextModel, tokenizer, spread: float) -> StableDiffusionPipeline:

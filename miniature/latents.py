@@ -29,7 +29,7 @@ INVENTED_THINGS = 3  # for every thing that several artists have drawn
 PICTURE_WORD = "@"  # one token that no caption has stands where the picture word goes
 UNCONDITIONAL = 0.07
 COMPONENTS = 256  # of a drawing, which tell nine tenths of it
-OWN_DRAWING = 0.3  # of the picture words of things tell of the drawing that is asked for, the others of several artists' on average
+OWN_DRAWING = 0.5  # of the picture words of things tell of the drawing that is asked for, the others of several artists' on average
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Group:
 GROUPS = {
     "core": Group(0.3, 0.5),
     "more": Group(0.08, 0.8),
-    "invented": Group(0.38, 1),
-    "icons": Group(0.16, 1),
+    "invented": Group(0.36, 1),
+    "icons": Group(0.18, 1),
     "styles": Group(0.08, 0),
 }
 
@@ -90,22 +90,23 @@ def pictures(art: Artwork, crowd: Crowd):
                 yield apply(rgba), anywhere(), (group["styles"], int(word), len(STYLES) + number)
 
 
-def components(latents: torch.Tensor) -> torch.Tensor:
-    """The principal components `[n, COMPONENTS]` of latents `[n, …]`, each of variance one."""
-    x = latents.flatten(1).double()  # the largest have thousands of times the variance of the smallest
-    x = x - x.mean(0)
-    variance, axes = torch.linalg.eigh(x.T @ x / len(x))
-    return (x @ axes[:, -COMPONENTS:].flip(1) / variance[-COMPONENTS:].flip(0).sqrt()).float()
+def whitening(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What makes principal components, each of variance one, of latents `[n, d]`: a matrix `[COMPONENTS, d]` and an offset."""
+    x = latents.double()  # the largest have thousands of times the variance of the smallest
+    mean = x.mean(0)
+    variance, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    matrix = (axes[:, -COMPONENTS:].flip(1) / variance[-COMPONENTS:].flip(0).sqrt()).T
+    return matrix.float(), -(matrix @ mean).float()
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, work: Path, device: str) -> dict[str, torch.Tensor]:
-    """Computed once: `key` int32 `[n, 5]` (group, word, style, background, drawing), `latent` float16 `[n, 6, 16, 16]`, and of every
-    drawing on white the `components` float16 `[drawings, COMPONENTS]`."""
+    """Computed once: `key` int32 `[n, 5]` (group, word, style, background, drawing), `latent` float16 `[n, 6, 16, 16]`, and those of
+    every drawing on white, `drawn` `[drawings, 6, 16, 16]`."""
     path = work / "latents.pt"
     if path.exists():
         data = torch.load(path, weights_only=True)
-        if set(data) != {"key", "latent", "components"}:
+        if set(data) != {"key", "latent", "drawn"}:
             raise of_another_recipe(path)
         return data
     art, crowd = Artwork(icons.rasterise(work)), Crowd(rasterise(work))
@@ -128,7 +129,7 @@ def encode(vae: AutoencoderKL, work: Path, device: str) -> dict[str, torch.Tenso
     if block:
         latents.append(see(block))
     drawn = torch.cat([see(on_white[i : i + 128]) for i in range(0, len(on_white), 128)])
-    data = {"key": torch.tensor(keys, dtype=torch.int32), "latent": torch.cat(latents), "components": components(drawn).half()}
+    data = {"key": torch.tensor(keys, dtype=torch.int32), "latent": torch.cat(latents), "drawn": drawn}
     with atomic(path) as temporary:
         torch.save(data, temporary)
     return data
@@ -138,15 +139,15 @@ def encode(vae: AutoencoderKL, work: Path, device: str) -> dict[str, torch.Tenso
 class Batch:
     """Latents `[n, 6, 16, 16]` with their captions, and what the picture words of the captions mean.
 
-    `of_style` says of each picture word, in order, whether it means a style. Those that mean things have their `components`
-    `[things, COMPONENTS]`; those that mean styles latents `[m, 6, 16, 16]` of some pictures, `shown`, and the number of the style's
-    picture word that each belongs to, `owner`.
+    `of_style` says of each picture word, in order, whether it means a style. Those that mean things have a drawing, or several on
+    average, `drawn` `[things, 6, 16, 16]`; those that mean styles latents `[m, 6, 16, 16]` of some pictures, `shown`, and the number
+    of the style's picture word that each belongs to, `owner`.
     """
 
     latent: torch.Tensor
     texts: list[str]
     of_style: torch.Tensor
-    components: torch.Tensor
+    drawn: torch.Tensor
     shown: torch.Tensor
     owner: torch.Tensor
 
@@ -155,7 +156,7 @@ class Draws:
     """What each step learns from: a picture, a caption of it, sometimes a picture word."""
 
     def __init__(self, data: dict[str, torch.Tensor], seed: int):
-        self.latent, self.components, self.key = data["latent"], data["components"], data["key"].numpy()
+        self.latent, self.drawn, self.key = data["latent"], data["drawn"], data["key"].numpy()
         self.names = things()["core"] + things()["more"]
         self.rng, self.words = np.random.default_rng(seed), random.Random(seed)
         group, word, style, _, drawing = self.key.T
@@ -193,13 +194,13 @@ class Draws:
                     of = [drawing]
                 else:
                     of = self.rng.choice(drawings, self.rng.integers(1, len(drawings), endpoint=True), replace=False)
-                drawn.append(self.components[of].float().mean(0))
+                drawn.append(self.drawn[of].float().mean(0))
             of_style.append(invented)
         return Batch(
             self.latent[rows].float(),
             texts,
             torch.tensor(of_style, dtype=torch.bool),
-            torch.stack(drawn) if drawn else self.components[:0].float(),
+            torch.stack(drawn) if drawn else self.drawn[:0].float(),
             self.latent[shown].float(),
             torch.tensor(owner, dtype=torch.long),
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
 from miniature import clip, crowd, generator, judge, latents, tokens, vae
@@ -69,7 +70,7 @@ class Recipe:
 
 
 def train_generator(recipe: Recipe, autoencoder, side: generator.Side | None = None):
-    """The averaged U-Net, text encoder and latent scale; one process, or one of several side by side."""
+    """The averaged U-Net and words, and the latent scale; one process, or one of several side by side."""
     work = work_folder()
     tokenizer = tokens.train(work / "tokenizer")
     if recipe.start is None:
@@ -109,12 +110,13 @@ def run(recipe: Recipe) -> None:
         with tempfile.TemporaryDirectory() as folder:
             torch.multiprocessing.spawn(beside, (recipe, Path(folder) / "meeting"), recipe.processes)
     if {"generator", "export"} & parts:
-        unet, encoder, spread = train_generator(recipe, autoencoder)
+        unet, words, spread = train_generator(recipe, autoencoder)
     if "export" in parts:
         if start is not None and start.resolve() != recipe.package.resolve():
             for name in kept:  # the ranker with the tokenizer that it was trained with
                 shutil.copytree(start / name, recipe.package / name, dirs_exist_ok=True)
-        export_generator(generator.pipeline(autoencoder, unet, encoder, tokenizer, spread), recipe.package)
+        export_generator(generator.pipeline(autoencoder, unet, words.encoder, tokenizer, spread), recipe.package)
+        save_file(words.thing.half().state_dict(), recipe.package / "words.safetensors")  # for a training that goes on
         if "ranker" not in kept:
             clip.export(clip.RANKER, ranker, tokenizer, recipe.package / "ranker")
         if "judge" not in kept:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+SLOWNESS = 0.02
+
 
 def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Newton-Schulz iteration with Jordan's quintic: singular values of `[rows, columns]` go near one.
@@ -28,7 +30,8 @@ def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon on tensors of two and more dimensions (convolutions flattened), AdamW on the rest and on `adam`.
 
-    `lr` is the step of Muon in units of the root mean square of a weight's update; `adam_lr` that of AdamW.
+    `lr` is the step of Muon in units of the root mean square of a weight's update; `adam_lr` that of AdamW. Parameters in `slow`
+    take `SLOWNESS` of them.
     """
 
     def __init__(
@@ -39,22 +42,24 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         adam: tuple[str, ...] = (),
+        slow: tuple[str, ...] = (),
         steps: int = 5,
         dtype: torch.dtype = torch.float32,
     ):
-        matrices, rest = [], []
+        groups = {(matrix, slowed): [] for matrix in (True, False) for slowed in (False, True)}
         for name, p in named_parameters:
-            is_matrix = p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 8 and not any(part in name for part in adam)
-            (matrices if is_matrix else rest).append(p)
+            matrix = p.ndim >= 2 and min(p.shape[0], p[0].numel()) >= 8 and not any(part in name for part in adam)
+            groups[matrix, any(part in name for part in slow)].append(p)
+        rate = {key: (lr if key[0] else adam_lr) * (SLOWNESS if key[1] else 1) for key in groups}
         super().__init__(
-            [{"params": matrices, "lr": lr, "base": lr, "matrix": True}, {"params": rest, "lr": adam_lr, "base": adam_lr, "matrix": False}],
+            [{"params": ps, "lr": rate[key], "base": rate[key], "matrix": key[0]} for key, ps in groups.items() if ps],
             {"momentum": momentum, "weight_decay": weight_decay, "steps": steps, "dtype": dtype},
         )
 
-    def scale(self, matrices: float, rest: float) -> None:
-        """Set the rates of Muon and of AdamW to these multiples of their bases."""
+    def scale(self, by: float) -> None:
+        """Set every rate to this multiple of its base."""
         for group in self.param_groups:
-            group["lr"] = group["base"] * (matrices if group["matrix"] else rest)
+            group["lr"] = group["base"] * by
 
     @torch.no_grad()
     def step(self, closure=None):

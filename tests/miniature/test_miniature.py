@@ -17,11 +17,13 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from miniature import captions, crowd, inventions
-from miniature.latents import COMPONENTS, OWN, Batch, Draws, components, encode
+from miniature.decoder import decode, silence
+from miniature.generator import Size, build_unet
+from miniature.latents import COMPONENTS, OWN, Batch, Draws, encode, whitening
 from miniature.measure import background_of
 from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, STYLES, compose, stylise, things
 from miniature.store import Checkpoint
-from miniature.words import Words
+from miniature.words import SIZE, Words
 
 PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
 
@@ -48,7 +50,7 @@ def test_everything_that_ships_is_safetensors_in_half_precision_and_small():
     files = [f for f in PACKAGE.rglob("*") if f.is_file() and "__pycache__" not in f.parts]
     assert sum(f.stat().st_size for f in files) <= 60e6
     weights = [f for f in files if f.suffix == ".safetensors"]
-    assert len(weights) == 5 and not [f for f in files if f.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+    assert len(weights) == 6 and not [f for f in files if f.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
     for file in weights:
         with safe_open(file, "pt") as opened:
             kinds = {opened.get_tensor(key).dtype for key in opened.keys()}
@@ -128,41 +130,64 @@ def test_nothing_that_hints_at_a_held_out_thing_is_in_the_crowd():
 
 
 def test_components_of_drawings_have_variance_one_and_the_largest_comes_first():
-    latents = torch.randn(3000, 6, 8, 8, generator=torch.Generator().manual_seed(0))
-    latents[:, 2] += 9 * torch.randn(3000, 1, 1, generator=torch.Generator().manual_seed(1))
-    found = components(latents)
+    latents = torch.randn(3000, 384, generator=torch.Generator().manual_seed(0))
+    latents[:, 128:192] += 9 * torch.randn(3000, 1, generator=torch.Generator().manual_seed(1))
+    matrix, offset = whitening(latents)
+    found = latents @ matrix.T + offset
     assert found.shape == (3000, COMPONENTS)
     assert torch.allclose(found.T @ found / 3000, torch.eye(COMPONENTS), atol=1e-3)
-    assert np.corrcoef(found[:, 0], latents[:, 2].mean((1, 2)))[0, 1] ** 2 > 0.99
+    assert np.corrcoef(found[:, 0], latents[:, 128:192].mean(1))[0, 1] ** 2 > 0.99
 
 
 def test_a_picture_word_means_one_drawing_of_its_thing_or_several_on_average():
     # group, word, style, background, drawing: a thing by three artists, and one of every other group
     rows = [(0, 0, 0, 0, 0), (0, 0, 1, 0, 1), (0, 0, 2, 0, 2), (1, 1, 0, 0, 3), (2, 9000, 0, 0, 4), (3, 9001, OWN, 0, 5)]
     rows.append((4, 0, len(STYLES), 0, 0))
-    drawn = torch.eye(COMPONENTS)[:6]
-    draws = Draws({"key": torch.tensor(rows), "latent": torch.zeros(len(rows), 6, 2, 2), "components": drawn}, seed=0)
+    drawn = torch.eye(24)[:6].view(6, 6, 2, 2)
+    draws = Draws({"key": torch.tensor(rows), "latent": torch.zeros(len(rows), 6, 2, 2), "drawn": drawn}, seed=0)
     batch = draws.batch(400)
-    assert (~batch.of_style).sum() == len(batch.components) and len(batch.of_style) == sum("@" in text for text in batch.texts)
-    means = {tuple(np.flatnonzero(word)) for word in batch.components.numpy()}
-    assert torch.allclose(batch.components.sum(1), torch.ones(len(batch.components)))
+    assert (~batch.of_style).sum() == len(batch.drawn) and len(batch.of_style) == sum("@" in text for text in batch.texts)
+    means = {tuple(np.flatnonzero(word)) for word in batch.drawn.flatten(1).numpy()}
+    assert torch.allclose(batch.drawn.sum((1, 2, 3)), torch.ones(len(batch.drawn)))
     assert {(0,), (0, 1), (0, 1, 2), (3,), (4,), (5,)} <= means
     assert all(len(of) == 1 or set(of) <= {0, 1, 2} for of in means)
 
 
 def test_a_picture_word_tells_of_a_drawing_or_of_the_mean_of_a_styles_pictures_and_stands_where_the_name_stood(pipe):
     words = Words(copy.deepcopy(pipe.text_encoder), pipe.tokenizer)
-    drawn, shown, owner = torch.randn(1, COMPONENTS), torch.randn(3, 6, 16, 16), torch.tensor([0, 0, 1])
+    drawn, shown, owner = torch.randn(1, 6, 16, 16), torch.randn(3, 6, 16, 16), torch.tensor([0, 0, 1])
     batch = Batch(torch.zeros(3, 6, 16, 16), [], torch.tensor([True, False, True]), drawn, shown, owner)
     with torch.no_grad():
         vectors, alone = words.see(batch, "cpu"), words.sight(shown)
-        assert torch.allclose(vectors, torch.stack([alone[:2].mean(0), words.thing(drawn)[0], alone[2]]), atol=1e-5)
+        assert torch.allclose(vectors, torch.stack([alone[:2].mean(0), words.thing(drawn.flatten(1))[0], alone[2]]), atol=1e-5)
         table = words.encoder.get_input_embeddings().weight
         dog = table[pipe.tokenizer("dog", add_special_tokens=False).input_ids]
         assert len(dog) == 1
         said = words(["a picture of a dog", "a dog"], torch.zeros(0, table.shape[1]))
         seen = words(["a picture of a @", "a @"], dog.repeat(2, 1))
     assert torch.allclose(said, seen, atol=1e-6)
+
+
+def test_every_component_of_a_drawing_is_as_loud_in_its_word_and_comes_through_the_text_encoder(pipe):
+    words = Words(copy.deepcopy(pipe.text_encoder), pipe.tokenizer)
+    drawn = torch.randn(2000, 6 * 16 * 16, generator=torch.Generator().manual_seed(0)) * torch.linspace(3, 0.03, 6 * 16 * 16)
+    words.begin(drawn.view(-1, 6, 16, 16))
+    with torch.no_grad():
+        vectors = words.thing(drawn)
+        assert torch.allclose(torch.linalg.svdvals(vectors) / 2000**0.5, torch.full((vectors.shape[1],), SIZE), atol=1e-3)
+        states = words(["a picture of a @"] * len(drawn), vectors)[:, 5]
+        out = torch.linalg.svdvals(states - states.mean(0)) / 2000**0.5
+    assert out[-6] > 0.05 * out[0]  # of a text encoder that drowned the words a hundredth of this came through
+
+
+def test_a_silent_unet_draws_what_its_decoder_does_whatever_the_noise():
+    unet = build_unet(Size(channels=(32, 96, 160, 352)))  # widths at which no group of a norm lies across a skip connection
+    silence(unet)
+    states, t = torch.randn(2, 8, 256, generator=torch.Generator().manual_seed(0)), torch.tensor([960, 999])
+    with torch.no_grad():
+        drawn = decode(unet, t, states)
+        whole = unet(torch.randn(2, 6, 16, 16), t, states).sample
+    assert torch.allclose(whole, drawn, atol=1e-5) and (drawn[0] - drawn[1]).abs().mean() > 0.05
 
 
 def test_a_picture_in_no_named_style_has_a_caption_without_one():
