@@ -65,7 +65,8 @@ class Words(nn.Module):
         """Picture words `[len(of_style), width]`; that of a style is the mean of what is seen in some of its pictures."""
         of_style, owner = batch.of_style.to(device), batch.owner.to(device)
         vectors = torch.empty(len(of_style), self.thing.out_features, device=device)
-        vectors[~of_style] = self.thing(batch.drawn.flatten(1).to(device)).float()
+        with torch.autocast(vectors.device.type, enabled=False):  # the smallest components are differences of what is much larger
+            vectors[~of_style] = self.thing(batch.drawn.flatten(1).to(device))
         if len(owner):
             seen = self.sight(batch.shown.to(device)).float()
             total = seen.new_zeros(int(of_style.sum()), seen.shape[1]).index_add(0, owner, seen)
