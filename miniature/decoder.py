@@ -1,7 +1,8 @@
 """The U-Net's way up alone: from words to the mean of the pictures that they can mean.
 
 At the noisiest times the noisy latent tells nothing, and the way down, the skip connections and attention have nothing to add.
-What is left costs a third of the whole. A U-Net that is silent everywhere else does exactly the same, and goes on from there.
+What is left costs a third of the whole. A U-Net that is silent everywhere else does the same, and goes on from there: exactly the
+same at widths where no group of a norm lies across a skip connection, nearly at those that fit what may ship.
 """
 
 from __future__ import annotations

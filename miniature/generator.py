@@ -1,4 +1,4 @@
-"""The generator: a Stable Diffusion of nineteen million parameters, trained on latents that are computed once.
+"""The generator: a Stable Diffusion of twenty-one million parameters, trained on latents that are computed once.
 
 What made the difference in so short a training:
 - the text encoder begins as the text tower of a CLIP and learns on, slowly, for its layers must not drown the words (`words.py`);

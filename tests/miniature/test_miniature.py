@@ -12,6 +12,7 @@ import open_clip
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.models.embeddings import TextTimeEmbedding
 from PIL import Image
 from safetensors import safe_open
 from transformers import AutoModel
@@ -23,9 +24,20 @@ from miniature.latents import COMPONENTS, OWN, Batch, Draws, encode, whitening
 from miniature.measure import background_of
 from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, STYLES, compose, stylise, things
 from miniature.store import Checkpoint
-from miniature.words import SIZE, Words
+from miniature.words import SIZE, Words, look_at_names
 
 PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
+
+# Group, word, style, background, drawing: a thing by three artists, and one of every other group.
+ROWS = [
+    (0, 0, 0, 0, 0),
+    (0, 0, 1, 0, 1),
+    (0, 0, 2, 0, 2),
+    (1, 1, 0, 0, 3),
+    (2, 9000, 0, 0, 4),
+    (3, 9001, OWN, 0, 5),
+    (4, 0, len(STYLES), 0, 0),
+]
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +152,8 @@ def test_components_of_drawings_have_variance_one_and_the_largest_comes_first():
 
 
 def test_a_picture_word_means_one_drawing_of_its_thing_or_several_on_average():
-    # group, word, style, background, drawing: a thing by three artists, and one of every other group
-    rows = [(0, 0, 0, 0, 0), (0, 0, 1, 0, 1), (0, 0, 2, 0, 2), (1, 1, 0, 0, 3), (2, 9000, 0, 0, 4), (3, 9001, OWN, 0, 5)]
-    rows.append((4, 0, len(STYLES), 0, 0))
     drawn = torch.eye(24)[:6].view(6, 6, 2, 2)
-    draws = Draws({"key": torch.tensor(rows), "latent": torch.zeros(len(rows), 6, 2, 2), "drawn": drawn}, seed=0)
+    draws = Draws({"key": torch.tensor(ROWS), "latent": torch.zeros(len(ROWS), 6, 2, 2), "drawn": drawn}, seed=0)
     batch = draws.batch(400)
     assert (~batch.of_style).sum() == len(batch.drawn) and len(batch.of_style) == sum("@" in text for text in batch.texts)
     means = {tuple(np.flatnonzero(word)) for word in batch.drawn.flatten(1).numpy()}
@@ -178,6 +187,16 @@ def test_every_component_of_a_drawing_is_as_loud_in_its_word_and_comes_through_t
         states = words(["a picture of a @"] * len(drawn), vectors)[:, 5]
         out = torch.linalg.svdvals(states - states.mean(0)) / 2000**0.5
     assert out[-6] > 0.05 * out[0]  # of a text encoder that drowned the words a hundredth of this came through
+
+
+def test_the_pooling_of_captions_learns_to_look_at_names(pipe):
+    torch.manual_seed(0)
+    embedding = TextTimeEmbedding(256, 512, num_heads=4)
+    latent, drawn = torch.zeros(len(ROWS), 6, 16, 16), torch.randn(6, 6, 16, 16)
+    draws = Draws({"key": torch.tensor(ROWS), "latent": latent, "drawn": drawn}, seed=0)
+    words = Words(copy.deepcopy(pipe.text_encoder), pipe.tokenizer)
+    before, after = (look_at_names(embedding, words, draws, steps) for steps in (1, 60))
+    assert before < 0.2 and 0.5 < after < 0.9  # the rest is for style and background
 
 
 def test_a_silent_unet_draws_what_its_decoder_does_whatever_the_noise():
