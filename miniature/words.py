@@ -5,8 +5,9 @@ for (an encoder that predicts words: Gal et al. 2023, arXiv 2302.12228). The wor
 components, each of variance one: a network that saw the pictures passed on the first thirty components and no more, after
 hours, for what differs little is learnt late. What makes the words is thrown away afterwards.
 
-Nor may the text encoder lose them. That of a CLIP adds two hundred times a word's size to the residual stream, and of what tells
-one drawing from the next one part in a hundred came out, less than bfloat16 can say; its layers have to be soft. And pooling that
+Nor may the text encoder lose them. One that learnt as fast as the U-Net added two hundred times a word's size to the residual stream:
+of what tells one drawing from the next one part in a hundred came out, less than bfloat16 can say. So its layers are soft, and learn
+slowly; `SOFT` is the measure of that encoder, a CLIP's own has not been tried with it. And pooling that
 sets out to look at all tokens alike is slow to find the one that matters.
 """
 
