@@ -206,9 +206,10 @@ def train(
         words.thing.load_state_dict(load_file(start / "words.safetensors"))
     elif not (work / "generator.pt").exists():
         silence(unet)
-        soften(encoder)
         words.begin(data["drawn"])
-        look_at_names(unet.add_embedding, words, Draws(data, seed=2))
+        draws = Draws(data, seed=2)
+        soften(words, draws.batch(64).texts)
+        look_at_names(unet.add_embedding, words, draws)
     average = Average(unet, words)
     named = [*unet.named_parameters(), *((f"words.{n}", p) for n, p in words.named_parameters() if p.requires_grad)]
     adam = ("token_embedding", "position_embedding", "words.sight", "conv_in", "conv_out", "time_embedding")

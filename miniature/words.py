@@ -7,8 +7,7 @@ hours, for what differs little is learnt late. What makes the words is thrown aw
 
 Nor may the text encoder lose them. One that learnt as fast as the U-Net added two hundred times a word's size to the residual stream:
 of what tells one drawing from the next one part in a hundred came out, less than bfloat16 can say. So its layers are soft, and learn
-slowly; `SOFT` is the measure of that encoder, a CLIP's own has not been tried with it. And pooling that
-sets out to look at all tokens alike is slow to find the one that matters.
+slowly. And pooling that sets out to look at all tokens alike is slow to find the one that matters.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from miniature.pictures import BACKGROUNDS, STYLES
 LATENT = 6 * 16 * 16
 NOISE = 0.15  # of a picture word, in parts of its own size: a vector is a word long before it is exact
 SIZE = 0.1  # of a thing's picture word: about that of the words with names, where inversion sets out
-SOFT = 0.01  # what is left at first of what the text encoder's layers add
 LOOK = (0.7, 0.15, 0.15)  # at the name, the style and the background
 
 
@@ -99,12 +97,22 @@ class Words(nn.Module):
 
 
 @torch.no_grad()
-def soften(encoder: CLIPTextModel) -> None:
-    """Let the layers add to the residual stream about as much as there is."""
-    for layer in encoder.encoder.layers:
+def soften(words: Words, texts: list[str]) -> float:
+    """Let the layers add about as much to the residual stream as they find there. Returns what they added, in parts of that."""
+    encoder, stream = words.encoder, []
+    layers = encoder.encoder.layers
+    ends = layers[0], encoder.final_layer_norm
+    hooks = [end.register_forward_pre_hook(lambda module, args: stream.append(args[0])) for end in ends]
+    encoder(words.ids(texts).to(encoder.device))
+    for hook in hooks:
+        hook.remove()
+    before, after = stream
+    added = ((after - before).norm() / before.norm()).item()
+    for layer in layers:
         for part in (layer.self_attn.out_proj, layer.mlp.fc2):
-            part.weight.mul_(SOFT)
-            part.bias.mul_(SOFT)
+            part.weight.div_(max(1, added))
+            part.bias.div_(max(1, added))
+    return added
 
 
 def look_at_names(embedding: TextTimeEmbedding, words: Words, draws: Draws, steps: int = 300) -> float:

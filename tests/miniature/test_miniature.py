@@ -24,7 +24,7 @@ from miniature.latents import COMPONENTS, OWN, Batch, Draws, encode, whitening
 from miniature.measure import background_of
 from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, STYLES, compose, stylise, things
 from miniature.store import Checkpoint
-from miniature.words import SIZE, Words, look_at_names
+from miniature.words import SIZE, Words, look_at_names, soften
 
 PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
 
@@ -187,6 +187,19 @@ def test_every_component_of_a_drawing_is_as_loud_in_its_word_and_comes_through_t
         states = words(["a picture of a @"] * len(drawn), vectors)[:, 5]
         out = torch.linalg.svdvals(states - states.mean(0)) / 2000**0.5
     assert out[-6] > 0.05 * out[0]  # of a text encoder that drowned the words a hundredth of this came through
+
+
+def test_loud_layers_of_a_text_encoder_are_softened_and_soft_ones_left_alone(pipe):
+    words = Words(copy.deepcopy(pipe.text_encoder), pipe.tokenizer)
+    for layer in words.encoder.encoder.layers:
+        layer.mlp.fc2.weight.data.mul_(100)
+    texts = ["a noto picture of a dog on a red background", "a flat house"]
+    loud, soft = soften(words, texts), soften(words, texts)
+    assert loud > 10 and 0.5 < soft < 1.5
+    for weight in (layer.mlp.fc2.weight for layer in words.encoder.encoder.layers):
+        weight.data.mul_(0.1)
+    quiet = copy.deepcopy(words.encoder.state_dict())
+    assert soften(words, texts) < 1 and all(torch.equal(quiet[name], value) for name, value in words.encoder.state_dict().items())
 
 
 def test_the_pooling_of_captions_learns_to_look_at_names(pipe):
