@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from miniature import crowd
+from miniature.evaluate import GUIDANCE, STEPS
 from miniature.generator import TOGETHER
 from miniature.icons import packages
 from miniature.make import PACKAGE
@@ -110,6 +111,8 @@ def main() -> None:
             held_out_style=HELD_OUT_STYLE,
             held_out_artist=HELD_OUT_ARTIST,
             together=TOGETHER,
+            steps=STEPS,
+            guidance=GUIDANCE,
             core=len(lists["core"]),
             more=len(lists["more"]),
             held_out=len(lists["held_out"]),

@@ -69,7 +69,7 @@ def test_one_bad_concept_never_stops_the_others_and_a_second_run_does_nothing(wo
     assert set(rows["frog"]["stages"].values()) == {"up-to-date"}
     assert set(rows["typo"]["stages"].values()) == {"quarantined"}
 
-    changed = call("status", "--json", workspace=workspace, sets=[*QUICK, "generate.guidance_scale=2"])
+    changed = call("status", "--json", workspace=workspace, sets=[*QUICK, "generate.guidance_scale=4"])
     frog = next(row for row in json.loads(changed.stdout) if row["concept"] == "frog")["stages"]
     assert (frog["train"], frog["generate"], frog["gallery"]) == ("up-to-date", "stale", "stale")
 

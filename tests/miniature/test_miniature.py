@@ -91,7 +91,7 @@ def test_background_and_style_follow_the_prompt(pipe):
     made = pipe(
         [captions.full(*a) for a in asked],
         num_inference_steps=12,
-        guidance_scale=3.0,
+        guidance_scale=2.0,
         output_type="np",
         generator=[torch.Generator().manual_seed(i) for i in range(4)],
     ).images
