@@ -55,7 +55,7 @@ def test_every_candidate_is_in_the_table_with_its_recipe_in_its_file(duck, gener
             assert picture.size == (row["width"], row["height"]) == (64, 64)
             recipe = json.loads(picture.text["ti-pipeline"])
             assert picture.text["parameters"].startswith(
-                f"{row['prompt']}\nSteps: 2, Sampler: DDIM, CFG scale: 3, Seed: {row['seed']}, Size: 64x64"
+                f"{row['prompt']}\nSteps: 2, Sampler: DDIM, CFG scale: {row['guidance_scale']:g}, Seed: {row['seed']}, Size: 64x64"
             )
         assert recipe["words"] == {"<duck-toy>": digest_file(workspace.embedding("duck-toy"))}
         assert recipe["generator_digest"] == generator.digest
