@@ -104,7 +104,8 @@ def test_batches_have_one_shape() -> None:
 
 
 def test_batches_are_even_so_that_little_is_computed_for_nothing() -> None:
-    assert [even_batch(count, 48, 64) for count in (0, 1, 48, 50, 144)] == [1, 1, 48, 25, 48]
+    assert [even_batch(count, 48, 64) for count in (0, 1, 48, 50, 144)] == [1, 1, 48, 26, 48]
+    assert [even_batch(3, most, 64) for most in (1, 2, 3, 4)] == [1, 2, 2, 4]  # an even number of rows, or one
     assert [even_batch(1000, "auto", edge) for edge in (64, 512)] == [48, 16]
 
 

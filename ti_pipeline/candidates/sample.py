@@ -161,9 +161,13 @@ def to_bytes(pixels: torch.Tensor) -> np.ndarray:
 
 
 def even_batch(count: int, size: int | Literal["auto"], resolution: int) -> int:
-    """How many to make at a time, at most `size`, so that `count` pictures need little filling up; `auto` knows small pictures."""
+    """How many to make at a time, at most `size`, so that `count` pictures need little filling up; `auto` knows small pictures.
+
+    Never an odd number but one: where threads share a matrix of six or ten rows, the bits of a row depend on its place.
+    """
     most = size if size != "auto" else LARGE_BATCH if resolution <= SMALL else BATCH
-    return ceil(count / ceil(count / most)) if count else 1
+    even = ceil(count / ceil(count / most)) if count else 1
+    return even if even == 1 or even % 2 == 0 else even + 1 if even < most else even - 1
 
 
 def fixed_batches(count: int, size: int) -> Iterator[tuple[list[int], int]]:
