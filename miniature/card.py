@@ -46,6 +46,7 @@ def figures(results: dict) -> list[tuple[str, str, str, str]]:
         way = f"way from the initializer's pictures to real ones, {i['things']} held-out things, {i['steps']} steps"
         rows += [
             (way, "at least 60 %", f"{percent(i['coverage'])}, median {100 * i['median_coverage']:.0f} %", "inversion"),
+            ("… by real pictures, had another artist who was shown drawn them", "", percent(i["coverage_by_others"]), "inversion"),
             ("better than the initializer", "at least 90 %", percent(i["better_than_initializer"]), "inversion"),
             ("style prompts still hold", "at least 85 %", percent(i["style"]), "inversion"),
             ("… by the nearest of the thing's real pictures in all styles", "", percent(i["style_nearest"]), "inversion"),

@@ -21,7 +21,7 @@ from miniature.examples import SAID, SHOWN, STYLE
 from miniature.icons import rasterise
 from miniature.make import PACKAGE
 from miniature.measure import Judge, background_of, draw, interval, load_pipeline
-from miniature.pictures import ARTISTS, BACKGROUNDS, HELD_OUT_STYLE, STYLES, Artwork, sheet, things
+from miniature.pictures import ARTISTS, BACKGROUNDS, HELD_OUT_STYLE, STYLES, TECHNIQUES, Artwork, compose, sheet, stylise, things
 from miniature.store import work_folder
 from ti_pipeline import stages
 from ti_pipeline.params import load
@@ -58,6 +58,11 @@ class Bench:
 
     def real(self, thing: str, style: str, background: str) -> np.ndarray:
         return self.art.picture(thing, style, background)
+
+    def by_another(self, thing: str, artist: str, style: str, background: str) -> np.ndarray:
+        """What would be real had this artist drawn the thing for all: a technique applied to that drawing, or the drawing itself."""
+        rgba = self.art[thing, artist]
+        return compose(stylise(rgba, style) if style in TECHNIQUES else rgba, background)
 
     def style_of(self, seen: np.ndarray, background: str) -> str:
         """The style of a picture that the judge has seen: the nearest of what it sees on average in each style, whatever the thing."""
@@ -181,7 +186,7 @@ def inversion(bench: Bench, sheets: Path, count: int = 20) -> dict:
     asked = [(style, COLOURS[(i + 2 * k) % len(COLOURS)]) for i, style in enumerate(UNSEEN) for k in range(2)]
     texts = [f"{captions.article(s)} picture of a {{}} on {captions.article(c)} background" for s, c in asked]
     seeds = [20_000 + i for i in range(len(asked))]
-    rows, coverage, better, style_right, style_nearest, ground_right = [], [], [], [], [], []
+    rows, coverage, by_others, better, style_right, style_nearest, ground_right = [], [], [], [], [], [], []
     table = {}
     for name, word in words.items():
         token = f"<{slugs[name]}>"
@@ -189,9 +194,11 @@ def inversion(bench: Bench, sheets: Path, count: int = 20) -> dict:
         start = bench.draw(bench.states([t.format(word) for t in texts]), seeds)
         real = np.stack([bench.real(name, s, c) for s, c in asked])
         a, b, r = bench.judge(made), bench.judge(start), bench.judge(real)
-        from_start, from_made = float((b @ r.T).mean()), float((a @ r.T).mean())
+        others = [bench.judge(np.stack([bench.by_another(name, artist, s, c) for s, c in asked])) for artist, _ in SHOWN[1:]]
+        from_start, from_made, *from_others = (float((seen @ r.T).mean()) for seen in (b, a, *others))
         among_real = float((r @ r.T)[~np.eye(len(r), dtype=bool)].mean())
         coverage.append((from_made - from_start) / (among_real - from_start))
+        by_others.append((np.mean(from_others) - from_start) / (among_real - from_start))
         better.append(from_made > from_start)
         for i, (style, ground) in enumerate(asked):
             style_right.append(bench.style_of(a[i], ground) == style)
@@ -212,6 +219,7 @@ def inversion(bench: Bench, sheets: Path, count: int = 20) -> dict:
         "steps": INVERSION_STEPS,
         "coverage": interval(coverage),
         "median_coverage": round(float(np.median(coverage)), 4),
+        "coverage_by_others": interval(by_others),
         "better_than_initializer": interval(better),
         "style": interval(style_right),
         "style_nearest": interval(style_nearest),
