@@ -167,7 +167,9 @@ def even_batch(count: int, size: int | Literal["auto"], resolution: int) -> int:
     """
     most = size if size != "auto" else LARGE_BATCH if resolution <= SMALL else BATCH
     even = ceil(count / ceil(count / most)) if count else 1
-    return even if even == 1 or even % 2 == 0 else even + 1 if even < most else even - 1
+    if even > 1 and even % 2:
+        even += 1 if even < most else -1
+    return even
 
 
 def fixed_batches(count: int, size: int) -> Iterator[tuple[list[int], int]]:
