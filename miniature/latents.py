@@ -2,7 +2,8 @@
 
 Every picture belongs to a *word*. Words with a name are the things of the fixed lists; the others – invented things, the emoji
 and icons of the crowd – can only be asked for by a picture word. A few pictures are in invented styles, which have no name either.
-Every picture is also of a *drawing*: what one artist made of a thing, which techniques and backgrounds then change.
+Every picture is also of a *drawing*: what one artist made of a thing, which techniques and backgrounds then change. Many are cut
+from two that are alike in style and background, so that no two steps ask for the same drawings.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ PICTURE_WORD = "@"  # one token that no caption has stands where the picture wor
 UNCONDITIONAL = 0.07
 COMPONENTS = 256  # of a drawing, which tell nine tenths of it
 OWN_DRAWING = 0.5  # of the picture words of things tell of the drawing that is asked for, the others of several artists' on average
+CHIMERAS = 0.6  # of the picture words of things tell of one drawing on this side of a line and of another on that
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class Draws:
         self.latent, self.drawn, self.key = data["latent"], data["drawn"], data["key"].numpy()
         self.names = things()["core"] + things()["more"]
         self.rng, self.words = np.random.default_rng(seed), random.Random(seed)
-        group, word, style, _, drawing = self.key.T
+        group, word, style, ground, drawing = self.key.T
         weight = np.array([*WEIGHTS.values(), *[0.12] * INVENTED_STYLES, 0.35])[style]  # OWN is the last
         for number, kind in enumerate(GROUPS.values()):
             weight[group == number] *= kind.share / weight[group == number].sum()
@@ -168,11 +170,28 @@ class Draws:
         for of, number in np.unique(np.stack([word, drawing]), axis=1).T.tolist():
             self.drawings.setdefault(of, []).append(number)
         self.in_style = {s: np.flatnonzero(style == s) for s in range(len(STYLES), len(STYLES) + INVENTED_STYLES)}
+        self.alike = {(s, b): np.flatnonzero((style == s) & (ground == b)) for s in range(OWN, len(STYLES)) for b in range(len(COLOURS))}
+
+    def told(self, word: int, drawing: int, own: bool) -> torch.Tensor:
+        """What a picture word tells of, `[6, 16, 16]`: the drawing that is asked for, or several of its thing on average."""
+        if own:
+            return self.drawn[drawing].float()
+        drawings = self.drawings[word]
+        of = self.rng.choice(drawings, self.rng.integers(1, len(drawings), endpoint=True), replace=False)
+        return self.drawn[of].float().mean(0)
+
+    def side(self) -> torch.Tensor:
+        """Which cells of a latent, bool `[16, 16]`, are on this side of a line that goes by its middle."""
+        edge = self.drawn.shape[-1]
+        y, x = np.mgrid[:edge, :edge] - (edge - 1) / 2
+        angle = self.rng.uniform(0, 2 * np.pi)
+        return torch.from_numpy(np.cos(angle) * x + np.sin(angle) * y > self.rng.normal(0, edge / 8))
 
     def batch(self, size: int) -> Batch:
         rows = np.minimum(np.searchsorted(self.cumulative, self.rng.random(size)), len(self.cumulative) - 1)
+        latent = self.latent[rows].float()
         texts, of_style, drawn, shown, owner = [], [], [], [], []
-        for row in rows:
+        for i, row in enumerate(rows):
             group, word, style, ground, drawing = self.key[row].tolist()
             if self.rng.random() < UNCONDITIONAL:
                 texts.append("")
@@ -189,15 +208,16 @@ class Draws:
                 owner += [sum(of_style)] * len(seen)
                 shown += seen
             else:
-                drawings = self.drawings[word]
-                if self.rng.random() < OWN_DRAWING:
-                    of = [drawing]
-                else:
-                    of = self.rng.choice(drawings, self.rng.integers(1, len(drawings), endpoint=True), replace=False)
-                drawn.append(self.drawn[of].float().mean(0))
+                own = self.rng.random() < OWN_DRAWING
+                drawn.append(self.told(word, drawing, own))
+                if self.rng.random() < CHIMERAS:
+                    other = int(self.rng.choice(self.alike[style, ground]))
+                    here = self.side()
+                    drawn[-1] = torch.where(here, drawn[-1], self.told(self.key[other, 1], self.key[other, 4], own))
+                    latent[i] = torch.where(here, latent[i], self.latent[other].float())
             of_style.append(invented)
         return Batch(
-            self.latent[rows].float(),
+            latent,
             texts,
             torch.tensor(of_style, dtype=torch.bool),
             torch.stack(drawn) if drawn else self.drawn[:0].float(),

@@ -151,7 +151,8 @@ def test_components_of_drawings_have_variance_one_and_the_largest_comes_first():
     assert np.corrcoef(found[:, 0], latents[:, 128:192].mean(1))[0, 1] ** 2 > 0.99
 
 
-def test_a_picture_word_means_one_drawing_of_its_thing_or_several_on_average():
+def test_a_picture_word_means_one_drawing_of_its_thing_or_several_on_average(monkeypatch):
+    monkeypatch.setattr("miniature.latents.CHIMERAS", 0)
     drawn = torch.eye(24)[:6].view(6, 6, 2, 2)
     draws = Draws({"key": torch.tensor(ROWS), "latent": torch.zeros(len(ROWS), 6, 2, 2), "drawn": drawn}, seed=0)
     batch = draws.batch(400)
@@ -160,6 +161,22 @@ def test_a_picture_word_means_one_drawing_of_its_thing_or_several_on_average():
     assert torch.allclose(batch.drawn.sum((1, 2, 3)), torch.ones(len(batch.drawn)))
     assert {(0,), (0, 1), (0, 1, 2), (3,), (4,), (5,)} <= means
     assert all(len(of) == 1 or set(of) <= {0, 1, 2} for of in means)
+
+
+def test_a_chimera_is_cut_where_its_picture_word_is_from_a_picture_in_the_same_style_on_the_same_background(monkeypatch):
+    monkeypatch.setattr("miniature.latents.CHIMERAS", 1)
+    monkeypatch.setattr("miniature.latents.OWN_DRAWING", 1)
+    latent = torch.arange(len(ROWS)).view(-1, 1, 1, 1).expand(-1, 6, 16, 16).float()  # which picture, and which drawing
+    drawn = torch.arange(6).view(-1, 1, 1, 1).expand(-1, 6, 16, 16).float()
+    batch = Draws({"key": torch.tensor(ROWS), "latent": latent, "drawn": drawn}, seed=0).batch(400)
+    pictured = [i for i, text in enumerate(batch.texts) if "@" in text]
+    pairs, style, drawing = set(), np.array(ROWS)[:, 2], torch.tensor(ROWS)[:, 4]
+    for i, word in zip(np.array(pictured)[~batch.of_style.numpy()], batch.drawn, strict=True):
+        assert torch.equal(drawing[batch.latent[i].long()].float(), word)
+        parts = [int(part) for part in batch.latent[i].unique()]
+        assert len(set(style[parts])) == 1
+        pairs.add(tuple(parts))
+    assert pairs > {(0, 3), (0, 4), (3, 4)}
 
 
 def test_a_picture_word_tells_of_a_drawing_or_of_the_mean_of_a_styles_pictures_and_stands_where_the_name_stood(pipe):
