@@ -166,17 +166,18 @@ def test_a_picture_word_means_one_drawing_of_its_thing_or_several_on_average(mon
 def test_a_chimera_is_cut_where_its_picture_word_is_from_a_picture_in_the_same_style_on_the_same_background(monkeypatch):
     monkeypatch.setattr("miniature.latents.CHIMERAS", 1)
     monkeypatch.setattr("miniature.latents.OWN_DRAWING", 1)
-    latent = torch.arange(len(ROWS)).view(-1, 1, 1, 1).expand(-1, 6, 16, 16).float()  # which picture, and which drawing
+    rows = [*ROWS, (0, 0, 0, 1, 0)]  # the first once more, on another background
+    latent = torch.arange(len(rows)).view(-1, 1, 1, 1).expand(-1, 6, 16, 16).float()  # which picture, and which drawing
     drawn = torch.arange(6).view(-1, 1, 1, 1).expand(-1, 6, 16, 16).float()
-    batch = Draws({"key": torch.tensor(ROWS), "latent": latent, "drawn": drawn}, seed=0).batch(400)
-    pictured = [i for i, text in enumerate(batch.texts) if "@" in text]
-    pairs, style, drawing = set(), np.array(ROWS)[:, 2], torch.tensor(ROWS)[:, 4]
-    for i, word in zip(np.array(pictured)[~batch.of_style.numpy()], batch.drawn, strict=True):
+    batch = Draws({"key": torch.tensor(rows), "latent": latent, "drawn": drawn}, seed=0).batch(400)
+    pictured = np.array([i for i, text in enumerate(batch.texts) if "@" in text])
+    pairs, drawing = set(), torch.tensor(rows)[:, 4]
+    for i, word in zip(pictured[~batch.of_style.numpy()], batch.drawn, strict=True):
         assert torch.equal(drawing[batch.latent[i].long()].float(), word)
         parts = [int(part) for part in batch.latent[i].unique()]
-        assert len(set(style[parts])) == 1
+        assert len({rows[part][2:4] for part in parts}) == 1
         pairs.add(tuple(parts))
-    assert pairs > {(0, 3), (0, 4), (3, 4)}
+    assert pairs > {(0, 3), (0, 4), (3, 4), (len(ROWS),)}
 
 
 def test_a_picture_word_tells_of_a_drawing_or_of_the_mean_of_a_styles_pictures_and_stands_where_the_name_stood(pipe):
