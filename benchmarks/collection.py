@@ -54,7 +54,7 @@ def unseen(folder: Path, count: int) -> Workspace:
         target.mkdir(parents=True)
         for style, background in SHOWN:
             Image.fromarray(art.picture(thing, style, background)).resize((256, 256), Image.Resampling.LANCZOS).save(
-                target / f"{style}.png"
+                target / f"{background}.png"
             )
         (target / "concept.yaml").write_text(yaml.safe_dump({"initializer": initializer, "kind": "object"}))
         made += 1

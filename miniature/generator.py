@@ -7,8 +7,8 @@ What made the difference in so short a training:
   what is told of a thing passes;
 - four times in five the name of the thing gives way to a *picture word* (`words.py`), and most of what these words mean is
   the crowd and its like (`latents.py`): with 700 things alone, words that it had not heard drew blots;
-- three in five of these words are of *chimeras*, cut from two drawings anew every time: 33,000 drawings that stay are learnt by
-  heart, and words of others came out in blotches.
+- three in five of these words are of *chimeras*, cut from two or three drawings anew every time: 33,000 drawings that stay are learnt
+  by heart, and words of others came out in blotches.
 """
 
 from __future__ import annotations

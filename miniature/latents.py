@@ -3,7 +3,7 @@
 Every picture belongs to a *word*. Words with a name are the things of the fixed lists; the others – invented things, the emoji
 and icons of the crowd – can only be asked for by a picture word. A few pictures are in invented styles, which have no name either.
 Every picture is also of a *drawing*: what one artist made of a thing, which techniques and backgrounds then change. Many are cut
-from two that are alike in style and background, so that no two steps ask for the same drawings.
+from two or three that are alike in style and background, so that no two steps ask for the same drawings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ PICTURE_WORD = "@"  # one token that no caption has stands where the picture wor
 UNCONDITIONAL = 0.07
 COMPONENTS = 256  # of a drawing, which tell nine tenths of it
 OWN_DRAWING = 0.5  # of the picture words of things tell of the drawing that is asked for, the others of several artists' on average
-CHIMERAS = 0.6  # of the picture words of things tell of one drawing on this side of a line and of another on that
+CHIMERAS = 0.6  # of the picture words of things tell of one drawing on this side of a line and of another on that …
+MOST_CUTS = 2  # … or, cut again, of three
 
 
 @dataclass(frozen=True)
@@ -211,10 +212,10 @@ class Draws:
                 own = self.rng.random() < OWN_DRAWING
                 drawn.append(self.told(word, drawing, own))
                 if self.rng.random() < CHIMERAS:
-                    other = int(self.rng.choice(self.alike[style, ground]))
-                    here = self.side()
-                    drawn[-1] = torch.where(here, drawn[-1], self.told(self.key[other, 1], self.key[other, 4], own))
-                    latent[i] = torch.where(here, latent[i], self.latent[other].float())
+                    for other in self.rng.choice(self.alike[style, ground], self.rng.integers(1, MOST_CUTS, endpoint=True)).tolist():
+                        here = self.side()
+                        drawn[-1] = torch.where(here, drawn[-1], self.told(self.key[other, 1], self.key[other, 4], own))
+                        latent[i] = torch.where(here, latent[i], self.latent[other].float())
             of_style.append(invented)
         return Batch(
             latent,

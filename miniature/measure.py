@@ -67,8 +67,10 @@ def background_of(picture: np.ndarray) -> str:
     return min(BACKGROUNDS, key=lambda name: float(np.square(median - BACKGROUNDS[name]).sum()))
 
 
-def interval(values, draws: int = 4000, seed: int = 0) -> list[float]:
-    """Mean and the ends of its 95 % bootstrap interval."""
+def interval(values, of=1.0, draws: int = 4000, seed: int = 0) -> list[float]:
+    """Mean and the ends of its 95 % bootstrap interval; with `of`, a value for each, the mean as a share of the mean of those."""
     values = np.asarray(values, float)
-    means = values[np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))].mean(1)
-    return [round(float(v), 4) for v in (values.mean(), *np.quantile(means, (0.025, 0.975)))]
+    of = np.broadcast_to(of, values.shape)
+    drawn = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
+    means = values[drawn].mean(1) / of[drawn].mean(1)
+    return [round(float(v), 4) for v in (values.mean() / of.mean(), *np.quantile(means, (0.025, 0.975)))]

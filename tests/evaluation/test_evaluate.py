@@ -143,7 +143,7 @@ def test_one_picture_has_no_reference_among_its_own(params, models, tmp_path: Pa
     workspace = Workspace.at(tmp_path, "concepts")
     folder = workspace.concepts / "lonely"
     folder.mkdir(parents=True)
-    (folder / "fox.png").write_bytes((ROOT / "examples" / "concepts" / "fox" / "noto.png").read_bytes())
+    (folder / "fox.png").write_bytes((ROOT / "examples" / "concepts" / "fox" / "white.png").read_bytes())
     (folder / "concept.yaml").write_text("initializer: wolf\n")
     evaluate_one(workspace, *models, add(workspace, params, models[0], "lonely"), params)
     found = report(workspace, "lonely")

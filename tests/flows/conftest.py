@@ -62,7 +62,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (concepts / "talker" / "concept.yaml").write_text(yaml.safe_dump(settings | {"token": "<talker>", "briefs": [BEHIND_THE_LIMIT]}))
     (concepts / "torn").mkdir()
     (concepts / "talker" / "blot.png").write_bytes(b"no picture")
-    (concepts / "torn" / "a.jpg").write_bytes((concepts / "fox" / "flat.png").read_bytes()[:100])
+    (concepts / "torn" / "a.jpg").write_bytes((concepts / "fox" / "yellow.png").read_bytes()[:100])
     subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
     return folder
 

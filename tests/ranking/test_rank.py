@@ -17,7 +17,7 @@ from ti_pipeline.ranking.rank import SCHEMA, rank_one
 from ti_pipeline.ranking.ranker import Ranker
 from ti_pipeline.workspace import Workspace
 
-DUCK, FROG = PHOTOS / "duck-toy" / "00.jpg", ROOT / "examples" / "concepts" / "frog" / "noto.png"
+DUCK, FROG = PHOTOS / "duck-toy" / "00.jpg", ROOT / "examples" / "concepts" / "frog" / "white.png"
 BRIEFS = ["a photo of a {token}", "a {token} on the moon"]
 
 
