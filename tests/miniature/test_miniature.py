@@ -21,7 +21,7 @@ from miniature import captions, crowd, inventions
 from miniature.decoder import decode, silence
 from miniature.generator import Size, build_unet
 from miniature.latents import COMPONENTS, OWN, Batch, Draws, encode, whitening
-from miniature.measure import background_of
+from miniature.measure import background_of, interval
 from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, STYLES, compose, stylise, things
 from miniature.store import Checkpoint
 from miniature.words import SIZE, Words, look_at_names, soften
@@ -259,6 +259,12 @@ def test_work_of_another_recipe_is_told_and_kept(tmp_path):
     with pytest.raises(SystemExit, match="latents.pt was made by another version"):
         encode(None, tmp_path, "cpu")
     assert (tmp_path / "part.pt").exists() and (tmp_path / "latents.pt").exists()
+
+
+def test_an_interval_of_shares_is_of_the_means_so_that_one_small_divisor_does_not_decide():
+    share, low, high = interval([0.1, 0.2, -0.01], of=[0.2, 0.4, -0.001])
+    assert share == pytest.approx(0.29 / 0.599, abs=1e-4) and low <= share <= high
+    assert interval([1, 2, 3], of=[2, 4, 6]) == [0.5, 0.5, 0.5] and interval([1, 3])[0] == 2
 
 
 @pytest.mark.parametrize(("thing", "expected"), [("apple", "an apple"), ("dog", "a dog")])
