@@ -117,7 +117,7 @@ def main() -> None:
     measured = [(what, aim, got, f"`python -m miniature.evaluate {part}`") for what, aim, got, part in figures(results)]
     weights = [(name, f"{count:.2f} M", f"{size:.1f} MB") for name, count, size in parameters(PACKAGE)]
     by_thing = results.get("inversion", {}).get("by_thing", {})
-    worst = sorted(by_thing, key=lambda name: by_thing[name]["learnt"] - by_thing[name]["start"])
+    worst = sorted(by_thing, key=lambda name: by_thing[name]["learnt"] - by_thing[name]["real"])
     learnt = [
         (
             name,

@@ -223,7 +223,7 @@ def inversion(bench: Bench, sheets: Path, shown=SHOWN, name_of_sheet: str = "inv
             style_nearest.append(bench.nearest_style(seen[i], name, ground) == style)
             style_right.append(bench.style_of(seen[i], ground) == style)
             ground_right.append(background_of(made[i]) == ground)
-        plain = bench.draw(bench.states([f"{captions.article('noto')} picture of a {token}"]), [1])
+        plain = bench.draw(bench.states([f"a noto picture of a {token}"]), [1])
         rows.append([*(bench.real(name, s, c) for s, c in shown), *before[:2], *plain, *made[::2]])
     sheet(rows, scale=1).save(sheets / f"{name_of_sheet}.webp", quality=95)
     start, learnt, another, among_real = map(np.array, (start, learnt, another, among_real))
