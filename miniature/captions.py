@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from miniature.pictures import BACKGROUNDS, STYLES, things
+from miniature.pictures import BACKGROUNDS, NAMED, things
 
 PLAIN = (
     "a photo of {}",
@@ -86,9 +86,9 @@ def corpus() -> list[str]:
     lines = [
         full(name, style, background)
         for i, name in enumerate(names)
-        for style in (STYLES[i % len(STYLES)],)
+        for style in (NAMED[i % len(NAMED)],)
         for background in (list(BACKGROUNDS)[i % len(BACKGROUNDS)],)
     ]
     lines += [t.format(article(n)) for n in things()["core"] for t in ("a photo of {}", "a picture of {}")]
-    lines += [t.format("thing") for t in PLAIN] * 4 + [t.format(s) for t in STYLE_ONLY for s in STYLES]
+    lines += [t.format("thing") for t in PLAIN] * 4 + [t.format(s) for t in STYLE_ONLY for s in NAMED]
     return lines

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from miniature import captions, tokens
-from miniature.pictures import BACKGROUNDS, STYLES, Artwork, compose, things
+from miniature.pictures import BACKGROUNDS, NAMED, Artwork, compose, things
 from miniature.store import Checkpoint
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -79,7 +79,7 @@ class CaptionedPictures:
         while True:
             names = self.core if self.rng.random() < self.share else self.more
             thing = names[self.rng.integers(len(names))]
-            style = STYLES[self.rng.integers(len(STYLES))]
+            style = NAMED[self.rng.integers(len(NAMED))]
             if (rgba := self.art[thing, style]) is not None:
                 break
         background = list(BACKGROUNDS)[self.rng.integers(len(BACKGROUNDS))]

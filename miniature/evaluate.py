@@ -26,7 +26,7 @@ from miniature.pictures import (
     BACKGROUNDS,
     HELD_OUT_ARTIST,
     HELD_OUT_STYLE,
-    STYLES,
+    NAMED,
     TECHNIQUES,
     Artwork,
     compose,
@@ -55,8 +55,8 @@ class Bench:
         self.pipe = load_pipeline(package)
         self.loading = time.monotonic() - began
         self.judge, self.art = Judge(package), Artwork(rasterise(work_folder()))
-        self.complete = [t for t in things()["core"] if all(self.art[t, s] is not None for s in STYLES)]
-        self.held_out = [t for t in things()["held_out"] if all(self.art[t, s] is not None for s in (*STYLES, HELD_OUT_ARTIST))]
+        self.complete = [t for t in things()["core"] if all(self.art[t, s] is not None for s in NAMED)]
+        self.held_out = [t for t in things()["held_out"] if all(self.art[t, s] is not None for s in (*NAMED, HELD_OUT_ARTIST))]
         self.empty = self.states([""])
         self._styles: dict[str, np.ndarray] = {}
 
@@ -79,13 +79,13 @@ class Bench:
     def style_of(self, seen: np.ndarray, background: str) -> str:
         """The style of a picture that the judge has seen: the nearest of what it sees on average in each style, whatever the thing."""
         if background not in self._styles:
-            means = np.stack([self.judge(np.stack([self.real(t, s, background) for t in self.complete])).mean(0) for s in STYLES])
+            means = np.stack([self.judge(np.stack([self.real(t, s, background) for t in self.complete])).mean(0) for s in NAMED])
             self._styles[background] = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return STYLES[int(np.argmax(self._styles[background] @ seen))]
+        return NAMED[int(np.argmax(self._styles[background] @ seen))]
 
     def nearest_style(self, seen: np.ndarray, thing: str, background: str) -> str:
         """The style of the nearest among the real pictures of the thing on this background."""
-        return STYLES[int(np.argmax(self.judge(np.stack([self.real(thing, s, background) for s in STYLES])) @ seen))]
+        return NAMED[int(np.argmax(self.judge(np.stack([self.real(thing, s, background) for s in NAMED])) @ seen))]
 
 
 def by_kind(right: list[bool], styles: list[str]) -> dict[str, list[float]]:
@@ -97,7 +97,7 @@ def by_kind(right: list[bool], styles: list[str]) -> dict[str, list[float]]:
 def prompts(bench: Bench, sheets: Path) -> dict:
     """200 prompts of trained things: is it the thing, the style and the background that was asked for?"""
     names = bench.complete[:200]
-    asked = [(n, STYLES[i % len(STYLES)], COLOURS[(i // len(STYLES)) % len(COLOURS)]) for i, n in enumerate(names)]
+    asked = [(n, NAMED[i % len(NAMED)], COLOURS[(i // len(NAMED)) % len(COLOURS)]) for i, n in enumerate(names)]
     made = bench.draw(bench.states([captions.full(*a) for a in asked]), [10_000 + i for i in range(len(asked))])
     seen = bench.judge(made)
     gallery: dict[tuple[str, str], np.ndarray] = {}
@@ -117,8 +117,8 @@ def prompts(bench: Bench, sheets: Path) -> dict:
     rows = [made[r * 16 : r * 16 + 16] for r in range(12)]
     sheet([list(r) for r in rows], scale=1).save(sheets / "prompts.webp", quality=95)
     show = ["dog", "car", "apple", "house", "rose", "robot", "fish", "airplane"]
-    grid = bench.draw(bench.states([captions.full(n, s, "white") for s in STYLES for n in show]), [3] * (len(STYLES) * len(show)))
-    sheet([list(grid[r * len(show) : (r + 1) * len(show)]) for r in range(len(STYLES))]).save(sheets / "styles.webp", quality=95)
+    grid = bench.draw(bench.states([captions.full(n, s, "white") for s in NAMED for n in show]), [3] * (len(NAMED) * len(show)))
+    sheet([list(grid[r * len(show) : (r + 1) * len(show)]) for r in range(len(NAMED))]).save(sheets / "styles.webp", quality=95)
     grid = bench.draw(bench.states([captions.full(n, "noto", c) for n in show[:5] for c in COLOURS]), [5] * (5 * len(COLOURS)))
     sheet([list(grid[r * len(COLOURS) : (r + 1) * len(COLOURS)]) for r in range(5)]).save(sheets / "backgrounds.webp", quality=95)
     styles = [style for _, style, _ in asked]
@@ -136,16 +136,16 @@ def prompts(bench: Bench, sheets: Path) -> dict:
 
 def judge(bench: Bench, sheets: Path) -> dict:
     """What the judge makes of real pictures of things that it has never seen: how far its word can be trusted."""
-    names = [t for t in things()["held_out"] if all(bench.art[t, s] is not None for s in STYLES)]
+    names = [t for t in things()["held_out"] if all(bench.art[t, s] is not None for s in NAMED)]
     ground, style, nearest, thing = "yellow", [], [], []
-    seen = np.stack([bench.judge(np.stack([bench.real(t, s, ground) for s in STYLES])) for t in names])
+    seen = np.stack([bench.judge(np.stack([bench.real(t, s, ground) for s in NAMED])) for t in names])
     for i, of_thing in enumerate(seen):
         other = names[(i + 1) % len(names)]
-        for s, name in enumerate(STYLES):
+        for s, name in enumerate(NAMED):
             style.append(bench.style_of(of_thing[s], ground) == name)
             nearest.append(bench.nearest_style(of_thing[s], other, ground) == name)
-            thing += [int(np.argmax(seen[:, t] @ of_thing[s])) == i for t in range(len(STYLES)) if t != s]
-    artist = np.arange(len(style)) % len(STYLES) < len(ARTISTS)
+            thing += [int(np.argmax(seen[:, t] @ of_thing[s])) == i for t in range(len(NAMED)) if t != s]
+    artist = np.arange(len(style)) % len(NAMED) < len(ARTISTS)
     return {
         "things": len(names),
         "style": interval(style),
@@ -159,7 +159,7 @@ def judge(bench: Bench, sheets: Path) -> dict:
 def autoencoder(bench: Bench, sheets: Path) -> dict:
     """Reconstruction of pictures of things that no part has seen."""
     out, everything = {}, []
-    for style in STYLES:
+    for style in NAMED:
         x = [bench.real(t, style, COLOURS[i % 8]) for i, t in enumerate(things()["held_out"]) if bench.art[t, style] is not None]
         values = vae.psnr(bench.pipe.vae, torch.from_numpy(np.stack(x)).permute(0, 3, 1, 2)).tolist()
         out[style], everything = interval(values), everything + values
@@ -195,15 +195,15 @@ def learn(bench: Bench, sets: dict[str, tuple[dict, list[np.ndarray]]], steps: i
 def inversion(bench: Bench, sheets: Path, shown=SHOWN, name_of_sheet: str = "inversions", count: int = 20) -> dict:
     """Held-out things, one vector, four pictures of one drawing: how far from the initializer's pictures to real ones?
 
-    Asked for is every style that was not shown. What is covered of the way is a share of mean likenesses, of single things in `by_thing`:
-    where an initializer is as like as real pictures are, that is far from 1 either way.
+    Asked for is every technique and artist that was not shown. What is covered of the way is a share of mean likenesses, of single things
+    in `by_thing`: where an initializer is as like as real pictures are, that is far from 1 either way.
     """
     names = bench.held_out[:: max(1, len(bench.held_out) // count)][:count]
     words = {name: things()["held_out"][name] for name in names}
     slugs = {name: f"{name.replace(' ', '-')}-{name_of_sheet}" for name in names}
     sets = {slugs[name]: ({"initializer": words[name]}, [bench.real(name, s, c) for s, c in shown]) for name in names}
     seconds = learn(bench, sets, INVERSION_STEPS)
-    unseen = [style for style in STYLES if style not in {s for s, _ in shown}]
+    unseen = [style for style in NAMED if style not in {s for s, _ in shown}]
     asked = [(style, COLOURS[(i + 2 * k) % len(COLOURS)]) for i, style in enumerate(unseen) for k in range(2)]
     texts = [f"{captions.article(s)} picture of a {{}} on {captions.article(c)} background" for s, c in asked]
     seeds = [20_000 + i for i in range(len(asked))]

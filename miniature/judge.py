@@ -20,11 +20,11 @@ from transformers import RegNetConfig, RegNetModel
 
 from miniature.clip import jitter
 from miniature.crowd import Crowd
-from miniature.pictures import STYLES, Artwork, compose, things
+from miniature.pictures import NAMED, Artwork, compose, things
 from miniature.precision import autocast
 from miniature.store import Checkpoint
 
-HANDS = (*STYLES, "noto-v1")  # one more team's hand than the generator knows
+HANDS = (*NAMED, "noto-v1")  # one more team's hand than the generator knows
 SCALE, MARGIN = 16.0, 0.15
 BATCH, WORN = 96, 24  # pictures of a step, and how many of them have been through the autoencoder
 
@@ -64,7 +64,7 @@ class Pictures:
     def __init__(self, art: Artwork, crowd: Crowd, seed: int):
         self.rng = np.random.default_rng(seed)
         things_ = [{h: art[name, h] for h in HANDS} for name in things()["core"] + things()["more"]]
-        things_ += [{h: crowd[name, h] for h in STYLES} for name in crowd.emoji]
+        things_ += [{h: crowd[name, h] for h in NAMED} for name in crowd.emoji]
         self.things = [{HANDS.index(h): rgba for h, rgba in thing.items() if rgba is not None} for thing in things_]
 
     def one(self) -> tuple[np.ndarray, int, int]:

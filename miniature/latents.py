@@ -18,19 +18,22 @@ from diffusers import AutoencoderKL
 
 from miniature import captions, icons, inventions
 from miniature.crowd import Crowd, rasterise
-from miniature.pictures import ARTISTS, BACKGROUNDS, STYLES, Artwork, compose, stylise, things
+from miniature.pictures import ARTISTS, BACKGROUNDS, NAMED, Artwork, compose, stylise, things
 from miniature.store import of_another_recipe
 from ti_pipeline.files import atomic
 
 COLOURS = list(BACKGROUNDS)
-WEIGHTS = {"noto": 0.19, "fluent": 0.16, "flat": 0.16, "twemoji": 0.17, "pixel": 0.12, "sketch": 0.08, "sepia": 0.06, "mono": 0.06}
+WEIGHTS = {
+    **{"noto": 0.17, "fluent": 0.09, "flat": 0.09, "twemoji": 0.1},
+    **{"pixel": 0.11, "sketch": 0.08, "sepia": 0.05, "mono": 0.05, "comic": 0.1, "neon": 0.1, "duotone": 0.06},
+}
 OWN = -1  # the style of an icon: no word says it
 INVENTED_STYLES, PICTURES_OF_A_STYLE = 400, 20
 INVENTED_THINGS = 3  # for every thing that several artists have drawn
 PICTURE_WORD = "@"  # one token that no caption has stands where the picture word goes
 UNCONDITIONAL = 0.07
 COMPONENTS = 256  # of a drawing, which tell nine tenths of it
-OWN_DRAWING = 0.5  # of the picture words of things tell of the drawing that is asked for, the others of several artists' on average
+OWN_DRAWING = 0.75  # of the picture words of things tell of the drawing that is asked for, the others of several artists' on average
 CHIMERAS = 0.6  # of the picture words of things tell of one drawing on this side of a line and of another on that …
 MOST_CUTS = 2  # … or, cut again, of three
 
@@ -62,10 +65,10 @@ def pictures(art: Artwork, crowd: Crowd):
         return COLOURS[rng.integers(len(COLOURS))]
 
     for word, name in enumerate(names):
-        for style in STYLES:
+        for style in NAMED:
             if (rgba := art[name, style]) is not None:
                 for ground in COLOURS if word < core else rng.choice(COLOURS, 2, replace=False):
-                    yield rgba, ground, (group["core" if word < core else "more"], word, STYLES.index(style))
+                    yield rgba, ground, (group["core" if word < core else "more"], word, NAMED.index(style))
     word = len(names)
     for drawn, name, as_drawn in [(art, n, False) for n in names] + [(crowd, n, True) for n in crowd.emoji]:
         for variant in range(INVENTED_THINGS):
@@ -73,9 +76,9 @@ def pictures(art: Artwork, crowd: Crowd):
             base = {artist: drawn[name, artist] for artist in ARTISTS}
             changed = {artist: change(rgba) for artist, rgba in base.items() if rgba is not None}
             if ARTISTS[0] in changed:
-                changed |= {style: stylise(changed[ARTISTS[0]], style) for style in STYLES if style not in ARTISTS}
+                changed |= {style: stylise(changed[ARTISTS[0]], style) for style in NAMED if style not in ARTISTS}
             for style, rgba in changed.items():
-                yield rgba, anywhere(), (group["invented"], word, STYLES.index(style))
+                yield rgba, anywhere(), (group["invented"], word, NAMED.index(style))
             word += 1
     for name in crowd.icons:
         rgba = crowd[name, None]
@@ -83,14 +86,14 @@ def pictures(art: Artwork, crowd: Crowd):
             rgba = inventions.thing(word)(rgba)
         for ground in rng.choice(COLOURS, 2, replace=False):
             yield rgba, ground, (group["icons"], word, OWN)
-        style = STYLES[rng.integers(len(ARTISTS), len(STYLES))]
-        yield stylise(rgba, style), anywhere(), (group["icons"], word, STYLES.index(style))
+        style = NAMED[rng.integers(len(ARTISTS), len(NAMED))]
+        yield stylise(rgba, style), anywhere(), (group["icons"], word, NAMED.index(style))
         word += 1
     for number in range(INVENTED_STYLES):
         apply = inventions.style(number)
         for word in rng.choice(core, PICTURES_OF_A_STYLE, replace=False):
             if (rgba := art[names[word], ARTISTS[0]]) is not None:
-                yield apply(rgba), anywhere(), (group["styles"], int(word), len(STYLES) + number)
+                yield apply(rgba), anywhere(), (group["styles"], int(word), len(NAMED) + number)
 
 
 def whitening(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,8 +173,8 @@ class Draws:
         self.drawings: dict[int, list[int]] = {}  # of a word
         for of, number in np.unique(np.stack([word, drawing]), axis=1).T.tolist():
             self.drawings.setdefault(of, []).append(number)
-        self.in_style = {s: np.flatnonzero(style == s) for s in range(len(STYLES), len(STYLES) + INVENTED_STYLES)}
-        self.alike = {(s, b): np.flatnonzero((style == s) & (ground == b)) for s in range(OWN, len(STYLES)) for b in range(len(COLOURS))}
+        self.in_style = {s: np.flatnonzero(style == s) for s in range(len(NAMED), len(NAMED) + INVENTED_STYLES)}
+        self.alike = {(s, b): np.flatnonzero((style == s) & (ground == b)) for s in range(OWN, len(NAMED)) for b in range(len(COLOURS))}
 
     def told(self, word: int, drawing: int, own: bool) -> torch.Tensor:
         """What a picture word tells of, `[6, 16, 16]`: the drawing that is asked for, or several of its thing on average."""
@@ -197,9 +200,9 @@ class Draws:
             if self.rng.random() < UNCONDITIONAL:
                 texts.append("")
                 continue
-            invented = style >= len(STYLES)
+            invented = style >= len(NAMED)
             name = PICTURE_WORD if self.rng.random() < list(GROUPS.values())[group].pictured else self.names[word]
-            named_style = PICTURE_WORD if invented else None if style == OWN else STYLES[style]
+            named_style = PICTURE_WORD if invented else None if style == OWN else NAMED[style]
             texts.append(captions.draw(self.words, name, named_style, COLOURS[ground]))
             if PICTURE_WORD not in texts[-1]:
                 continue

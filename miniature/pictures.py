@@ -1,7 +1,9 @@
 """Styles, backgrounds and the pictures themselves: what the generator, the CLIPs and the judge see.
 
-Four styles are the work of four teams of artists, four are techniques applied to the first of them.
-One team's style (emojione) and one technique (cyanotype) are held out from everything that is trained.
+A caption can name a technique or an artist. Techniques change how a drawing looks, whatever it is of; the artists – four teams – drew
+every thing anew, each in its own way. So a *style*, which a prompt can give to anything, is a technique or the first artist's plain
+drawing; the other artists' names mean something for the things that they have drawn, and no one can say how they would have drawn another.
+One more team's drawings (emojione) and one technique (cyanotype) are held out from everything that is trained.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 ARTISTS = ("noto", "fluent", "flat", "twemoji")
-TECHNIQUES = ("pixel", "sketch", "sepia", "mono")
-STYLES = ARTISTS + TECHNIQUES
+TECHNIQUES = ("pixel", "sketch", "sepia", "mono", "comic", "neon", "duotone")
+STYLES = (ARTISTS[0], *TECHNIQUES)
+NAMED = ARTISTS + TECHNIQUES  # what captions name
 HELD_OUT_STYLE = "cyanotype"
 HELD_OUT_ARTIST = "emojione"
 BACKGROUNDS = {
@@ -29,9 +32,10 @@ BACKGROUNDS = {
     "purple": (146, 96, 204),
     "pink": (248, 170, 204),
 }
-_TONES = {  # dark, middle and light end of a print made with one ink
+_TONES = {  # dark, middle and light end of a print
     "sepia": ((46, 24, 10), (158, 108, 62), (246, 228, 196)),
     "mono": ((22, 22, 24), (124, 124, 126), (240, 240, 240)),
+    "duotone": ((40, 10, 90), (232, 60, 110), (255, 220, 120)),
     "cyanotype": ((8, 26, 66), (42, 104, 168), (226, 240, 248)),
 }
 
@@ -47,7 +51,7 @@ def _luminance(rgb: np.ndarray) -> np.ndarray:
 
 
 def toned(rgba: np.ndarray, stops) -> np.ndarray:
-    """A print in one ink: luminance onto a curve of three colours."""
+    """A print: luminance onto a curve of three colours."""
     grey = _luminance(rgba[..., :3].astype(np.float32))
     rgb = np.stack([np.interp(grey, (0, 128, 255), [stop[c] for stop in stops]) for c in range(3)], -1)
     return np.concatenate([np.round(rgb).astype(np.uint8), rgba[..., 3:]], -1)
@@ -66,16 +70,52 @@ def pixel(rgba: np.ndarray, cells: int = 16) -> np.ndarray:
     return cell.repeat(edge, 0).repeat(edge, 1).astype(np.uint8)
 
 
-def sketch(rgba: np.ndarray, paper=(252, 252, 252), pen=(52, 52, 52)) -> np.ndarray:
-    """A drawing in pen on paper, cut out along its outline."""
+def _soften(image: np.ndarray, times: int = 1) -> np.ndarray:
+    """As with a soft nib: lines thinner than a latent cell would be lost in the autoencoder."""
+    for axis in (0, 1) * times:
+        image = 0.5 * image + 0.25 * (np.roll(image, 1, axis) + np.roll(image, -1, axis))
+    return image
+
+
+def _lines(rgba: np.ndarray) -> np.ndarray:
+    """How much of a line is where the drawing or its outline changes: float `[edge, edge, 1]` up to 1."""
     alpha = rgba[..., 3].astype(np.float32) / 255
     planes = [_luminance(rgba[..., :3].astype(np.float32)) * alpha + 255 * (1 - alpha), 255 * (1 - alpha)]
     gradient = sum(np.hypot(*np.gradient(p)) * w for p, w in zip(planes, (1.0, 0.6), strict=True))
-    ink = np.clip((gradient - 14) / 60, 0, 1)
-    for axis in (0, 1):  # a soft nib: lines thinner than a latent cell would be lost in the autoencoder
-        ink = 0.5 * ink + 0.25 * (np.roll(ink, 1, axis) + np.roll(ink, -1, axis))
-    ink = np.clip(1.35 * ink, 0, 1)[..., None]
+    return np.clip((gradient - 14) / 60, 0, 1)[..., None]
+
+
+def _colour(rgba: np.ndarray, times: int) -> np.ndarray:
+    """The drawing's colours run into each other, and over its outline: float `[edge, edge, 3]`."""
+    rgb, alpha = rgba[..., :3].astype(np.float32), rgba[..., 3:].astype(np.float32) / 255
+    return _soften(rgb * alpha, times) / np.maximum(_soften(alpha, times), 1e-3)
+
+
+def sketch(rgba: np.ndarray, paper=(252, 252, 252), pen=(52, 52, 52)) -> np.ndarray:
+    """A drawing in pen on paper, cut out along its outline."""
+    ink = np.clip(1.35 * _soften(_lines(rgba)), 0, 1)
     rgb = np.array(paper, np.float32) * (1 - ink) + np.array(pen, np.float32) * ink
+    return np.concatenate([np.round(rgb).astype(np.uint8), rgba[..., 3:]], -1)
+
+
+def comic(rgba: np.ndarray, ink=(18, 16, 20)) -> np.ndarray:
+    """Loud colours within a thick outline, which goes beyond the drawing's own."""
+    near = _soften(rgba[..., 3:].astype(np.float32) / 255, 3)
+    cover, inside = np.clip((near - 0.08) / 0.3, 0, 1), np.clip((near - 0.5) / 0.3, 0, 1)
+    colour = _colour(rgba, 1)
+    grey = _luminance(colour)[..., None]
+    loud = np.clip(grey + 1.6 * (colour - grey), 0, 255)
+    rgb = np.array(ink, np.float32) * (1 - inside) + loud * inside
+    return np.round(np.concatenate([rgb, 255 * cover], -1)).astype(np.uint8)
+
+
+def neon(rgba: np.ndarray, glass=(18, 14, 34)) -> np.ndarray:
+    """Lines that shine in the drawing's colours on dark glass, cut out along its outline."""
+    colour = _colour(rgba, 2)
+    colour = colour - 0.7 * colour.min(-1, keepdims=True)
+    colour = 255 * colour / np.maximum(colour.max(-1, keepdims=True), 60)
+    shine = np.clip(1.5 * _soften(_lines(rgba), 2), 0, 1)
+    rgb = np.array(glass, np.float32) * (1 - shine) + colour * shine
     return np.concatenate([np.round(rgb).astype(np.uint8), rgba[..., 3:]], -1)
 
 
@@ -83,7 +123,7 @@ def stylise(rgba: np.ndarray, style: str) -> np.ndarray:
     """A technique applied to straight-alpha artwork, uint8 `[edge, edge, 4]`."""
     if style in _TONES:
         return toned(rgba, _TONES[style])
-    return {"pixel": pixel, "sketch": sketch}[style](rgba)
+    return {"pixel": pixel, "sketch": sketch, "comic": comic, "neon": neon}[style](rgba)
 
 
 def compose(rgba: np.ndarray, background: str | tuple[int, int, int]) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from miniature.clip import jitter
-from miniature.pictures import BACKGROUNDS, STYLES, Artwork, compose, things
+from miniature.pictures import BACKGROUNDS, NAMED, Artwork, compose, things
 from miniature.store import Checkpoint
 
 CROP = 32
@@ -48,7 +48,7 @@ def pictures(art: Artwork, count: int, seed: int) -> torch.Tensor:
     names = things()["core"] + things()["more"]
     out = []
     while len(out) < count:
-        rgba = art[names[rng.integers(len(names))], STYLES[rng.integers(len(STYLES))]]
+        rgba = art[names[rng.integers(len(names))], NAMED[rng.integers(len(NAMED))]]
         if rgba is not None:
             shade = np.array(list(BACKGROUNDS.values())[rng.integers(len(BACKGROUNDS))]) + rng.integers(-12, 13, 3)
             out.append(compose(jitter(rgba, rng), tuple(np.clip(shade, 0, 255))))

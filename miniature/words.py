@@ -19,7 +19,7 @@ from transformers import CLIPTextModel
 
 from miniature import tokens
 from miniature.latents import COMPONENTS, PICTURE_WORD, Batch, Draws, whitening
-from miniature.pictures import BACKGROUNDS, STYLES
+from miniature.pictures import BACKGROUNDS, NAMED
 
 LATENT = 6 * 16 * 16
 NOISE = 0.15  # of a picture word, in parts of its own size: a vector is a word long before it is exact
@@ -122,7 +122,7 @@ def look_at_names(embedding: TextTimeEmbedding, words: Words, draws: Draws, step
     def numbers(names) -> torch.Tensor:
         return torch.tensor([i for name in names for i in words.tokenizer(name, add_special_tokens=False).input_ids])
 
-    kinds = torch.tensor([words.place]), numbers(STYLES), numbers(BACKGROUNDS)
+    kinds = torch.tensor([words.place]), numbers(NAMED), numbers(BACKGROUNDS)
     nn.init.normal_(pool.q_proj.bias)
     optimizer = torch.optim.Adam([pool.positional_embedding, *pool.q_proj.parameters(), *pool.k_proj.parameters()], 1e-3)
     for _ in range(steps):
