@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 
 from miniature import captions, icons, inventions
 from miniature.crowd import Crowd, rasterise
-from miniature.pictures import ARTISTS, BACKGROUNDS, NAMED, Artwork, compose, stylise, things
+from miniature.pictures import ARTISTS, BACKGROUNDS, NAMED, TECHNIQUES, Artwork, compose, stylise, things
 from miniature.store import of_another_recipe
 from ti_pipeline.files import atomic
 
@@ -76,7 +76,7 @@ def pictures(art: Artwork, crowd: Crowd):
             base = {artist: drawn[name, artist] for artist in ARTISTS}
             changed = {artist: change(rgba) for artist, rgba in base.items() if rgba is not None}
             if ARTISTS[0] in changed:
-                changed |= {style: stylise(changed[ARTISTS[0]], style) for style in NAMED if style not in ARTISTS}
+                changed |= {style: stylise(changed[ARTISTS[0]], style) for style in TECHNIQUES}
             for style, rgba in changed.items():
                 yield rgba, anywhere(), (group["invented"], word, NAMED.index(style))
             word += 1
@@ -86,7 +86,7 @@ def pictures(art: Artwork, crowd: Crowd):
             rgba = inventions.thing(word)(rgba)
         for ground in rng.choice(COLOURS, 2, replace=False):
             yield rgba, ground, (group["icons"], word, OWN)
-        style = NAMED[rng.integers(len(ARTISTS), len(NAMED))]
+        style = TECHNIQUES[rng.integers(len(TECHNIQUES))]
         yield stylise(rgba, style), anywhere(), (group["icons"], word, NAMED.index(style))
         word += 1
     for number in range(INVENTED_STYLES):
