@@ -33,15 +33,17 @@ def run(
 
 
 def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict:
-    from flows.train_concepts import train_concepts  # imports Prefect, which takes seconds
+    from flows.server import prefect_server  # imports Prefect, which takes seconds
+    from flows.train_concepts import train_concepts
 
-    return train_concepts(
-        workspace=str(workspace.resolve()),
-        params=str((params or workspace / "params.yaml").resolve()),
-        overrides=list(overrides or ()),
-        concepts=concepts or None,
-        force=force,
-    )
+    with prefect_server():
+        return train_concepts(
+            workspace=str(workspace.resolve()),
+            params=str((params or workspace / "params.yaml").resolve()),
+            overrides=list(overrides or ()),
+            concepts=concepts or None,
+            force=force,
+        )
 
 
 @app.command()

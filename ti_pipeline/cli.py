@@ -1,6 +1,7 @@
 """The command `ti-pipeline`: one stage, here. `flows.commands` adds the whole chain.
 
-Exit status: 0 all done; 1 some concept failed; 2 the call or the params are wrong; 3 the stage itself broke off.
+Exit status: 0 all done; 1 some concept failed; 2 the call or the params are wrong; 3 the stage itself broke off;
+130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -215,10 +216,10 @@ def main() -> None:
     """Run the command; what a person can mend is one message, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        sys.exit(app(standalone_mode=False))  # with this mode a command's Exit comes back as its status
-    except (typer.Abort, KeyboardInterrupt):
-        print("Stopped. What is finished stands; the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
+        status = app(standalone_mode=False)  # with this mode a command's Exit comes back as its status
+        if status == 130:  # typer's for Ctrl-C
+            print("Stopped. What is finished stands; the same command goes on from there.", file=sys.stderr)
+        sys.exit(status)
     except PipelineError as error:
         print(f"ti-pipeline: {error}", file=sys.stderr)
         sys.exit(2)
