@@ -25,7 +25,7 @@ from ti_pipeline.files import atomic
 COLOURS = list(BACKGROUNDS)
 WEIGHTS = {
     **{"noto": 0.17, "fluent": 0.09, "flat": 0.09, "twemoji": 0.1},
-    **{"pixel": 0.11, "sketch": 0.08, "sepia": 0.05, "mono": 0.05, "comic": 0.1, "neon": 0.1, "duotone": 0.06},
+    **{"pixel": 0.11, "sketch": 0.08, "sepia": 0.05, "mono": 0.05, "comic": 0.1, "neon": 0.16, "duotone": 0.06},
 }
 OWN = -1  # the style of an icon: no word says it
 INVENTED_STYLES, PICTURES_OF_A_STYLE = 400, 20
