@@ -34,7 +34,7 @@ START_SECONDS = 300  # a new database takes two busy cores a minute
 @contextmanager
 def prefect_server() -> Iterator[None]:
     """Flows in this block have the server of the settings, or one that ends with this process. Raises PipelineError."""
-    if PREFECT_API_URL.value() is not None:
+    if PREFECT_API_URL.value():
         yield
         return
     with socket.create_server(("127.0.0.1", 0)) as listening:
