@@ -24,7 +24,7 @@ from pathlib import Path
 
 import uvicorn
 from prefect.logging import get_logger
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, get_current_settings, temporary_settings
 
 from ti_pipeline.errors import PipelineError
 
@@ -42,7 +42,9 @@ def prefect_server() -> Iterator[None]:
         get_logger().info(f"Starting a server for this run at {address}")
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.server", str(listening.fileno())],
-            cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, pass_fds=[listening.fileno()], start_new_session=True,
+            cwd=Path(__file__).parents[1],  # and so this package, whatever is called `flows` where the run is
+            env=os.environ | get_current_settings().to_environment_variables(exclude_unset=True),
+            stdin=subprocess.PIPE, pass_fds=[listening.fileno()], start_new_session=True,
         )  # fmt: skip
     atexit.register(process.communicate)  # closes the pipe after Prefect has sent its last logs, and waits
     _wait(f"{address}/api/health")
