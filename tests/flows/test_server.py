@@ -67,6 +67,7 @@ def test_a_server_that_is_set_is_used(server, capfd) -> None:
     assert "Starting a server" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "prefect.db").write_text("no database")
     code = "from flows.server import prefect_server\nwith prefect_server(): pass"
