@@ -51,7 +51,7 @@ def test_class_words_come_from_training_then_the_settings_then_the_name(tmp_path
 
 def test_words_of_other_concepts(tmp_path: Path) -> None:
     workspace, _ = add_concept(tmp_path, "duck-toy")
-    with pytest.raises(ConceptError, match="duck-toy: .*learned_embeds.safetensors is not there. Run `train`"):
+    with pytest.raises(ConceptError, match="duck-toy: .*learned_embeds.safetensors is not there. Run `ti-pipeline train duck-toy`"):
         load_own(workspace, "duck-toy", "<duck-toy>", None)
     add_word(workspace, "duck-toy", "<duck-toy>")
     add_word(workspace, "candle", "<Red-Candle>", initializer="candle")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ti_pipeline.embeddings.store import read_embedding
-from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.errors import ConceptError, NotYet, ParamsError
 from ti_pipeline.files import digest_file
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.workspace import Workspace
@@ -28,7 +28,7 @@ def load_own(workspace: Workspace, concept: str, token: str, initializer: str | 
     """The concept's own word under the token that it has now. Raises ConceptError when it is not learnt."""
     path = workspace.embedding(concept)
     if not path.is_file():
-        raise ConceptError(concept, f"{path} is not there. Run `train` for this concept first.")
+        raise NotYet(concept, f"{path} is not there. Run `ti-pipeline train {concept}` first.")
     return _load(path, concept, token, initializer)
 
 
