@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ti_pipeline import reasons
+from ti_pipeline.collection import forget_gone, remove, remove_withdrawn, validated
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError, PipelineError, out_of_memory
@@ -38,9 +38,9 @@ def validate(
     by_slug = {concept.slug: concept for concept in concepts}
     wrong = {error.concept: error.reason for error in errors}
     if names is None:
-        _forget(workspace, set(by_slug))
-    for slug in wrong:
-        _remove(workspace, slug)
+        forget_gone(workspace, {*by_slug, *wrong}, by_slug)
+    for slug in wrong:  # its last manifest is of other settings; what else was made of it waits until it is mended
+        remove(workspace, "validate", slug)
 
     def work(slug: str, step: Step) -> Outcome:
         if slug in wrong:
@@ -87,14 +87,15 @@ def generate(
 ) -> list[Outcome]:
     """Embeddings and briefs to candidates."""
     from ti_pipeline.candidates.generate import generate_many, read_order, standing
+    from ti_pipeline.candidates.learnt import Words
 
-    models = Models(params)
+    models, words = Models(params), Words(workspace)
     todo: list[Manifest] = []
     beside = 0
 
     def look(manifest: Manifest, step: Step) -> Outcome | None:
         nonlocal beside
-        order = read_order(workspace, models.source.digest, manifest, params)
+        order = read_order(workspace, models.source.digest, manifest, params, words)
         if not force and (outcome := standing(workspace, manifest.slug, order.fingerprint)):
             beside += len(order.briefs) * params.generate.candidates
             return outcome
@@ -221,6 +222,8 @@ def _each_manifest(
     slugs = named(workspace, names)
     if not slugs:
         raise ParamsError(f"{workspace.artifacts / 'manifests'} holds no manifest. Run `ti-pipeline validate` first.")
+    if names is None:
+        remove_withdrawn(workspace, [stage])
 
     def on_manifest(slug: str, step: Step) -> Outcome | None:
         if lost := reasons.before(workspace, stage, slug):
@@ -228,19 +231,3 @@ def _each_manifest(
         return work(read_manifest(workspace, slug), step)
 
     return _each(workspace, stage, slugs, progress, on_manifest)
-
-
-def validated(workspace: Workspace) -> list[str]:
-    return sorted(path.stem for path in workspace.manifest("x").parent.glob("*.parquet") if not path.name.startswith("."))
-
-
-def _forget(workspace: Workspace, known: set[str]) -> None:
-    """Manifests of concepts that are gone: no later stage may take them for current."""
-    for slug in set(validated(workspace)) - known:
-        _remove(workspace, slug)
-
-
-def _remove(workspace: Workspace, slug: str) -> None:
-    path: Path
-    for path in (workspace.manifest(slug), workspace.report(slug)):
-        path.unlink(missing_ok=True)
