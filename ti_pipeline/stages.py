@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from ti_pipeline import reasons
+from ti_pipeline.collection import forget_gone, remove, remove_withdrawn, validated
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
-from ti_pipeline.errors import ConceptError, ParamsError, PipelineError, out_of_memory
+from ti_pipeline.errors import ConceptError, NotYet, ParamsError, PipelineError, out_of_memory
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace
@@ -21,6 +22,7 @@ from ti_pipeline.workspace import Outcome, Workspace
 Progress = Callable[[int, int, str], None]
 Names = Sequence[str] | None
 Step = Callable[[int, int, str], None]
+QUARANTINE = "in quarantine: "
 PER_CONCEPT = 1000  # a concept's share of the stage's progress
 log = logging.getLogger(__name__)
 
@@ -34,18 +36,18 @@ def validate(
     concepts, errors = discover(workspace.concepts, names)
     models = Models(params)
     by_slug = {concept.slug: concept for concept in concepts}
-    reasons = {error.concept: error.reason for error in errors}
+    wrong = {error.concept: error.reason for error in errors}
     if names is None:
-        _forget(workspace, set(by_slug))
-    for slug in reasons:
-        _remove(workspace, slug)
+        forget_gone(workspace, {*by_slug, *wrong}, by_slug)
+    for slug in wrong:  # its last manifest is of other settings; what else was made of it waits until it is mended
+        remove(workspace, "validate", slug)
 
     def work(slug: str, step: Step) -> Outcome:
-        if slug in reasons:
-            return Outcome("validate", slug, "quarantined", reason=reasons[slug])
+        if slug in wrong:
+            return Outcome("validate", slug, "quarantined", reason=wrong[slug])
         return validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
 
-    return _each("validate", sorted({*by_slug, *reasons}), progress, work)
+    return _each(workspace, "validate", sorted({*by_slug, *wrong}), progress, work)
 
 
 def train(
@@ -58,24 +60,26 @@ def train(
     todo: list[Manifest] = []
     going_on: set[str] = half_done(workspace, named(workspace, names)) if not force else set()
 
-    def look(manifest: Manifest, step: Step) -> Outcome:
+    def look(manifest: Manifest, step: Step) -> Outcome | None:
         wanted = training_fingerprint(models.source.digest, manifest, params)
         outcome = None if force else standing(workspace, manifest.slug, wanted)
         if outcome is None or manifest.slug in going_on:
             todo.append(manifest)
-        return outcome or Outcome("train", manifest.slug, "failed", reason="it was not reached")
+            return None
+        return outcome
 
     outcomes = {outcome.concept: outcome for outcome in _each_manifest("train", workspace, names, None, look)}
     if todo:
         began = time.monotonic()
 
         def failed(slug: str, error: Exception) -> None:
-            outcomes[slug] = _lost("train", slug, error, time.monotonic() - began)
+            outcomes[slug] = _lost(workspace, "train", slug, error, time.monotonic() - began)
 
         of = named(workspace, names)
         choose = models.choose_initializer
-        outcomes |= train_many(workspace, models.generator, todo, params, choose, progress, failed=failed, of=of, force=force)
-    return list(outcomes.values())
+        made = train_many(workspace, models.generator, todo, params, choose, progress, failed=failed, of=of, force=force)
+        outcomes |= {slug: _kept(workspace, outcome) for slug, outcome in made.items()}
+    return [outcomes[slug] for slug in sorted(outcomes)]
 
 
 def generate(
@@ -83,31 +87,33 @@ def generate(
 ) -> list[Outcome]:
     """Embeddings and briefs to candidates."""
     from ti_pipeline.candidates.generate import generate_many, read_order, standing
+    from ti_pipeline.candidates.learnt import Words
 
-    models = Models(params)
+    models, words = Models(params), Words(workspace)
     todo: list[Manifest] = []
     beside = 0
 
-    def look(manifest: Manifest, step: Step) -> Outcome:
+    def look(manifest: Manifest, step: Step) -> Outcome | None:
         nonlocal beside
-        order = read_order(workspace, models.source.digest, manifest, params)
+        order = read_order(workspace, models.source.digest, manifest, params, words)
         if not force and (outcome := standing(workspace, manifest.slug, order.fingerprint)):
             beside += len(order.briefs) * params.generate.candidates
             return outcome
         todo.append(manifest)
-        return Outcome("generate", manifest.slug, "failed", reason="it was not reached")
+        return None
 
     outcomes = {outcome.concept: outcome for outcome in _each_manifest("generate", workspace, names, None, look)}
     if todo:
         began = time.monotonic()
 
         def failed(slug: str, error: Exception) -> None:
-            outcomes[slug] = _lost("generate", slug, error, time.monotonic() - began)
+            outcomes[slug] = _lost(workspace, "generate", slug, error, time.monotonic() - began)
 
-        outcomes |= generate_many(
+        made = generate_many(
             workspace, models.generator, todo, params, progress, failed=failed, force=force, beside=beside, clip=models.ranker_if_there
         )
-    return list(outcomes.values())
+        outcomes |= {slug: _kept(workspace, outcome) for slug, outcome in made.items()}
+    return [outcomes[slug] for slug in sorted(outcomes)]
 
 
 def rank(
@@ -164,7 +170,10 @@ def gallery(
 STAGES = {"validate": validate, "train": train, "generate": generate, "rank": rank, "evaluate": evaluate, "gallery": gallery}
 
 
-def _each(stage: str, slugs: Sequence[str], progress: Progress | None, work: Callable[[str, Step], Outcome]) -> list[Outcome]:
+def _each(
+    workspace: Workspace, stage: str, slugs: Sequence[str], progress: Progress | None, work: Callable[[str, Step], Outcome | None]
+) -> list[Outcome]:
+    """The outcomes of those concepts that `work` has one for, their reasons kept."""
     outcomes = []
     for index, slug in enumerate(slugs):
 
@@ -175,21 +184,31 @@ def _each(stage: str, slugs: Sequence[str], progress: Progress | None, work: Cal
         began = time.monotonic()
         step(0, 1, stage)
         try:
-            outcomes.append(work(slug, step))
+            if outcome := work(slug, step):
+                outcomes.append(_kept(workspace, outcome))
         except Exception as error:
-            outcomes.append(_lost(stage, slug, error, time.monotonic() - began))
+            outcomes.append(_lost(workspace, stage, slug, error, time.monotonic() - began))
         step(1, 1, stage)
     return outcomes
 
 
-def _lost(stage: str, slug: str, error: Exception, seconds: float) -> Outcome:
-    """The outcome of a concept that raised `error`; raises what no concept is to blame for."""
+def _lost(workspace: Workspace, stage: str, slug: str, error: Exception, seconds: float) -> Outcome:
+    """The outcome of a concept that raised `error`, its reason kept; raises what no concept is to blame for."""
     if isinstance(error, (ParamsError, OSError)) or out_of_memory(error):
         raise error
-    if isinstance(error, PipelineError):
-        return Outcome(stage, slug, "failed", seconds, error.reason if isinstance(error, ConceptError) else str(error))
-    log.error("%s of %s", stage, slug, exc_info=error)
-    return Outcome(stage, slug, "failed", seconds, f"{type(error).__name__}: {error}. The log has the details.")
+    reason = error.reason if isinstance(error, ConceptError) else str(error)
+    if isinstance(error, NotYet):
+        reasons.forget(workspace, stage, slug)  # what it was is of other inputs
+        return Outcome(stage, slug, "quarantined" if reason.startswith(QUARANTINE) else "failed", seconds, reason)
+    if not isinstance(error, PipelineError):
+        log.error("%s of %s", stage, slug, exc_info=error)
+        reason = f"{type(error).__name__}: {error}. The log has the details."
+    return _kept(workspace, Outcome(stage, slug, "failed", seconds, reason))
+
+
+def _kept(workspace: Workspace, outcome: Outcome) -> Outcome:
+    reasons.keep(workspace, outcome)
+    return outcome
 
 
 def named(workspace: Workspace, names: Names) -> list[str]:
@@ -198,36 +217,17 @@ def named(workspace: Workspace, names: Names) -> list[str]:
 
 
 def _each_manifest(
-    stage: str, workspace: Workspace, names: Names, progress: Progress | None, work: Callable[[Manifest, Step], Outcome]
+    stage: str, workspace: Workspace, names: Names, progress: Progress | None, work: Callable[[Manifest, Step], Outcome | None]
 ) -> list[Outcome]:
     slugs = named(workspace, names)
     if not slugs:
         raise ParamsError(f"{workspace.artifacts / 'manifests'} holds no manifest. Run `ti-pipeline validate` first.")
+    if names is None:
+        remove_withdrawn(workspace, [stage])
 
-    def on_manifest(slug: str, step: Step) -> Outcome:
+    def on_manifest(slug: str, step: Step) -> Outcome | None:
+        if lost := reasons.before(workspace, stage, slug):
+            raise NotYet(slug, f"{QUARANTINE}{lost.reason}" if lost.stage == "validate" else str(lost))
         return work(read_manifest(workspace, slug), step)
 
-    outcomes = _each(stage, slugs, progress, on_manifest)
-    return [_as_quarantine(outcome) for outcome in outcomes]
-
-
-def _as_quarantine(outcome: Outcome) -> Outcome:
-    if outcome.reason.startswith("in quarantine: "):
-        return Outcome(outcome.stage, outcome.concept, "quarantined", outcome.seconds, outcome.reason)
-    return outcome
-
-
-def validated(workspace: Workspace) -> list[str]:
-    return sorted(path.stem for path in workspace.manifest("x").parent.glob("*.parquet") if not path.name.startswith("."))
-
-
-def _forget(workspace: Workspace, known: set[str]) -> None:
-    """Manifests of concepts that are gone: no later stage may take them for current."""
-    for slug in set(validated(workspace)) - known:
-        _remove(workspace, slug)
-
-
-def _remove(workspace: Workspace, slug: str) -> None:
-    path: Path
-    for path in (workspace.manifest(slug), workspace.report(slug)):
-        path.unlink(missing_ok=True)
+    return _each(workspace, stage, slugs, progress, on_manifest)

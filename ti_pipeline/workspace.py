@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,27 @@ from typing import Any, Literal
 from ti_pipeline.files import digest_value
 
 State = Literal["done", "up-to-date", "failed", "quarantined"]
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+OUTPUTS = {
+    "validate": "manifests", "train": "embeddings", "generate": "candidates",
+    "rank": "rankings", "evaluate": "evaluation", "gallery": "galleries",
+}  # fmt: skip
+"""The folder under `artifacts/` that each stage writes, in the order of the stages."""
+PLACES = {
+    "validate": ("{}.parquet", "{}.json"), "train": ("{}",), "generate": ("{}",),
+    "rank": ("{}.parquet",), "evaluate": ("concepts/{}.json", "pictures/{}"), "gallery": ("{}",),
+}  # fmt: skip
+"""What of a stage's folder is of one concept: a name with a suffix is a file, one without a folder."""
+NEEDS: dict[str, tuple[str, ...]] = {
+    "validate": (),
+    "train": ("validate",),
+    "generate": ("validate", "train"),
+    "rank": ("validate", "train", "generate"),
+    "evaluate": ("validate", "train"),
+    "gallery": ("validate", "train", "generate", "rank"),
+}
+"""Stages that a concept must have come through, the first first."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +50,36 @@ class Workspace:
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
+    def output(self, stage: str) -> Path:
+        """The folder that a stage writes; nothing else writes there."""
+        return self.artifacts / OUTPUTS[stage]
+
+    def places(self, stage: str, concept: str) -> list[Path]:
+        """Everything that a stage writes for one concept, but for its reason."""
+        return [self.output(stage) / place.format(concept) for place in PLACES[stage]]
+
+    def made(self, stage: str) -> set[str]:
+        """Concepts of which a stage has written something, current or not."""
+        found = set()
+        for place in PLACES[stage]:
+            suffix = Path(place).suffix
+            for path in self.output(stage).glob(place.format("*")):
+                slug = path.name.removesuffix(suffix)
+                if SLUG.fullmatch(slug) and path.is_dir() == (not suffix):
+                    found.add(slug)
+        return found
+
     def manifest(self, concept: str) -> Path:
-        return self.artifacts / "manifests" / f"{concept}.parquet"
+        return self.output("validate") / f"{concept}.parquet"
 
     def report(self, concept: str) -> Path:
-        return self.artifacts / "manifests" / f"{concept}.json"
+        return self.output("validate") / f"{concept}.json"
 
     def embedding(self, concept: str) -> Path:
-        return self.artifacts / "embeddings" / concept / "learned_embeds.safetensors"
+        return self.output("train") / concept / "learned_embeds.safetensors"
 
     def training(self, concept: str) -> Path:
-        return self.artifacts / "embeddings" / concept / "training.parquet"
+        return self.output("train") / concept / "training.parquet"
 
     def checkpoint(self, concept: str) -> Path:
         """Outside of every stage's output: what is half done is nobody's input."""
@@ -46,21 +87,21 @@ class Workspace:
 
     def candidates(self, concept: str) -> Path:
         """The folder of one concept's candidates; `candidates.parquet` in it comes last."""
-        return self.artifacts / "candidates" / concept
+        return self.output("generate") / concept
 
     def candidate_table(self, concept: str) -> Path:
         return self.candidates(concept) / "candidates.parquet"
 
     def ranking(self, concept: str) -> Path:
-        return self.artifacts / "rankings" / f"{concept}.parquet"
+        return self.output("rank") / f"{concept}.parquet"
 
     @property
     def evaluation(self) -> Path:
-        return self.artifacts / "evaluation"
+        return self.output("evaluate")
 
     @property
     def galleries(self) -> Path:
-        return self.artifacts / "galleries"
+        return self.output("gallery")
 
 
 @dataclass(frozen=True)

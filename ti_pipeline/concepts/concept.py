@@ -15,8 +15,7 @@ from ti_pipeline.concepts.folder import list_folder, passed_over, printable
 from ti_pipeline.concepts.settings import read_captions, read_settings
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_value
-
-SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+from ti_pipeline.workspace import SLUG
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ti_pipeline.concepts.concept import Concept
 from ti_pipeline.concepts.pictures import PictureError, open_picture
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.files import digest_file, digest_value, write_json, write_table
 from ti_pipeline.workspace import Workspace
 
@@ -125,10 +125,10 @@ def read_manifest(workspace: Workspace, slug: str) -> Manifest:
             table = file.read()
         about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if about["quarantine"]:
-            raise ConceptError(slug, f"in quarantine: {about['quarantine']}.")
+            raise NotYet(slug, f"in quarantine: {about['quarantine']}.")
         return _manifest(workspace.concepts / slug, about, table.to_pylist())
     except FileNotFoundError:
-        raise ConceptError(slug, f"it has not been validated: there is no {path}. Run `ti-pipeline validate {slug}`.") from None
+        raise NotYet(slug, f"it has not been validated: there is no {path}. Run `ti-pipeline validate {slug}`.") from None
     except (OSError, KeyError, ValueError) as error:  # pyarrow's own errors are ValueErrors too
         raise ConceptError(slug, f"{path}: damaged ({error}). Delete it and run `ti-pipeline validate {slug}`.") from None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import atomic, digest_file, write_json, write_text
 from ti_pipeline.gallery.exhibit import Shot, Versus, Wall, read_numbers, read_versus, read_walls, read_word
@@ -41,7 +41,7 @@ def gallery_fingerprint(workspace: Workspace, manifest: Manifest, params: Params
         ("rank", workspace.ranking(slug)),
     ):
         if not path.is_file():
-            raise ConceptError(slug, f"{path} is not there. Run `ti-pipeline {stage} {slug}` first.")
+            raise NotYet(slug, f"{path} is not there. Run `ti-pipeline {stage} {slug}` first.")
         inputs[stage] = digest_file(path)
     evaluation = concept_path(workspace, slug)
     inputs["evaluate"] = digest_file(evaluation) if evaluation.is_file() else None

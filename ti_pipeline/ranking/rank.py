@@ -18,7 +18,7 @@ from PIL import Image
 from ti_pipeline.candidates.looks import read_looks
 from ti_pipeline.choices.verdicts import ID, Verdict, read_verdicts
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
 from ti_pipeline.params import Params
 from ti_pipeline.ranking.ranker import Ranker
@@ -84,7 +84,7 @@ def read_candidates(workspace: Workspace, concept: str) -> list[dict]:
     try:
         rows = read_table(path)
     except FileNotFoundError:
-        raise ConceptError(concept, f"{path} is not there. Run `ti-pipeline generate {concept}` first.") from None
+        raise NotYet(concept, f"{path} is not there. Run `ti-pipeline generate {concept}` first.") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise ConceptError(concept, f"{path}: damaged ({error}). Delete it and run `ti-pipeline generate {concept}`.") from None
     return sorted(rows, key=lambda row: (row["brief_index"], row["candidate"]))

@@ -109,7 +109,7 @@ def _unfinished(workspace: Workspace, params: Params, lost: set[str]) -> dict[st
     rows = survey(workspace, params)
     found: dict[str, str] = {}
     for stage in STAGES:
-        slugs = [row["concept"] for row in rows if row["stages"][stage] in ("stale", "missing") and row["concept"] not in lost]
+        slugs = [row["concept"] for row in rows if row["stages"][stage] in ("stale", "missing", "failed") and row["concept"] not in lost]
         if slugs:
             found[stage] = f"{', '.join(slugs[:5])}{' …' if len(slugs) > 5 else ''} not up to date; run the stage over all concepts"
     return found
