@@ -30,8 +30,8 @@ def test_the_last_decision_of_each_person_holds(store: Store):
 
 
 def test_a_decision_sent_twice_is_kept_once(store: Store):
-    assert store.keep([choice("1"), choice("1")]) == 1
-    assert store.keep([choice("1"), choice("2")]) == 2
+    assert store.keep([choice("1"), choice("1")]).revision == 1
+    assert store.keep([choice("1"), choice("2")]).revision == 2
     assert len(store.news()) == 2
 
 
