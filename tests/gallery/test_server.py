@@ -160,7 +160,7 @@ def test_what_is_wrong_is_said_before_anything_is_served(made: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_choices_in_postgresql(tmp_path: Path):
-    """The same log in a real PostgreSQL, with two writers at once."""
+    """The same log in a real PostgreSQL, with two writers at once, and four servers that start together."""
     programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None) if Path("/usr/lib/postgresql").is_dir() else None
     initdb = programs / "initdb" if programs else shutil.which("initdb")
     if not initdb:
@@ -205,6 +205,17 @@ def test_choices_in_postgresql(tmp_path: Path):
         assert seen == 60 and len(store.standing()) == 60
         store.keep([Choice(**decision(0, "a", flag="", ticket="back"))])
         assert len(store.standing()) == 59
+        assert store.keep([Choice(**decision(0, "a", ticket="again", undoes="a-0"))]).refused == ("again",)
+        with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("CREATE DATABASE fresh")
+        keys: list[bytes] = []
+        fresh = f"{url.removesuffix('postgres')}fresh"
+        starts = [threading.Thread(target=lambda: keys.append(Store(fresh).key())) for _ in range(4)]
+        for start in starts:
+            start.start()
+        for start in starts:
+            start.join()
+        assert len(keys) == 4 and len(set(keys)) == 1
         store.close()
     finally:
         server.terminate()

@@ -39,7 +39,7 @@ class ChoiceIn(BaseModel):
     concept: Slug
     picture: Id
     flag: Flag
-    stars: int = Field(ge=0, le=5)
+    stars: int = Field(ge=0, le=5, strict=True)
     at: Time
     ticket: Key
     person: Key

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs, quote
 
-from fastapi import Cookie, FastAPI, Header, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
@@ -92,12 +92,8 @@ def make_app(
         return response
 
     @app.get("/api/choices")
-    def news(
-        since: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0,
-        asking: Annotated[str | None, Header(alias="Gallery-Person")] = None,
-        before: Annotated[str | None, Cookie(alias=chosen)] = None,
-    ) -> dict[str, Any]:
-        rows, me = store.news(since), asking or before
+    def news(request: Request, since: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0) -> dict[str, Any]:
+        rows, me = store.news(since), request.headers.get("gallery-person") or request.cookies.get(chosen)
         return {
             "revision": rows[-1].revision if rows else since,
             "you": others_see(me) if me else None,
@@ -134,10 +130,10 @@ def make_app(
 
 def _file(root: Path, path: str) -> Response:
     """A file of the galleries. Raises OSError and ValueError for what is none; asks the disk about nothing outside of them."""
-    target = (root / path.rstrip("/")).resolve()
-    if path.startswith("/") or not target.is_relative_to(root):
+    target = (root / path).resolve()
+    if path.startswith("/") or "//" in path or not target.is_relative_to(root):
         return _nothing_there()
-    if target.is_dir():
+    if path.endswith("/") or target.is_dir():
         if path and not path.endswith("/"):
             return RedirectResponse(f"/{quote(target.relative_to(root).as_posix())}/", 307)
         target = target / "index.html"
