@@ -104,7 +104,8 @@ def test_it_answers_to_its_own_names_only(made: Path, store: Store):
 @pytest.mark.parametrize(
     "path",
     ["/etc", "/evil.example", "/evil.example/%2e%2e", "%00", "toy/%00", "a" * 5000, "%2fetc", "toy/..%2f..%2f..%2f..%2fetc",
-     "toy/index.html/", "toy//index.html", "api/choices?since=NaN", "api/choices?since=-1", f"api/choices?since={2**70}", "toy/%0d%0aX:%20y", "%ff", "%ud800"],
+     "toy/index.html/", "toy//index.html",
+     "api/choices?since=NaN", "api/choices?since=-1", f"api/choices?since={2**70}", "toy/%0d%0aX:%20y", "%ff", "%ud800"],
 )  # fmt: skip
 def test_a_malformed_address_is_the_visitors_fault(open_url: str, path: str):
     answer = raw(open_url, f"GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())

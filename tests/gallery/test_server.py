@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from playwright.sync_api import Browser, expect
 from tests.gallery.screenshots import until
 from tests.gallery.server import Server
 from tests.gallery.small_gallery import ROOT
-from ti_pipeline.choices.store import Choice, Store
+from ti_pipeline.choices.store import Choice, Store, _tables
 from ti_pipeline.errors import ParamsError
 
 
@@ -206,11 +207,14 @@ def test_choices_in_postgresql(tmp_path: Path):
         store.keep([Choice(**decision(0, "a", flag="", ticket="back"))])
         assert len(store.standing()) == 59
         assert store.keep([Choice(**decision(0, "a", ticket="again", undoes="a-0"))]).refused == ("again",)
-        with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("CREATE DATABASE fresh")
+        _tables.drop_all(store._engine)
         keys: list[bytes] = []
-        fresh = f"{url.removesuffix('postgres')}fresh"
-        starts = [threading.Thread(target=lambda: keys.append(Store(fresh).key())) for _ in range(4)]
+
+        def start_one() -> None:
+            with closing(Store(url)) as started:
+                keys.append(started.key())
+
+        starts = [threading.Thread(target=start_one) for _ in range(4)]
         for start in starts:
             start.start()
         for start in starts:
