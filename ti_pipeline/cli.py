@@ -152,12 +152,15 @@ def serve(
     secret_file: Annotated[
         Path | None, typer.Option(help="A file with a secret that visitors must know; or set TI_PIPELINE_GALLERY_SECRET.", metavar="FILE")
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="A further name that visitors come by, such as a proxy's; repeatable.", metavar="NAME")
+    ] = None,
 ) -> None:
     """Show the gallery on a server that keeps everyone's choices. (A concept called `serve` is built by `gallery build serve`.)"""
-    from ti_pipeline.gallery.host import run_server
+    from ti_pipeline.gallery.host import Door, run_server
 
     place, settings = open_workspace(workspace, params, set_)
-    run_server(place, settings, host=host, port=port, choices=choices, secret_file=secret_file)
+    run_server(place, settings, Door(host, port, secret_file, allowed_host or ()), choices)
 
 
 @gallery_app.command()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,8 +33,8 @@ def test_the_last_decision_of_each_person_holds(store: Store):
 
 
 def test_a_decision_sent_twice_is_kept_once(store: Store):
-    assert store.keep([choice("1"), choice("1")]) == 1
-    assert store.keep([choice("1"), choice("2")]) == 2
+    assert store.keep([choice("1"), choice("1")]).revision == 1
+    assert store.keep([choice("1"), choice("2")]).revision == 2
     assert len(store.news()) == 2
 
 
@@ -46,6 +49,42 @@ def test_many_writers_at_once_lose_nothing_and_revisions_have_no_gap(store: Stor
     for writer in writers:
         writer.join()
     assert [c.revision for c in store.news()] == list(range(1, 101)) and len(store.standing()) == 100
+
+
+def test_servers_that_start_together_on_a_fresh_store_all_start(tmp_path: Path):
+    for n in range(5):
+        together, keys = threading.Barrier(4), []
+
+        def start(url: str, together: threading.Barrier = together, keys: list = keys) -> None:
+            together.wait()
+            store = Store(url)
+            keys.append(store.key())
+            store.close()
+
+        starts = [threading.Thread(target=start, args=(f"sqlite:///{tmp_path / f'{n}.sqlite'}",)) for _ in range(4)]
+        for one in starts:
+            one.start()
+        for one in starts:
+            one.join()
+        assert len(keys) == 4 and len(set(keys)) == 1 and len(keys[0]) == 32
+
+
+def test_a_store_of_before_there_were_keys_is_taken_on(tmp_path: Path):
+    store = Store(f"sqlite:///{tmp_path / 'choices.sqlite'}")
+    store.keep([choice("1")])
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "choices.sqlite")) as before:
+        before.execute("DROP TABLE setting")
+    store = Store(f"sqlite:///{tmp_path / 'choices.sqlite'}")
+    assert store.key() == store.key() and [c.ticket for c in store.news()] == ["1"]
+
+
+def test_a_decision_takes_back_only_the_last_one(store: Store):
+    store.keep([choice("1"), choice("2", person="b")])
+    kept = store.keep([choice("3", stars=1), replace(choice("4", flag=""), undoes="3"), replace(choice("5"), undoes="3")])
+    assert (kept.revision, kept.refused, [c.ticket for c in kept.newer]) == (4, ("5",), ["4"])
+    assert store.keep([replace(choice("6", person="b", flag=""), undoes="1")]).refused == ("6",)  # another's
+    assert store.keep([replace(choice("7", person="c"), undoes="unknown")]).refused == ()  # there is none of theirs
 
 
 def test_the_last_answer_of_each_person_holds(store: Store):

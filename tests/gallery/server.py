@@ -1,14 +1,22 @@
-"""A real server of a workspace's gallery, as a command of its own."""
+"""A real server of a workspace's gallery: as a command of its own, or in a thread of this process."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import uvicorn
+from fastapi import FastAPI
+
 from tests.gallery.small_gallery import ROOT
+from ti_pipeline.gallery.patience import protocol_options
 
 
 class Server:
@@ -40,3 +48,17 @@ class Server:
     def __exit__(self, *_) -> None:
         self.process.terminate()
         self.process.wait(60)
+
+
+@contextmanager
+def serving(app: FastAPI, host: str = "127.0.0.1") -> Iterator[str]:
+    """The application on a real port of this process, which is there at once; yields its address."""
+    with socket.create_server((host, 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", **protocol_options()))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        finally:
+            server.should_exit = server.force_exit = True
+            thread.join()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from playwright.sync_api import Browser, expect
 from tests.gallery.screenshots import until
 from tests.gallery.server import Server
 from tests.gallery.small_gallery import ROOT
-from ti_pipeline.choices.store import Choice, Store
+from ti_pipeline.choices.store import Choice, Store, _tables
 from ti_pipeline.errors import ParamsError
 
 
@@ -160,7 +161,7 @@ def test_what_is_wrong_is_said_before_anything_is_served(made: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_choices_in_postgresql(tmp_path: Path):
-    """The same log in a real PostgreSQL, with two writers at once."""
+    """The same log in a real PostgreSQL, with two writers at once, and four servers that start together."""
     programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None) if Path("/usr/lib/postgresql").is_dir() else None
     initdb = programs / "initdb" if programs else shutil.which("initdb")
     if not initdb:
@@ -205,6 +206,20 @@ def test_choices_in_postgresql(tmp_path: Path):
         assert seen == 60 and len(store.standing()) == 60
         store.keep([Choice(**decision(0, "a", flag="", ticket="back"))])
         assert len(store.standing()) == 59
+        assert store.keep([Choice(**decision(0, "a", ticket="again", undoes="a-0"))]).refused == ("again",)
+        _tables.drop_all(store._engine)
+        keys: list[bytes] = []
+
+        def start_one() -> None:
+            with closing(Store(url)) as started:
+                keys.append(started.key())
+
+        starts = [threading.Thread(target=start_one) for _ in range(4)]
+        for start in starts:
+            start.start()
+        for start in starts:
+            start.join()
+        assert len(keys) == 4 and len(set(keys)) == 1
         store.close()
     finally:
         server.terminate()

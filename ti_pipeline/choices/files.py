@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ti_pipeline.choices.store import Answer, Choice, Flag, Store
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.workspace import Workspace
 
 FORMAT = "ti-pipeline choices"
+MOST = 200  # decisions or answers in one request
 NAME = 80
-_id = Field(pattern=r"^[0-9a-f]{16}$")
-_slug = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-_key = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
+
+
+def _writable(text: Any) -> Any:
+    """A name without what a database or JSON cannot hold: half of an emoji that was cut off, a control character."""
+    if not isinstance(text, str):
+        return text
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)
+
+
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+Time = Annotated[str, Field(pattern=r"^[A-Za-z0-9:.+ -]{0,32}$")]
+Name = Annotated[str, Field(max_length=NAME), BeforeValidator(_writable)]
 
 
 class ChoiceIn(BaseModel):
     """A decision as a page sends or exports it."""
 
     model_config = ConfigDict(extra="ignore")
-    concept: str = _slug
-    picture: str = _id
+    concept: Slug
+    picture: Id
     flag: Flag
-    stars: int = Field(ge=0, le=5)
-    at: str = Field(max_length=32)
-    ticket: str = _key
-    person: str = _key
-    name: str = Field(default="", max_length=NAME)
+    stars: int = Field(ge=0, le=5, strict=True)
+    at: Time
+    ticket: Key
+    person: Key
+    name: Name = ""
+    undoes: Key | None = None
 
     def choice(self) -> Choice:
         return Choice(**self.model_dump())
@@ -38,11 +54,11 @@ class AnswerIn(BaseModel):
     """An answer to the questionnaire as a page sends or exports it."""
 
     model_config = ConfigDict(extra="ignore")
-    question: str = _id
-    places: list[str] = Field(min_length=2, max_length=9)
-    at: str = Field(max_length=32)
-    ticket: str = _key
-    person: str = _key
+    question: Id
+    places: list[Id] = Field(min_length=2, max_length=9)
+    at: Time
+    ticket: Key
+    person: Key
 
     def answer(self) -> Answer:
         return Answer(self.question, self.person, tuple(self.places), self.at, self.ticket)
@@ -68,9 +84,13 @@ def read_exported(path: Path) -> Exported:
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read ({error}).") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise ParamsError(f"{path}: this is no file of choices that a gallery exported ({where}: {first['msg']}).") from None
+        raise ParamsError(f"{path}: this is no file of choices that a gallery exported ({first_fault(error.errors())}).") from None
+
+
+def first_fault(errors: Sequence[dict[str, Any]]) -> str:
+    """What pydantic found first, and where: `choices.3.stars: Input should be less than or equal to 5`. It repeats nothing of the input."""
+    where = ".".join(str(part) for part in errors[0]["loc"] if part not in ("body", "query")) or "file"
+    return f"{where}: {errors[0]['msg']}"
 
 
 def gather(workspace: Workspace, source: str | None) -> tuple[list[Choice], list[Answer]]:

@@ -6,14 +6,17 @@ the last row of each person for each picture. The row's number is the revision t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Engine,
     Integer,
     MetaData,
@@ -24,6 +27,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     make_url,
     select,
     text,
@@ -58,11 +62,16 @@ _answer = Table(
     Column("places", Text, nullable=False),  # identifiers of the pictures, best first, with spaces between
     Column("at", String(32), nullable=False),
 )
+_setting = Table("setting", _tables, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
+_ALONE = 0x7469_6368  # the number of PostgreSQL's lock under which tables are made
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One person's decision on one picture; `picture` is the start of the file's SHA-256, `stars` 0 to 5."""
+    """One person's decision on one picture; `picture` is the start of the file's SHA-256, `stars` 0 to 5.
+
+    `undoes` is the ticket of the decision that this one takes back, and is not kept.
+    """
 
     concept: str
     picture: str
@@ -73,6 +82,21 @@ class Choice:
     at: str
     ticket: str
     revision: int = 0
+    undoes: str | None = None
+
+    @property
+    def subject(self) -> tuple[str, str, str]:
+        """Whose decision on what this is."""
+        return self.concept, self.picture, self.person
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of decisions: the log's last revision, and which were refused because a newer one than they undo stands."""
+
+    revision: int
+    refused: tuple[str, ...] = ()  # tickets
+    newer: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +108,9 @@ class Answer:
     places: tuple[str, ...]
     at: str
     ticket: str
+
+
+Row = TypeVar("Row", Choice, Answer)
 
 
 class Store:
@@ -98,7 +125,9 @@ class Store:
             self._engine: Engine = create_engine(url, pool_pre_ping=True)
             if self._engine.dialect.name == "sqlite":
                 event.listen(self._engine, "connect", _durable)
-            _tables.create_all(self._engine)
+            there = inspect(self._engine).get_table_names()
+            if not {_choice.name, _answer.name} <= set(there):
+                self._make_tables()
         except ModuleNotFoundError as error:
             raise ParamsError(
                 f"choices: {error.name} is needed for this database. Install it with `pip install 'ti-pipeline[postgresql]'`."
@@ -110,12 +139,49 @@ class Store:
             place = make_url(url).render_as_string(hide_password=True)
             raise ParamsError(f"choices: {place} cannot be opened: {reason}") from None
 
-    def keep(self, choices: Iterable[Choice]) -> int:
-        """Write decisions and return the last revision; they are on the disk when this returns."""
-        return self._append(_choice, [{k: v for k, v in asdict(choice).items() if k != "revision"} for choice in choices])
+    def keep(self, choices: Iterable[Choice]) -> Kept:
+        """Write decisions; they are on the disk when this returns. A ticket that is known is passed over.
+
+        A decision that undoes one that is not its person's last on that picture is refused, and all others are kept.
+        """
+        choices = list(choices)
+        with self._writing(_choice) as connection:
+            fresh = _fresh(connection, _choice, choices)
+            last = _last(connection, [choice for choice in choices if choice.undoes])
+            kept, refused, newer = [], [], {}
+            for choice in fresh:
+                before = last.get(choice.subject)
+                if choice.undoes and before and before != choice.undoes:
+                    refused.append(choice.ticket)
+                    newer[choice.subject] = before
+                    continue
+                last[choice.subject] = choice.ticket
+                kept.append({name: value for name, value in asdict(choice).items() if name not in ("revision", "undoes")})
+            if kept:
+                connection.execute(insert(_choice), kept)
+            standing = select(_choice).where(_choice.c.ticket.in_(newer.values())).order_by(_choice.c.revision)
+            rows = [Choice(**row) for row in connection.execute(standing).mappings()] if newer else []
+            return Kept(_revision(connection, _choice), tuple(refused), tuple(rows))
 
     def keep_answers(self, answers: Iterable[Answer]) -> int:
-        return self._append(_answer, [asdict(answer) | {"places": " ".join(answer.places)} for answer in answers])
+        """Write answers and return the last revision; they are on the disk when this returns."""
+        with self._writing(_answer) as connection:
+            rows = [asdict(answer) | {"places": " ".join(answer.places)} for answer in _fresh(connection, _answer, list(answers))]
+            if rows:
+                connection.execute(insert(_answer), rows)
+            return _revision(connection, _answer)
+
+    def key(self) -> bytes:
+        """A random secret of this log, made when it is first asked for: 32 bytes."""
+        wanted = select(_setting.c.value).where(_setting.c.name == "key")
+        if not inspect(self._engine).has_table(_setting.name):
+            self._make_tables()
+        with self._writing(_setting) as connection:
+            known = connection.scalar(wanted)
+            if known is None:
+                known = secrets.token_hex(32)
+                connection.execute(insert(_setting), [{"name": "key", "value": known}])
+            return bytes.fromhex(known)
 
     def news(self, since: int = 0, limit: int = 5000) -> list[Choice]:
         """Decisions after revision `since`, oldest first."""
@@ -141,24 +207,49 @@ class Store:
     def close(self) -> None:
         self._engine.dispose()
 
-    def _append(self, table: Table, rows: list[dict[str, Any]]) -> int:
+    @contextmanager
+    def _writing(self, table: Table) -> Iterator[Connection]:
+        """A transaction of the only writer: a page that has seen revision n has seen every row before it."""
         with self._engine.begin() as connection:
-            # one writer at a time: a page that has seen revision n has seen every row before it
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
             else:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-            tickets = [row["ticket"] for row in rows]
-            known = set(connection.scalars(select(table.c.ticket).where(table.c.ticket.in_(tickets))))
-            fresh = list({row["ticket"]: row for row in rows if row["ticket"] not in known}.values())
-            if fresh:
-                connection.execute(insert(table), fresh)
-            return connection.scalar(select(func.max(table.c.revision))) or 0
+            yield connection
+
+    def _make_tables(self) -> None:
+        """One at a time: of two servers that start together the second finds what the first has made."""
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(_ALONE)))
+            else:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _tables.create_all(connection)
+
+
+def _fresh(connection: Connection, table: Table, rows: list[Row]) -> list[Row]:
+    """Those whose ticket is not known, each once."""
+    known = set(connection.scalars(select(table.c.ticket).where(table.c.ticket.in_([row.ticket for row in rows]))))
+    return list({row.ticket: row for row in rows if row.ticket not in known}.values())
+
+
+def _last(connection: Connection, choices: list[Choice]) -> dict[tuple[str, str, str], str]:
+    """The tickets that stand where these choices would."""
+    if not choices:
+        return {}
+    columns = (_choice.c.concept, _choice.c.picture, _choice.c.person)
+    among = [column.in_({getattr(choice, column.name) for choice in choices}) for column in columns]
+    query = select(*columns, _choice.c.ticket).where(*among).order_by(_choice.c.revision)
+    return {tuple(row[:3]): row.ticket for row in connection.execute(query)}
+
+
+def _revision(connection: Connection, table: Table) -> int:
+    return connection.scalar(select(func.max(table.c.revision))) or 0
 
 
 def _durable(connection: Any, record: Any) -> None:
     """A commit is on the disk before it is answered, and readers do not wait for the writer."""
     connection.isolation_level = None  # the driver begins no transaction of its own: BEGIN IMMEDIATE comes from here
+    connection.execute("PRAGMA busy_timeout=20000")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA busy_timeout=20000")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -12,6 +14,8 @@ import uvicorn
 from ti_pipeline.choices.files import default_url
 from ti_pipeline.choices.store import Store
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.gallery.guard import host_name
+from ti_pipeline.gallery.patience import protocol_options
 from ti_pipeline.gallery.serve import LOOPBACK, make_app
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Workspace
@@ -19,28 +23,53 @@ from ti_pipeline.workspace import Workspace
 SECRET = "TI_PIPELINE_GALLERY_SECRET"
 
 
-def run_server(workspace: Workspace, params: Params, *, host: str, port: int, choices: str | None, secret_file: Path | None) -> None:
+@dataclass(frozen=True)
+class Door:
+    """Where a server listens and whom it lets in: `allowed` are names that visitors come by, beside its own."""
+
+    host: str
+    port: int
+    secret_file: Path | None = None
+    allowed: Sequence[str] = ()
+
+
+def run_server(workspace: Workspace, params: Params, door: Door, choices: str | None) -> None:
     """Serve until SIGINT or SIGTERM. Raises ParamsError for what is wrong before anything is served."""
     if not (workspace.galleries / "index.html").is_file():
         raise ParamsError(f"{workspace.galleries} holds no gallery yet. Run `ti-pipeline gallery` first.")
     url = choices or default_url(workspace)
     if "://" not in url:
         raise ParamsError(f"--choices {url}: expected a URL such as sqlite:///choices.sqlite or postgresql://user@host/name.")
-    secret = _secret(secret_file)
-    local = host in LOOPBACK
-    listening = _listen(host, port)
+    host, local = door.host, door.host in LOOPBACK
+    secret = _secret(door.secret_file)
+    names = _names(door)
+    listening = _listen(host, door.port)
     store = Store(url)
     try:
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
         print(f"The gallery: http://{shown}:{listening.getsockname()[1]}/  (Ctrl+C stops it)", flush=True)
         if not local and not secret:
             print(f"Whoever reaches {host} can look and choose: give --secret-file FILE to ask for a secret.", file=sys.stderr, flush=True)
-        app = make_app(workspace.galleries, store, title=params.gallery.title, secret=secret, hosts=LOOPBACK if local else ("*",))
-        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
+        app = make_app(workspace.galleries, store, title=params.gallery.title, secret=secret, names=names, by_address=not local)
+        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5, **protocol_options())
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         listening.close()
         store.close()
+
+
+def _names(door: Door) -> set[str]:
+    """What the server answers to: itself as it was told to listen, this machine where it listens to others, and what was allowed."""
+    names = {*LOOPBACK, door.host.lower()}
+    if door.host not in LOOPBACK:
+        own = socket.gethostname().lower()
+        names |= {own, own.partition(".")[0]}
+    for name in door.allowed:
+        found = host_name(name)
+        if found is None:
+            raise ParamsError(f"--allowed-host {name}: expected a host name such as gallery.example.com, without https:// and path.")
+        names.add(found)
+    return names
 
 
 def _secret(path: Path | None) -> str | None:

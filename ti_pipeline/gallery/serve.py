@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import parse_qs
+from typing import Annotated, Any
+from urllib.parse import parse_qs, quote
 
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ti_pipeline.choices.files import AnswerIn, ChoiceIn
-from ti_pipeline.choices.store import Store
-from ti_pipeline.gallery.render import POLICY, SITE, render
+from ti_pipeline.choices.files import MOST, AnswerIn, ChoiceIn, first_fault
+from ti_pipeline.choices.store import Choice, Store
+from ti_pipeline.gallery.gate import MONTH, Gate, TooMany
+from ti_pipeline.gallery.guard import Guard
+from ti_pipeline.gallery.render import render
 
-COOKIE = "gallery"
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
-MONTH = 30 * 24 * 3600
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -34,97 +36,116 @@ TYPES = {
     ".txt": "text/plain; charset=utf-8",
     ".safetensors": "application/octet-stream",
 }
-HEADERS = {
-    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+LARGEST_NUMBER = 2**63 - 1  # that a database counts to
 
 
 class Choices(BaseModel):
-    choices: list[ChoiceIn] = Field(max_length=500)
+    choices: list[ChoiceIn] = Field(max_length=MOST)
 
 
 class Answers(BaseModel):
-    answers: list[AnswerIn] = Field(max_length=500)
+    answers: list[AnswerIn] = Field(max_length=MOST)
 
 
-def make_app(galleries: Path, store: Store, *, title: str, secret: str | None = None, hosts: tuple[str, ...] = LOOPBACK) -> FastAPI:
-    """The application. `hosts` are the names that it answers to: another site's page must not reach a server on this machine."""
-    app = FastAPI(title="ti-pipeline gallery", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    root = galleries.resolve()
-    pass_ = hashlib.sha256(f"ti-pipeline gallery {secret}".encode()).hexdigest() if secret else ""
+def make_app(
+    galleries: Path, store: Store, *, title: str, secret: str | None = None, names: Iterable[str] = LOOPBACK, by_address: bool = False
+) -> FastAPI:
+    """The application. It answers to `names`, and `by_address` also to the address of this machine that a visitor has come to."""
+    app = FastAPI(title="ti-pipeline gallery", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    root, key = galleries.resolve(), store.key()
+    here = hmac.new(key, b"cookies", hashlib.sha256).hexdigest()[:8]  # browsers keep the cookies of all ports of a machine together
+    entered, chosen = f"gallery-{here}", f"gallery-{here}-person"
+    gate = Gate(secret, key) if secret else None
+    app.add_middleware(Guard, names=frozenset(names), by_address=by_address, gate=gate, cookie=entered)
 
-    def may(request: Request) -> bool:
-        if not secret:
-            return True
-        shown = request.headers.get("authorization", "").removeprefix("Bearer ")
-        return hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), pass_.encode()) or _same(shown, secret)
+    def others_see(person: str) -> str:
+        """What stands for a person in what is handed out: nobody can choose with it."""
+        return hmac.new(key, person.encode(), hashlib.sha256).hexdigest()[:24]
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next) -> Response:
-        path = request.url.path
-        for_all = path in ("/enter", f"/{SITE}/gallery.css", f"/{SITE}/gallery.js", f"/{SITE}/icon.svg")
-        origin = request.headers.get("origin")
-        if request.method == "POST" and origin and origin.partition("://")[2] != request.headers.get("host"):
-            response: Response = JSONResponse({"detail": "This page is not of this server."}, status_code=403)
-        elif not for_all and not may(request):
-            page_wanted = request.method == "GET" and not path.startswith("/api/") and Path(path).suffix in ("", ".html")
-            refused = JSONResponse({"detail": "The secret is missing."}, status_code=401)
-            response = RedirectResponse("/enter", 303) if page_wanted else refused
-        else:
-            response = await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+    def shown(choice: Choice, me: str | None) -> dict[str, Any]:
+        row = {name: value for name, value in asdict(choice).items() if name not in ("revision", "undoes")}
+        return row | {"person": choice.person if choice.person == me else others_see(choice.person)}
+
+    @app.exception_handler(RequestValidationError)
+    def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": f"{first_fault(error.errors())}."}, 422)
 
     @app.get("/enter")
     def enter() -> HTMLResponse:
-        return HTMLResponse(render("enter.html", title=title, wrong=False))
+        return HTMLResponse(render("enter.html", title=title, wrong=""))
 
     @app.post("/enter")
-    async def entered(request: Request) -> Response:
-        given = parse_qs((await request.body())[:2000].decode(errors="replace")).get("secret", [""])[0]
-        if not secret or not _same(given, secret):
-            return HTMLResponse(render("enter.html", title=title, wrong=True), status_code=403 if secret else 404)
+    async def enter_with(request: Request) -> Response:
+        if gate is None:
+            return _nothing_there()
+        given = parse_qs((await request.body()).decode(errors="replace")).get("secret", [""])[0]
+        try:
+            right = gate.opens(given.encode(), request.client.host if request.client else "")
+        except TooMany as error:
+            text = f"Too many wrong words. Try again in {error.seconds} seconds."
+            return HTMLResponse(render("enter.html", title=title, wrong=text), 429, headers={"Retry-After": str(error.seconds)})
+        if not right:
+            return HTMLResponse(render("enter.html", title=title, wrong="That is not the word."), 403)
         response = RedirectResponse("/", 303)
-        response.set_cookie(COOKIE, pass_, max_age=MONTH, httponly=True, samesite="strict")
+        secure = request.url.scheme == "https"
+        response.set_cookie(entered, gate.cookie(), max_age=MONTH, httponly=True, samesite="strict", secure=secure)
         return response
 
     @app.get("/api/choices")
-    def news(since: Annotated[int, Query(ge=0)] = 0) -> dict:
-        rows = store.news(since)
-        fields = ("concept", "picture", "person", "name", "flag", "stars", "at", "ticket")
-        return {"revision": rows[-1].revision if rows else since, "choices": [{f: getattr(row, f) for f in fields} for row in rows]}
+    def news(request: Request, since: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0) -> dict[str, Any]:
+        rows, me = store.news(since), request.headers.get("gallery-person") or request.cookies.get(chosen)
+        return {
+            "revision": rows[-1].revision if rows else since,
+            "you": others_see(me) if me else None,
+            "most": MOST,
+            "choices": [shown(row, me) for row in rows],
+        }
 
     @app.post("/api/choices")
-    def keep(sent: Choices) -> dict:
-        return {"revision": store.keep(row.choice() for row in sent.choices)}
+    def keep(sent: Choices) -> Response:
+        kept = store.keep(row.choice() for row in sent.choices)
+        me = sent.choices[-1].person if sent.choices else None
+        answer: dict[str, Any] = {"revision": kept.revision, "you": others_see(me) if me else None}
+        if kept.refused:
+            answer |= {"detail": "A newer choice than the one to be taken back stands.", "refused": kept.refused}
+            answer |= {"newer": [shown(row, row.person) for row in kept.newer]}
+        response = JSONResponse(answer, 409 if kept.refused else 200)
+        if me:
+            response.set_cookie(chosen, me, max_age=MONTH, httponly=True, samesite="strict", path="/api")
+        return response
 
     @app.post("/api/answers")
-    def keep_answers(sent: Answers) -> dict:
+    def keep_answers(sent: Answers) -> dict[str, int]:
         return {"revision": store.keep_answers(row.answer() for row in sent.answers)}
 
     @app.get("/{path:path}")
     def page(path: str) -> Response:
-        target = (root / path).resolve()
-        if target.is_dir():
-            if path and not path.endswith("/"):
-                return RedirectResponse(f"/{path}/", 307)
-            target = target / "index.html"
-        if not target.is_relative_to(root) or target.suffix not in TYPES or not target.is_file():
-            return HTMLResponse("<!doctype html><title>Not here</title><p>There is no such page.</p>", status_code=404)
-        if target.suffix == ".html":
-            html = target.read_text(encoding="utf-8").replace('<html lang="en" ', '<html lang="en" data-server ', 1)
-            return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
-        changing = target.suffix in (".css", ".js", ".safetensors")  # pictures have their digests in their names
-        kept = "no-cache" if changing else "private, max-age=604800, immutable"
-        return FileResponse(target, media_type=TYPES[target.suffix], headers={"Cache-Control": kept})
+        try:
+            return _file(root, path)
+        except (OSError, ValueError):  # a name that no disk has, a file that has just gone
+            return _nothing_there()
 
     return app
 
 
-def _same(given: str, secret: str) -> bool:
-    return hmac.compare_digest(given.encode(), secret.encode())
+def _file(root: Path, path: str) -> Response:
+    """A file of the galleries. Raises OSError and ValueError for what is none; asks the disk about nothing outside of them."""
+    target = (root / path).resolve()
+    if path.startswith("/") or "//" in path or not target.is_relative_to(root):
+        return _nothing_there()
+    if path.endswith("/") or target.is_dir():
+        if path and not path.endswith("/"):
+            return RedirectResponse(f"/{quote(target.relative_to(root).as_posix())}/", 307)
+        target = target / "index.html"
+    if target.suffix not in TYPES or not target.is_file():
+        return _nothing_there()
+    if target.suffix == ".html":
+        html = target.read_text(encoding="utf-8").replace('<html lang="en" ', f'<html lang="en" data-server data-most="{MOST}" ', 1)
+        return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
+    changing = target.suffix in (".css", ".js", ".safetensors")  # pictures have their digests in their names
+    kept = "no-cache" if changing else "private, max-age=604800, immutable"
+    return FileResponse(target, media_type=TYPES[target.suffix], headers={"Cache-Control": kept}, stat_result=target.stat())
+
+
+def _nothing_there() -> Response:
+    return HTMLResponse("<!doctype html><title>Not here</title><p>There is no such page.</p>", status_code=404)

@@ -140,7 +140,7 @@
     /** What others, and I elsewhere, have chosen since the last time. */
     async listen() {
       try {
-        const answer = await fetch(`${SERVER}api/choices?since=${this.revision}`);
+        const answer = await fetch(`${SERVER}api/choices?since=${this.revision}`, { headers: { "Gallery-Person": me.person } });
         if (answer.ok) {
           const news = await answer.json();
           this.take(news);
