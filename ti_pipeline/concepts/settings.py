@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ti_pipeline.concepts.folder import SETTINGS, Listing
+from ti_pipeline.concepts.folder import CAPTIONS, SETTINGS, Listing
 from ti_pipeline.errors import ConceptError
 
 TOKEN = r"^<[A-Za-z0-9][A-Za-z0-9_.-]{0,63}>$"
@@ -81,8 +81,8 @@ def read_settings(slug: str, folder: Path, listing: Listing) -> Settings:
 
 
 def read_captions(slug: str, listing: Listing) -> dict[str, str]:
-    """Captions from `name.txt` or `name.jpg.txt` beside `name.jpg`, by file name; empty ones are none."""
-    texts = {entry.path.stem: entry for entry in listing.texts if entry.path.suffix.lower() == ".txt"}
+    """Captions from `name.txt`, `name.jpg.txt` or `name.caption` beside `name.jpg`, by file name; empty ones are none."""
+    texts = {entry.path.stem: entry for entry in listing.texts if entry.path.suffix.lower() in CAPTIONS}
     captions = {}
     for picture in listing.files:
         entry = texts.get(picture.name) or texts.get(picture.path.stem)
