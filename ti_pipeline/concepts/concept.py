@@ -13,6 +13,7 @@ from typing import Literal
 
 from ti_pipeline.concepts.folder import list_folder, passed_over, printable
 from ti_pipeline.concepts.settings import read_captions, read_settings
+from ti_pipeline.concepts.texts import WORD
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_value
 
@@ -46,13 +47,15 @@ def load_concept(folder: Path) -> Concept:
         raise ConceptError(printable(slug), f"{reason}, for example to `{suggest_slug(slug)}`.")
     listing = list_folder(folder)
     settings = read_settings(slug, folder, listing)
+    token, captions = settings.token or f"<{slug}>", read_captions(slug, listing) | settings.captions
+    _check_captions(slug, token, captions)
     return Concept(
         slug=slug,
         folder=folder,
-        token=settings.token or f"<{slug}>",
+        token=token,
         initializer=settings.initializer,
         kind=settings.kind,
-        captions=read_captions(slug, listing) | settings.captions,
+        captions=captions,
         briefs=tuple(settings.briefs),
         owner=settings.owner,
         license=settings.license,
@@ -98,6 +101,14 @@ def suggest_slug(name: str) -> str:
     """A valid slug that looks like `name`."""
     plain = unicodedata.normalize("NFKD", printable(name)).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:64] or "concept"
+
+
+def _check_captions(slug: str, token: str, captions: dict[str, str]) -> None:
+    """A word is learnt beside plain words only: that of another concept would be read as letters."""
+    for file, caption in captions.items():
+        for word in WORD.findall(caption):
+            if word.lower() != token.lower():
+                raise ConceptError(slug, f"the caption of {file} names {word}, and no word is learnt beside another. Write what it is.")
 
 
 def _distinct_tokens(concepts: list[Concept]) -> tuple[list[Concept], list[ConceptError]]:
