@@ -14,6 +14,7 @@ from pathlib import Path
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.errors import ConceptError, ParamsError, PipelineError, out_of_memory
+from ti_pipeline.files import read_table
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace
@@ -30,6 +31,7 @@ def validate(
 ) -> list[Outcome]:
     """Image sets to manifests."""
     from ti_pipeline.concepts.stage import validate_one
+    from ti_pipeline.foresight import foretold
 
     concepts, errors = discover(workspace.concepts, names)
     models = Models(params)
@@ -43,7 +45,9 @@ def validate(
     def work(slug: str, step: Step) -> Outcome:
         if slug in reasons:
             return Outcome("validate", slug, "quarantined", reason=reasons[slug])
-        return validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
+        outcome = validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
+        reader = models.reader_if_there if outcome.ok else None
+        return foretold(workspace, outcome, params, reader) if reader else outcome
 
     return _each("validate", sorted({*by_slug, *reasons}), progress, work)
 
@@ -92,7 +96,7 @@ def generate(
         nonlocal beside
         order = read_order(workspace, models.source.digest, manifest, params)
         if not force and (outcome := standing(workspace, manifest.slug, order.fingerprint)):
-            beside += len(order.briefs) * params.generate.candidates
+            beside += len(read_table(workspace.candidate_table(manifest.slug)))
             return outcome
         todo.append(manifest)
         return Outcome("generate", manifest.slug, "failed", reason="it was not reached")

@@ -32,8 +32,11 @@ def load_own(workspace: Workspace, concept: str, token: str, initializer: str | 
     return _load(path, concept, token, initializer)
 
 
-def load_others(workspace: Workspace, concept: str, tokens: list[str]) -> dict[str, LearntWord]:
-    """Words of other concepts by their token in lower case. Raises ConceptError that names a word nobody has learnt here."""
+def load_others(workspace: Workspace, concept: str, tokens: list[str], where: str = "a brief") -> dict[str, LearntWord]:
+    """Words of other concepts by their token in lower case. Raises ConceptError that names a word nobody has learnt here.
+
+    `where` is where they are named, for that reason.
+    """
     if not tokens:
         return {}
     paths = {_token(path).lower(): path for path in sorted((workspace.artifacts / "embeddings").glob("*/learned_embeds.safetensors"))}
@@ -43,8 +46,8 @@ def load_others(workspace: Workspace, concept: str, tokens: list[str]) -> dict[s
             known = ", ".join(sorted(filter(None, paths))[:12]) or "none"
             raise ConceptError(
                 concept,
-                f"a brief names {token}, which no concept of this workspace has learnt. Learnt are: {known}. "
-                "Train that concept first, or take the word out of the brief.",
+                f"{where} names {token}, which no concept of this workspace has learnt. Learnt are: {known}. "
+                "Train that concept first, or take the word out.",
             )
         words[token] = _load(paths[token], concept, token, None)
     return words

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ti_pipeline.concepts.folder import SETTINGS, Entry, Listing
+from ti_pipeline.concepts.folder import SETTINGS, Entry, Listing, list_folder
 from ti_pipeline.concepts.texts import MOST_VECTORS, PLACE, ClassWords, Line, Prompt, cut
 from ti_pipeline.errors import ConceptError
 
@@ -116,6 +116,15 @@ def caption_files(listing: Listing) -> dict[str, Entry]:
     texts = {entry.path.stem: entry for entry in listing.texts if entry.path.suffix.lower() == ".txt"}
     found = {picture.name: texts.get(picture.name) or texts.get(picture.path.stem) for picture in listing.files if not picture.refusal}
     return {name: entry for name, entry in found.items() if entry}
+
+
+def caption_place(folder: Path, picture: str, caption: str) -> str:
+    """What a reason calls the caption of a picture in a concept's folder: by the file that it stands in."""
+    listing = list_folder(folder)
+    beside = caption_files(listing).get(picture)
+    if beside and read_captions(folder.name, listing).get(picture) == caption:
+        return f"the caption in {beside.name}"
+    return f"the caption of {picture} in {SETTINGS}"
 
 
 def _read(slug: str, entry: Entry, encoding: str) -> str:
