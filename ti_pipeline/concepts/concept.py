@@ -13,7 +13,7 @@ from typing import Literal
 
 from ti_pipeline.concepts.folder import list_folder, passed_over, printable
 from ti_pipeline.concepts.settings import read_captions, read_settings
-from ti_pipeline.concepts.texts import WORD
+from ti_pipeline.concepts.texts import WORD, visible
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_value
 
@@ -44,7 +44,7 @@ def load_concept(folder: Path) -> Concept:
     slug = folder.name
     if not SLUG.fullmatch(slug):
         reason = "the folder's name must be 1 to 64 of a-z, 0-9, - and _, the first no sign. Rename it"
-        raise ConceptError(printable(slug), f"{reason}, for example to `{suggest_slug(slug)}`.")
+        raise ConceptError(visible(printable(slug)), f"{reason}, for example to `{suggest_slug(slug)}`.")
     listing = list_folder(folder)
     settings = read_settings(slug, folder, listing)
     token, captions = settings.token or f"<{slug}>", read_captions(slug, listing) | settings.captions
@@ -86,7 +86,7 @@ def discover(folder: Path, names: Iterable[str] | None = None) -> tuple[list[Con
     concepts, clashes = _distinct_tokens(concepts)
     errors += clashes
     if names is not None:
-        wanted = _known(list(names), [printable(path.name) for path in folders], folder)
+        wanted = _known(list(names), [visible(printable(path.name)) for path in folders], folder)
         concepts = [concept for concept in concepts if concept.slug in wanted]
         errors = [error for error in errors if error.concept in wanted]
     return concepts, sorted(errors, key=lambda error: error.concept)

@@ -24,6 +24,11 @@ def is_control(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _TURNS
 
 
+def visible(text: str) -> str:
+    """Control characters as Python writes them, so that the text is one line that does nothing to a terminal."""
+    return "".join(char.encode("unicode_escape").decode() if is_control(char) else char for char in text)
+
+
 def cut(text: str) -> str:
     """A text short enough to stand in a reason."""
     return text if len(text) <= 80 else f"{text[:79]}…"

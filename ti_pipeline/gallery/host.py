@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from pathlib import Path
 
 import uvicorn
@@ -14,6 +13,7 @@ from ti_pipeline.choices.store import Store
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.gallery.serve import LOOPBACK, make_app
 from ti_pipeline.params import Params
+from ti_pipeline.terminal import say
 from ti_pipeline.workspace import Workspace
 
 SECRET = "TI_PIPELINE_GALLERY_SECRET"
@@ -32,9 +32,9 @@ def run_server(workspace: Workspace, params: Params, *, host: str, port: int, ch
     store = Store(url)
     try:
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-        print(f"The gallery: http://{shown}:{listening.getsockname()[1]}/  (Ctrl+C stops it)", flush=True)
+        say(f"The gallery: http://{shown}:{listening.getsockname()[1]}/  (Ctrl+C stops it)")
         if not local and not secret:
-            print(f"Whoever reaches {host} can look and choose: give --secret-file FILE to ask for a secret.", file=sys.stderr, flush=True)
+            say(f"Whoever reaches {host} can look and choose: give --secret-file FILE to ask for a secret.", err=True)
         app = make_app(workspace.galleries, store, title=params.gallery.title, secret=secret, hosts=LOOPBACK if local else ("*",))
         config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
         uvicorn.Server(config).run(sockets=[listening])
