@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from ti_pipeline.cli import Concepts, ForceOption, JsonOption, ParamsOption, SetOption, WorkspaceOption, app, main, open_workspace
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.terminal import print_summary, print_where_to_look
+from ti_pipeline.terminal import print_summary, print_where_to_look, say_json
 
 
 @app.command()
@@ -26,7 +25,7 @@ def run(
     open_workspace(workspace, params, set_)  # wrong params are told before a server is started
     summary = _flow(workspace, params, set_, concepts, force)
     if json_:
-        print(json.dumps(summary, indent=2, ensure_ascii=False))
+        say_json(summary)
     else:
         print_summary(summary)
     _leave(summary)

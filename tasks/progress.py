@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ti_pipeline.concepts.texts import visible
+
 EVERY = 60.0  # seconds
 
 
@@ -16,6 +18,6 @@ def log_lines(log: Callable[[str], None], clock: Callable[[], float] = time.mono
         nonlocal last
         if clock() - last >= EVERY:
             last = clock()
-            log(f"{100 * done // max(total, 1)} % ({text})")
+            log(f"{100 * done // max(total, 1)} % ({visible(text)})")
 
     return progress

@@ -15,6 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tasks.failures import DELAYS
+from ti_pipeline.concepts.texts import visible
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Params
 from ti_pipeline.versioning.inbox import bring_in
@@ -41,7 +42,7 @@ def inbox(workspace: Workspace, params: Params) -> list[dict[str, Any]]:
     arrivals = bring_in(workspace, params, log.info)
     for arrival in arrivals:
         if arrival.reason:
-            log.warning("inbox: %s is %s: %s", arrival.set, arrival.state, arrival.reason)
+            log.warning("inbox: %s", visible(f"{arrival.set} is {arrival.state}: {arrival.reason}"))
     return [arrival.to_json() for arrival in arrivals]
 
 
@@ -90,7 +91,7 @@ def _guarded(step: str, work: Callable[[], Any]) -> dict[str, Any]:
     try:
         done = work()
     except (PipelineError, OSError) as error:
-        get_run_logger().error("%s: %s", step, error)
+        get_run_logger().error("%s: %s", step, visible(str(error)))
         return {"notes": [f"{step}: {error}"], "troubles": {step: str(error)}}
     if isinstance(done, dict):
         return {step: done, "notes": [done["said"]]}

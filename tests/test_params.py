@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,19 @@ def test_sections_are_plain_json_under_the_files_names():
         ("generator", {"device": "gpu"}, "generator.device"),
         ("generate", {"briefs": {"object": ["a photo"], "style": []}}, "no place for the {token}"),
         ("rank", {"likeness_weight": 1.5}, "rank.likeness_weight"),
+        ("train", {"vectors": 1_000_000_000}, "train.vectors"),
+        ("train", {"steps": 10**12}, "train.steps"),
+        ("generate", {"candidates": 10**12}, "generate.candidates"),
+        ("generate", {"negative_prompt": "ugly " * 1000}, "generate.negative_prompt"),
+        ("generate", {"negative_prompt": "a {color} thing"}, "generate.negative_prompt: {color} means nothing here"),
+        ("generate", {"briefs": {"object": ["a {color} {token}"]}}, "generate.briefs.object: in 'a {color} {token}' {color} means nothing"),
+        ("evaluate", {"prompts": {"style": ["a {} {token}"]}}, "evaluate.prompts.style: in 'a {} {token}' {} means nothing here"),
+        ("evaluate", {"prompts": {"object": ["a {token} beside a <cat>"]}}, "evaluate.prompts: <cat> in 'a {token} beside a <cat>'"),
+        ("validate", {"background": [0, 0, 256]}, "validate.background.2"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, section: str, values: dict, expected: str):
-    with pytest.raises(ParamsError, match=expected.replace("{", "\\{").replace("}", "\\}")) as error:
+    with pytest.raises(ParamsError, match=re.escape(expected)) as error:
         load(write(tmp_path, **{section: values}))
     assert str(tmp_path) in str(error.value)
 

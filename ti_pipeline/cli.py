@@ -6,7 +6,6 @@ Exit status: 0 all done; 1 some concept failed; 2 the call or the params are wro
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import typer.core
 from ti_pipeline import __version__
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Params, load
+from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_status, print_study, progress, say, say_json
 from ti_pipeline.versioning import commands
 from ti_pipeline.workspace import Outcome, Workspace
 
@@ -66,10 +66,8 @@ def open_workspace(workspace: Path, params: Path | None, overrides: list[str] | 
 def _report(outcomes: list[Outcome], as_json: bool) -> None:
     """Print what became of every concept and leave with the status that says it."""
     if as_json:
-        print(json.dumps([outcome.to_json() for outcome in outcomes], indent=2, ensure_ascii=False))
+        say_json([outcome.to_json() for outcome in outcomes])
     else:
-        from ti_pipeline.terminal import print_outcomes
-
         print_outcomes(outcomes)
     if not all(outcome.ok for outcome in outcomes):
         raise typer.Exit(1)
@@ -85,7 +83,6 @@ def _stage(name: str):
         json_: JsonOption = False,
     ) -> None:
         from ti_pipeline.stages import STAGES
-        from ti_pipeline.terminal import progress
 
         place, settings = open_workspace(workspace, params, set_)
         with progress(name) as step:
@@ -126,14 +123,13 @@ def rank(
 
         write_verdicts(place, gather(place, choices)[0])
     from ti_pipeline.stages import STAGES, validated
-    from ti_pipeline.terminal import progress
 
     with progress("rank") as step:
         outcomes = STAGES["rank"](place, settings, concepts or None, force=force, progress=step)
     if with_choices or choices:
         from ti_pipeline.choices.agreement import agreement, told
 
-        print(told(agreement(place, validated(place), settings.rank.best)), file=sys.stderr)
+        say(told(agreement(place, validated(place), settings.rank.best)), err=True)
     _report(outcomes, json_)
 
 
@@ -176,13 +172,12 @@ def answers(
     from ti_pipeline.choices.study import sum_up
     from ti_pipeline.evaluation.summary import summarise
     from ti_pipeline.stages import validated
-    from ti_pipeline.terminal import print_study
 
     place, _ = open_workspace(workspace, params, set_)
     study = sum_up(place, gather(place, choices)[1])
     summarise(place, validated(place))
     if json_:
-        print(json.dumps(study, indent=2, ensure_ascii=False))
+        say_json(study)
     else:
         print_study(study, place.evaluation / "scatter.svg")
 
@@ -196,12 +191,11 @@ def status(
 ) -> None:
     """What is up to date, stale, missing or quarantined, and why. Changes nothing."""
     from ti_pipeline.status import survey
-    from ti_pipeline.terminal import print_status
 
     place, settings = open_workspace(workspace, params, set_)
     rows = survey(place, settings)
     if json_:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        say_json(rows)
     else:
         print_status(rows)
 
@@ -209,7 +203,7 @@ def status(
 @app.command()
 def version() -> None:
     """The version of this program."""
-    print(__version__)
+    say(__version__)
 
 
 commands.add(app)
@@ -217,17 +211,17 @@ commands.add(app)
 
 def main() -> None:
     """Run the command; what a person can mend is one message, never a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     try:
         status = app(standalone_mode=False)  # with this mode a command's Exit comes back as its status
         if status == 130:  # typer's for Ctrl-C
-            print("Stopped. What is finished stands; the same command goes on from there.", file=sys.stderr)
+            say("Stopped. What is finished stands; the same command goes on from there.", err=True)
         sys.exit(status)
     except PipelineError as error:
-        print(f"ti-pipeline: {error}", file=sys.stderr)
+        say(f"ti-pipeline: {error}", err=True)
         sys.exit(2)
     except OSError as error:
-        print(f"ti-pipeline: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        say(f"ti-pipeline: {error.filename or ''}: {error.strerror or error}", err=True)
         sys.exit(3)
     except Exception as error:
         if not hasattr(error, "show"):

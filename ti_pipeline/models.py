@@ -20,6 +20,7 @@ from ti_pipeline.params import Ranker as RankerParams
 if TYPE_CHECKING:
     from ti_pipeline.evaluation.judge import Judge
     from ti_pipeline.generators.generator import Generator
+    from ti_pipeline.generators.reader import Reader
     from ti_pipeline.generators.source import Source
     from ti_pipeline.inversion.initializer import WordChooser
     from ti_pipeline.ranking.ranker import Ranker
@@ -42,6 +43,17 @@ class Models:
         from ti_pipeline.generators.source import find_source
 
         return find_source(self._params.generator)
+
+    @cached_property
+    def reader_if_there(self) -> Reader | None:
+        """How the generator reads prompts, where it lies on this machine; nothing is downloaded or refused for it."""
+        from ti_pipeline.generators.reader import TokenizerAlone
+        from ti_pipeline.generators.source import find_source
+
+        try:
+            return TokenizerAlone(find_source(self._params.generator, download=False))
+        except Exception:  # the stage that needs the generator says what is wrong with it
+            return None
 
     @property
     def generator(self) -> Generator:

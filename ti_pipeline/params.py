@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, PLACE, WORD, check_places, cut
 from ti_pipeline.errors import ParamsError
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]  # more is a slip of the finger, and would fill the memory
 Share = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
-Briefs = dict[Literal["object", "style"], list[str]]
+Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
+Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class Section(BaseModel):
@@ -44,7 +47,7 @@ class Judge(Section):
 class Validate(Section):
     min_edge: Positive
     max_megapixels: Annotated[float, Field(gt=0)]
-    background: tuple[int, int, int]
+    background: tuple[Channel, Channel, Channel]
     min_pictures: Positive
     max_pictures: Positive
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
@@ -55,7 +58,7 @@ class Validate(Section):
 
 
 class Train(Section):
-    vectors: Positive
+    vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)]
     steps: Positive
     batch_size: Positive
     gradient_accumulation: Positive
@@ -92,7 +95,7 @@ class Generate(Section):
     solver: Literal["ddim", "dpmsolver++", "euler", "unipc"]
     steps: Positive
     guidance_scale: Annotated[float, Field(ge=1)]
-    negative_prompt: str
+    negative_prompt: Annotated[str, Field(max_length=LONGEST)]
     batch_size: Positive | Literal["auto"]
     briefs: Briefs
 
@@ -168,19 +171,33 @@ class Params(Section):
     publish: Publish
 
     @model_validator(mode="after")
-    def _briefs_have_a_place_for_the_token(self) -> Params:
-        for section in ("generate", "evaluate"):
-            texts = self.generate.briefs if section == "generate" else self.evaluate.prompts
+    def _nothing_is_drawn_as_letters(self) -> Params:
+        for key, texts in (("generate.briefs", self.generate.briefs), ("evaluate.prompts", self.evaluate.prompts)):
             for kind, briefs in texts.items():
                 for brief in briefs:
-                    if "{token}" not in brief:
-                        raise ValueError(f"{section}: the brief {brief!r} for a {kind} has no place for the {{token}}")
+                    _check_brief(f"{key}.{kind}", brief)
+        for prompts in self.evaluate.prompts.values():
+            for prompt in prompts:
+                if found := WORD.search(prompt):
+                    why = "is evaluated by itself and against the prompt alone, which knows no other learnt word"
+                    raise ValueError(f"evaluate.prompts: {found.group()} in {cut(prompt)!r}: a word {why}")
+        if found := re.search(r"\{[^{}]*\}", self.generate.negative_prompt):
+            raise ValueError(f"generate.negative_prompt: {cut(found.group())} means nothing here; write a learnt word as it is: <my-thing>")
         return self
 
     def section(self, *names: str) -> dict[str, Any]:
         """Sections as JSON values, for a stage's fingerprint."""
         whole = self.model_dump(mode="json", by_alias=True)
         return {name: whole[name] for name in names}
+
+
+def _check_brief(key: str, brief: str) -> None:
+    try:
+        check_places(brief)
+    except ValueError as error:
+        raise ValueError(f"{key}: in {cut(brief)!r} {error}") from None
+    if PLACE not in brief:
+        raise ValueError(f"{key}: {cut(brief)!r} has no place for the {PLACE}")
 
 
 def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:

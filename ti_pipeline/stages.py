@@ -15,6 +15,7 @@ from ti_pipeline.collection import forget_gone, remove, remove_withdrawn, valida
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError, PipelineError, out_of_memory
+from ti_pipeline.files import read_table
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace
@@ -32,6 +33,7 @@ def validate(
 ) -> list[Outcome]:
     """Image sets to manifests."""
     from ti_pipeline.concepts.stage import validate_one
+    from ti_pipeline.foresight import foretold
 
     concepts, errors = discover(workspace.concepts, names)
     models = Models(params)
@@ -45,7 +47,9 @@ def validate(
     def work(slug: str, step: Step) -> Outcome:
         if slug in wrong:
             return Outcome("validate", slug, "quarantined", reason=wrong[slug])
-        return validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
+        outcome = validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
+        reader = models.reader_if_there if outcome.ok else None
+        return foretold(workspace, outcome, params, reader) if reader else outcome
 
     return _each(workspace, "validate", sorted({*by_slug, *wrong}), progress, work)
 
@@ -97,7 +101,7 @@ def generate(
         nonlocal beside
         order = read_order(workspace, models.source.digest, manifest, params, words)
         if not force and (outcome := standing(workspace, manifest.slug, order.fingerprint)):
-            beside += len(order.briefs) * params.generate.candidates
+            beside += len(read_table(workspace.candidate_table(manifest.slug)))
             return outcome
         todo.append(manifest)
         return None

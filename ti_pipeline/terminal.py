@@ -1,28 +1,67 @@
-"""What people read on a terminal: progress, tables, where to look."""
+"""What people read on a terminal: progress, tables, log lines, where to look.
+
+All that is printed goes through here: what file names, settings and servers say is never markup, and never moves the cursor.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-
+from ti_pipeline.concepts.texts import is_control, visible
 from ti_pipeline.workspace import Outcome
 
 Step = Callable[[int, int, str], None]
 STYLE = {"done": "green", "up-to-date": "dim", "stale": "yellow", "missing": "yellow", "quarantined": "yellow", "failed": "red"}
 QUIET_SECONDS = 60.0
+TIME = "%Y-%m-%d %H:%M:%S"
+_REASON = 24  # cells that a table's last column must have left on a terminal, else it is written in lines
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print lines, with their control characters as Python writes them."""
+    print(_lines_of(text), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def note(text: object) -> None:
+    """A line of a command's log, with its time, on stderr."""
+    say(f"{time.strftime(TIME)} {visible(str(text))}", err=True)
+
+
+def say_json(value: Any) -> None:
+    """Print JSON for programs; what would move the cursor is escaped in it too."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print("".join(f"\\u{ord(char):04x}" if is_control(char) and char != "\n" else char for char in text), flush=True)
+
+
+class _Format(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return _lines_of(super().formatException(ei))
+
+
+def log_to_stderr() -> None:
+    """Warnings and errors of every library as lines with their time."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Format("%(asctime)s %(levelname)s %(name)s: %(message)s", TIME))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 @contextmanager
 def progress(stage: str) -> Iterator[Step]:
     """A bar on a terminal; elsewhere a line a minute. Both on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(stage)
@@ -32,11 +71,11 @@ def progress(stage: str) -> Iterator[Step]:
         BarColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None, stage=stage)
-        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text.replace("[", "\\["))
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=visible(text))
 
 
 def _lines(stage: str) -> Step:
@@ -46,34 +85,51 @@ def _lines(stage: str) -> Step:
         nonlocal last
         if time.monotonic() - last >= QUIET_SECONDS:
             last = time.monotonic()
-            print(f"{stage}: {100 * done // max(total, 1)} % ({text})", file=sys.stderr, flush=True)
+            note(f"{stage}: {100 * done // max(total, 1)} % ({text})")
 
     return step
 
 
-def print_outcomes(outcomes: list[Outcome]) -> None:
-    table = Table("concept", "state", "seconds", "why")
-    for outcome in outcomes:
-        table.add_row(outcome.concept, _coloured(outcome.state), f"{outcome.seconds:.1f}", _plain(outcome.reason))
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal that is wide enough, its last column wrapped; elsewhere a line a row, of which nothing is cut."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    borders = 3 * len(widths) + 1
     console = Console()
-    console.print(table)
+    if sys.stdout.isatty() and sum(widths[:-1]) + min(widths[-1], _REASON) + borders <= console.width:
+        table = Table()
+        for name in columns:
+            table.add_column(name, no_wrap=name != columns[-1], overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(cell, STYLE.get(cell, "")) for cell in row))
+        console.print(table)
+    else:
+        for row in (columns, *cells):
+            say("  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_outcomes(outcomes: list[Outcome]) -> None:
+    show_table(("concept", "state", "seconds", "why"), [(o.concept, o.state, f"{o.seconds:.1f}", o.reason) for o in outcomes])
     counts = {state: sum(o.state == state for o in outcomes) for state in dict.fromkeys(o.state for o in outcomes)}
-    console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    say(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
 def print_summary(summary: dict) -> None:
     """What `flows.train_concepts` returned."""
-    table = Table("concept", "state", "why")
-    for concept, state in summary["concepts"].items():
-        table.add_row(concept, _coloured(state), _plain(summary.get("reasons", {}).get(concept, "")))
-    Console().print(table)
-    for note in summary.get("notes", []):
-        print(note)
+    reasons = summary.get("reasons", {})
+    show_table(("concept", "state", "why"), [(slug, state, reasons.get(slug, "")) for slug, state in summary["concepts"].items()])
+    for text in summary.get("notes", []):
+        say(text)
 
 
 def print_where_to_look(index: Path) -> None:
     opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
-    print(f"\nThe gallery: {index}\nOpen it:     {opener} {shlex.quote(str(index))}")
+    say(f"\nThe gallery: {index}\nOpen it:     {opener} {shlex.quote(str(index))}")
 
 
 def print_study(study: dict, plot: Path) -> None:
@@ -82,27 +138,18 @@ def print_study(study: dict, plot: Path) -> None:
     def told(estimate: dict | None) -> str:
         return f"{estimate['value']:.2f} ({estimate['low']:.2f} to {estimate['high']:.2f})" if estimate else "–"
 
-    table = Table("setup", "by likeness", "by text")
-    for setup, kinds in study["setups"].items():
-        table.add_row(_plain(setup), told(kinds["likeness"]), told(kinds["text"]))
-    console = Console()
-    console.print(table)
+    rows = [(setup, told(kinds["likeness"]), told(kinds["text"])) for setup, kinds in study["setups"].items()]
+    show_table(("setup", "by likeness", "by text"), rows)
     answers, left = sum(study["answers"].values()), study["left_out"]
-    console.print(f"Share of the other setups beaten, {answers} answers of {study['people']} people; 0.5 is chance. Drawn in {plot}.")
+    say(f"Share of the other setups beaten, {answers} answers of {study['people']} people; 0.5 is chance. Drawn in {plot}.")
     if left:
-        console.print(f"{left} answers were to questions that have changed since, and are left out.")
+        say(f"{left} answers were to questions that have changed since, and are left out.")
 
 
 def print_status(rows: list[dict]) -> None:
-    table = Table("concept", *rows[0]["stages"], "why") if rows else Table("concept")
-    for row in rows:
-        table.add_row(row["concept"], *(_coloured(state) for state in row["stages"].values()), _plain(row["reason"]))
-    Console().print(table)
+    stages = rows[0]["stages"] if rows else ()
+    show_table(("concept", *stages, "why"), [(row["concept"], *row["stages"].values(), row["reason"]) for row in rows])
 
 
-def _coloured(state: str) -> str:
-    return f"[{STYLE.get(state, 'red')}]{state}[/]"
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def _lines_of(text: object) -> str:
+    return "\n".join(map(visible, str(text).split("\n")))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ti_pipeline.concepts.texts import visible
 from ti_pipeline.files import digest_value
 
 State = Literal["done", "up-to-date", "failed", "quarantined"]
@@ -43,8 +44,8 @@ class Workspace:
 
     @classmethod
     def at(cls, root: Path, concepts: str) -> Workspace:
-        """`concepts` is taken relative to `root` unless it is absolute."""
-        return cls(root.resolve(), (root / concepts).resolve())
+        """`concepts` is taken relative to `root` unless it is absolute or starts with `~`."""
+        return cls(root.resolve(), (root / Path(concepts).expanduser()).resolve())
 
     @property
     def artifacts(self) -> Path:
@@ -106,7 +107,10 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one concept in one stage. Small and serialisable: paths and digests, never tensors."""
+    """What became of one concept in one stage. Small and serialisable: paths and digests, never tensors.
+
+    A reason may quote file names and other people's texts; it is one line without control characters, wherever it goes.
+    """
 
     stage: str
     concept: str
@@ -115,6 +119,9 @@ class Outcome:
     reason: str = ""
     path: str = ""
     digest: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", visible(self.reason))
 
     @property
     def ok(self) -> bool:

@@ -12,11 +12,11 @@ from PIL import Image
 
 from tests.candidates.small_workspace import PHOTOS, add_concept, add_word, small_params
 from ti_pipeline.candidates.files import SCHEMA
-from ti_pipeline.candidates.generate import generate_many, generate_one
+from ti_pipeline.candidates.generate import generate_many, generate_one, read_order
 from ti_pipeline.candidates.seeds import candidate_seed
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.files import digest_file, read_table
+from ti_pipeline.files import digest_file, read_table, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.workspace import Workspace
 
@@ -152,12 +152,63 @@ def test_two_learnt_words_in_one_brief(tmp_path: Path, generator: Generator) -> 
         assert list(json.loads(picture.text["ti-pipeline"])["words"]) == ["<candle>", "<duck-toy>"]
 
 
+def test_a_learnt_word_in_the_negative_prompt_is_its_vectors(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    plain, with_word = small_params(negative_prompt="blurry"), small_params(negative_prompt="<Bad-Hands>, blurry")
+    generate_one(workspace, generator, manifest, plain)
+    without = read_table(workspace.candidate_table("duck-toy"))
+    with pytest.raises(ConceptError, match="duck-toy: generate.negative_prompt names <bad-hands>, which no concept of this workspace"):
+        generate_one(workspace, generator, manifest, with_word)
+    digests = set()
+    for seed in (1, 2):
+        add_word(workspace, "bad-hands", "<bad-hands>", seed=seed, initializer="hands")
+        assert generate_one(workspace, generator, manifest, with_word).state == "done"
+        assert generate_one(workspace, generator, manifest, with_word).state == "up-to-date"
+        rows = read_table(workspace.candidate_table("duck-toy"))
+        digests.add(rows[0]["digest"])
+        with Image.open(workspace.candidates("duck-toy") / rows[0]["file"]) as picture:
+            recipe = json.loads(picture.text["ti-pipeline"])
+            assert picture.text["parameters"].count("bad-hands: ") == 1
+        assert recipe["words"] == {
+            "<bad-hands>": digest_file(workspace.embedding("bad-hands")),
+            "<duck-toy>": digest_file(workspace.embedding("duck-toy")),
+        }
+    assert len(digests | {without[0]["digest"]}) == 3
+    assert generate_one(workspace, generator, manifest, small_params(negative_prompt="<duck-toy>")).state == "done"
+
+
+def test_a_word_of_another_concept_changes_nothing_that_does_not_name_it(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    before = read_order(workspace, generator.digest, manifest, small_params(negative_prompt="blurry")).fingerprint
+    add_word(workspace, "bad-hands", "<bad-hands>", initializer="hands")
+    assert read_order(workspace, generator.digest, manifest, small_params(negative_prompt="blurry")).fingerprint == before
+
+
+def test_a_brief_that_is_too_long_is_left_out_and_the_others_are_drawn(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    long = "a {token} " + "very " * 80 + "far away"
+    some = small_params(briefs={"object": ["a photo of a {token}", long, "a {token} on the moon"]})
+    outcome = generate_one(workspace, generator, manifest, some)
+    assert outcome.state == "done" and outcome.reason.startswith("1 of its 3 briefs left out: the brief 'a {token} very")
+    assert "takes 87 tokens" in outcome.reason and len(outcome.reason) < 300
+    rows = read_table(workspace.candidate_table("duck-toy"))
+    assert {row["brief"] for row in rows} == {"a photo of a {token}", "a {token} on the moon"}
+    again = generate_one(workspace, generator, manifest, some)
+    assert (again.state, again.reason) == ("up-to-date", outcome.reason)
+    pictures = contents(workspace)
+    generate_one(workspace, generator, manifest, small_params(briefs={"object": ["a photo of a {token}", "a {token} on the moon"]}))
+    assert {name: content for name, content in contents(workspace).items() if name.endswith(".png")} == {
+        name: content for name, content in pictures.items() if name.endswith(".png")
+    }
+    assert "left_out" not in table_metadata(workspace.candidate_table("duck-toy"))
+
+
 def test_what_cannot_work_is_said_before_anything_is_made(duck, generator: Generator) -> None:
     workspace, manifest = duck
     long = small_params(briefs={"object": ["a {token} " + "very " * 80 + "far away"]})
-    with pytest.raises(ConceptError, match="duck-toy: the prompt .* would be cut off"):
+    with pytest.raises(ConceptError, match="duck-toy: the brief .* would be cut off"):
         generate_one(workspace, generator, manifest, long)
-    with pytest.raises(ConceptError, match="duck-toy: the prompt 'ugly ugly"):
+    with pytest.raises(ConceptError, match="duck-toy: generate.negative_prompt takes 92 tokens"):
         generate_one(workspace, generator, manifest, small_params(negative_prompt=" ".join(["ugly"] * 90)))
     add_word(workspace, "duck-toy", "<duck-toy>", width=48)
     with pytest.raises(ConceptError, match="duck-toy: the vectors of <duck-toy> have 48 numbers and tiny takes 32"):

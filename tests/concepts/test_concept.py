@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 import pytest
 
@@ -53,10 +54,8 @@ def test_everything_that_concept_yaml_may_say(duck):
         ("captions: {01.jgp: a duck}", ["`captions`", "Did you mean 01.jpg"]),
         ("captions: {elephant.png: a duck}", ["`captions`", "no elephant.png"]),
         ("- a\n- b", ["list"]),
-        ("owner: Ann\nkind: [object", ["not valid YAML", "line 2"]),
-        ("a: &a [*a]", ["`a`"]),
-        ("briefs: &a [*a]", ["`briefs"]),
-        ("[" * 1000, ["not valid YAML"]),
+        ("owner: Ann\nkind: [object", ["cannot be read as YAML", "line 2"]),
+        ("[" * 1000, ["nested"]),
         ("owner: 2024-99-99 00:00:00", ["concept.yaml"]),
     ],
 )
@@ -179,3 +178,98 @@ def test_the_digest_is_of_the_settings_and_not_of_the_place(duck, tmp_path):
     assert concept_digest(load_concept(moved)) == first
     (moved / "concept.yaml").write_text("owner: Ann")
     assert concept_digest(load_concept(moved)) != first
+
+
+NINE, LETTERS = ", ".join(["*%s"] * 9), list(pairwise("abcdefghij"))
+HOSTILE = {
+    "numbers": ("vectors: 1000000000", "`vectors`"),
+    "steps": ("steps: 1000000000000", "`steps`"),
+    "a number that Python does not write": (f"steps: 0x{'f' * 20_000}", "`steps`"),
+    "a number to the base of 60": (f"steps: {':'.join(['1'] * 5_000)}.5", "cannot be read"),
+    "merge keys": ("a: &a {x: 1}\n" + "".join(f"{b}: &{b} {{<<: [{NINE % ((a,) * 9)}]}}\n" for a, b in LETTERS), "aliases"),
+    "a merge key without an alias": ("<<: {token: <cat>}", "merge keys"),
+    "aliases": ("a: &a [x]\n" + "".join(f"{b}: &{b} [{NINE % ((a,) * 9)}]\n" for a, b in LETTERS), "aliases"),
+    "an alias of itself": ("briefs: &a [*a]", "aliases"),
+    "nesting": ("briefs: " + "[" * 50_000, "nested more than 8 deep"),
+    "nested blocks": ("- " * 30_000, "nested more than 8 deep"),
+    "many briefs": ("briefs:\n" + "- a {token}\n" * 5_000, "at most 100"),
+    "a large file": ("briefs:\n" + "- a {token}\n" * 100_000, "64 KiB"),
+    "many unknown keys": ("".join(f"k{i}: 1\n" for i in range(5_000)), "and 4997 more"),
+    "a long key": (f"? {'k' * 50_000}\n: 1", "no such key"),
+    "a long caption": (f"captions: {{00.jpg: {'a ' * 3_000}}}", "longer than 2000 characters"),
+    "a caption for a long name": (f"captions:\n  ? {'k' * 50_000}\n  : a duck", "longer than 255"),
+    "a long initializer": (f"initializer: {'duck ' * 30}", "longer than 100 characters"),
+    "an escape sequence": ('owner: "\\e[31mAnn"', "U+001B"),
+    "half a character": ('owner: "\\ud800"', "`owner`"),
+    "letters turned around": ('license: "MIT \\u202e"', "U+202E"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_would_cost_everybody_the_night_is_refused_by_name_and_at_once(name, duck, folder):
+    text, expected = HOSTILE[name]
+    (duck / "concept.yaml").write_text(text, encoding="utf-8")
+    folder("other")
+    concepts, errors = discover(duck.parent)
+    assert [concept.slug for concept in concepts] == ["other"]
+    assert [error.concept for error in errors] == ["duck-toy"]
+    assert expected in errors[0].reason and len(errors[0].reason) < 700
+
+
+def test_the_bounds_leave_room_for_what_makes_sense(duck):
+    briefs = "".join(f"- a {{token}} {i}\n" for i in range(100))
+    (duck / "concept.yaml").write_text(f"vectors: 75\nsteps: 20000\nbriefs:\n{briefs}", encoding="utf-8")
+    concept = load_concept(duck)
+    assert (concept.vectors, concept.steps, len(concept.briefs)) == (75, 20_000, 100)
+
+
+def test_no_more_is_read_of_a_caption_than_makes_sense(duck):
+    with (duck / "00.txt").open("wb") as file:
+        file.truncate(1 << 40)  # a hole: it takes no room on the disk, and none in memory either
+    with pytest.raises(ConceptError, match="00.txt: larger than 64 KiB"):
+        load_concept(duck)
+    (duck / "00.txt").write_text("a " * 3000)
+    with pytest.raises(ConceptError, match=r"00.txt: the caption is longer than 2000 characters"):
+        load_concept(duck)
+    (duck / "00.txt").write_text("a {token} \x1b[2J")
+    with pytest.raises(ConceptError, match=r"00.txt: the caption has the control character U\+001B"):
+        load_concept(duck)
+
+
+@pytest.mark.parametrize("words", ["toy", "rubber duck", "Gänseblümchen", "猫", "teddy-bear", "St. Bernard", "king's crown", "हिन्दी"])
+def test_an_initializer_in_words(words, duck):
+    (duck / "concept.yaml").write_text(f'initializer: "{words}"', encoding="utf-8")
+    assert load_concept(duck).initializer == words
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("<plain>", "<plain> is a learnt word"),
+        ("toy <plain>", "<plain> is a learnt word"),
+        (r"\u200b", "is no word"),
+        (r"\U0001f436", "is no word"),
+        ("toy -", "'-' is no word"),
+        ("../plain/learned_embeds.safetensors", "is no word"),
+        ("learned_embeds.bin", "is no word"),
+        ("{token}", "is no word"),
+    ],
+)
+def test_an_initializer_that_would_be_learnt_from_its_letters(words, expected, duck):
+    (duck / "concept.yaml").write_text(f'initializer: "{words}"', encoding="utf-8")
+    with pytest.raises(ConceptError, match="`initializer`") as caught:
+        load_concept(duck)
+    assert expected in caught.value.reason and "such as toy" in caught.value.reason
+
+
+def test_a_caption_that_names_another_learnt_word(duck):
+    (duck / "00.txt").write_text("a {token} beside a <Duck-Toy>")
+    assert load_concept(duck).captions
+    (duck / "01.txt").write_text("a {token} beside a <cat>")
+    with pytest.raises(ConceptError, match="the caption of 01.jpg names <cat>"):
+        load_concept(duck)
+
+
+def test_a_brief_may_spell_the_own_word_in_any_case(duck):
+    (duck / "concept.yaml").write_text("briefs: [a <Duck-Toy> at sea]", encoding="utf-8")
+    assert load_concept(duck).briefs == ("a <Duck-Toy> at sea",)

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 from ti_pipeline import params
 from ti_pipeline.candidates.learnt import LearntWord
+from ti_pipeline.concepts.texts import PLACE, WORD
 from ti_pipeline.errors import ConceptError
 
 if TYPE_CHECKING:
     from ti_pipeline.concepts.manifest import Manifest
-
-PLACE = "{token}"
-WORD = re.compile(r"<[A-Za-z0-9][A-Za-z0-9_.-]*>")
 
 
 @dataclass(frozen=True)

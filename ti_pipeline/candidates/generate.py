@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ti_pipeline.candidates.recipe import VERSION, Recipe, file_name
 from ti_pipeline.candidates.sample import Settings, encode_texts, even_batch, sample_states
 from ti_pipeline.candidates.seeds import candidate_seed
 from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.concepts.texts import cut
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
 from ti_pipeline.generators.generator import Generator
@@ -52,13 +53,17 @@ class Planned:
 
 @dataclass
 class Sheet:
-    """One concept's part of the work: all its candidates, which of them are still to be made, how long it has taken."""
+    """One concept's part of the work: all its candidates, which of them are still to be made, how long it has taken.
+
+    `left_out` says which briefs are not drawn and why.
+    """
 
     slug: str
     order: Order
     plan: list[Planned]
     missing: list[Planned]
     began: float
+    left_out: str
     left: int = 0
     states: dict[str, torch.Tensor] = field(default_factory=dict)
     pictures: dict[str, Image.Image] = field(default_factory=dict)  # by file, until CLIP has looked at them
@@ -145,7 +150,7 @@ def generate_many(
                 close(everything=False)
                 done += 1
                 if progress:
-                    progress(done, total, candidate.brief.prompt)
+                    progress(done, total, f"{sheet.slug}: {candidate.brief.prompt}")
                 if sheet.broken and sheet.left:  # a full disk is heard of now, not after hours
                     failed(sheet.slug, _unwritable(workspace, sheet))
                     break
@@ -156,10 +161,10 @@ def generate_many(
 
 def _sheet(workspace: Workspace, generator: Generator, manifest: Manifest, params: Params, order: Order, force: bool) -> Sheet:
     began = time.monotonic()
-    _check(generator, manifest.slug, order, params)
+    order, left_out = _readable(generator, manifest.slug, order, params)
     plan, folder = list(_plan(generator, manifest.slug, order, params)), workspace.candidates(manifest.slug)
     missing = [candidate for candidate in plan if force or not stands(folder / candidate.file, candidate.recipe)]
-    return Sheet(manifest.slug, order, plan, missing, began, len(missing))
+    return Sheet(manifest.slug, order, plan, missing, began, left_out, len(missing))
 
 
 def _states(generator: Generator, sheet: Sheet, candidate: Planned) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,6 +190,8 @@ def _close(workspace: Workspace, generator: Generator, sheet: Sheet, clip: Clip 
     """Write the table once all pictures are there, then remove those that it does not name."""
     folder, table = workspace.candidates(sheet.slug), workspace.candidate_table(sheet.slug)
     about = {"fingerprint": sheet.order.fingerprint, "generator": generator.name, "generator_digest": generator.digest}
+    if sheet.left_out:
+        about["left_out"] = sheet.left_out
     try:
         if sheet.broken is None:
             rows = [_row(sheet.slug, folder, candidate) for candidate in sheet.plan]
@@ -196,7 +203,7 @@ def _close(workspace: Workspace, generator: Generator, sheet: Sheet, clip: Clip 
         sheet.broken = error
     if sheet.broken is not None:
         raise _unwritable(workspace, sheet)
-    return Outcome(STAGE, sheet.slug, "done", time.monotonic() - sheet.began, path=str(table), digest=digest_file(table))
+    return Outcome(STAGE, sheet.slug, "done", time.monotonic() - sheet.began, sheet.left_out, str(table), digest_file(table))
 
 
 def _look(sheet: Sheet, folder: Path, clip: Clip) -> np.ndarray:
@@ -224,7 +231,10 @@ def read_order(workspace: Workspace, generator_digest: str, manifest: Manifest, 
     """
     texts = brief_texts(manifest, params.generate)
     own = load_own(workspace, manifest.slug, manifest.token, manifest.initializer)
-    learnt = {manifest.token.lower(): own, **load_others(words or Words(workspace), manifest.slug, words_in(texts))}
+    words = words or Words(workspace)
+    unwanted = [word for word in words_in([params.generate.negative_prompt]) if word != manifest.token.lower()]
+    learnt = load_others(words, manifest.slug, unwanted, "generate.negative_prompt")
+    learnt |= {manifest.token.lower(): own, **load_others(words, manifest.slug, words_in(texts))}
     briefs = briefs_for(manifest, texts, learnt)
     inputs = {
         "concept": manifest.slug,
@@ -242,25 +252,43 @@ def read_order(workspace: Workspace, generator_digest: str, manifest: Manifest, 
 def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
     """The outcome of a concept whose table carries the fingerprint and whose pictures are all there, else None."""
     table = workspace.candidate_table(concept)
-    if table_metadata(table).get("fingerprint") != wanted:
+    about = table_metadata(table)
+    if about.get("fingerprint") != wanted:
         return None
     if not all((table.parent / row["file"]).is_file() for row in read_table(table)):
         return None
-    return Outcome(STAGE, concept, "up-to-date", path=str(table), digest=digest_file(table))
+    return Outcome(STAGE, concept, "up-to-date", reason=about.get("left_out", ""), path=str(table), digest=digest_file(table))
 
 
-def _check(generator: Generator, concept: str, order: Order, params: Params) -> None:
+def _readable(generator: Generator, concept: str, order: Order, params: Params) -> tuple[Order, str]:
+    """The order with the briefs that the generator reads to their end, and why the others are left out, empty where there are none.
+
+    Raises ConceptError when there is no such brief, or for what would spoil all of them.
+    """
     for word in order.words.values():
         check_width(generator, concept, word)
     lengths = {token: len(word.vectors) for token, word in order.words.items()}
-    for prompt in (*(brief.prompt for brief in order.briefs), params.generate.negative_prompt):
-        check_prompt(generator, concept, prompt, lengths)
+    check_prompt(generator, concept, params.generate.negative_prompt, lengths, "generate.negative_prompt")
+    briefs, reasons = [], []
+    for brief in order.briefs:
+        try:
+            check_prompt(generator, concept, brief.prompt, lengths, f"the brief {cut(brief.text)!r}")
+            briefs.append(brief)
+        except ConceptError as error:
+            reasons.append(error.reason)
+    if not briefs:
+        raise ConceptError(concept, reasons[0])
+    if not reasons:
+        return order, ""
+    more = "; …" if len(reasons) > 1 else ""
+    return replace(order, briefs=briefs), f"{len(reasons)} of its {len(order.briefs)} briefs left out: {reasons[0]}{more}"
 
 
 def _plan(generator: Generator, concept: str, order: Order, params: Params) -> Iterator[Planned]:
     settings, edge = params.generate, generator.resolution
+    unwanted = words_in([settings.negative_prompt])
     for brief in order.briefs:
-        words = {word.token: word.digest for token, word in order.words.items() if token in brief.words}
+        words = {word.token: word.digest for token, word in order.words.items() if token in (*brief.words, *unwanted)}
         for index in range(settings.candidates):
             recipe = {
                 "version": VERSION,

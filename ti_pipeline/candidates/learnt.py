@@ -47,16 +47,19 @@ def load_own(workspace: Workspace, concept: str, token: str, initializer: str | 
     return _load(path, concept, token, initializer)
 
 
-def load_others(words: Words, concept: str, tokens: list[str]) -> dict[str, LearntWord]:
-    """Words of other concepts by their token in lower case. Raises ConceptError that names a word nobody has learnt here."""
+def load_others(words: Words, concept: str, tokens: list[str], where: str = "a brief") -> dict[str, LearntWord]:
+    """Words of other concepts by their token in lower case. Raises ConceptError that names a word nobody has learnt here.
+
+    `where` is where they are named, for that reason.
+    """
     found = {}
     for token in tokens:
         if token not in words.files:
             known = ", ".join(sorted(words.files)[:12]) or "none"
             raise ConceptError(
                 concept,
-                f"a brief names {token}, which no concept of this workspace has learnt. Learnt are: {known}. "
-                "Train that concept first, or take the word out of the brief.",
+                f"{where} names {token}, which no concept of this workspace has learnt. Learnt are: {known}. "
+                "Train that concept first, or take the word out.",
             )
         found[token] = _load(words.files[token], concept, token, None)
     return found

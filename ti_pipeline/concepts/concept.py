@@ -13,6 +13,7 @@ from typing import Literal
 
 from ti_pipeline.concepts.folder import list_folder, passed_over, printable
 from ti_pipeline.concepts.settings import read_captions, read_settings
+from ti_pipeline.concepts.texts import WORD, visible
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_value
 from ti_pipeline.workspace import SLUG
@@ -42,16 +43,18 @@ def load_concept(folder: Path) -> Concept:
     slug = folder.name
     if not SLUG.fullmatch(slug):
         reason = "the folder's name must be 1 to 64 of a-z, 0-9, - and _, the first no sign. Rename it"
-        raise ConceptError(printable(slug), f"{reason}, for example to `{suggest_slug(slug)}`.")
+        raise ConceptError(visible(printable(slug)), f"{reason}, for example to `{suggest_slug(slug)}`.")
     listing = list_folder(folder)
     settings = read_settings(slug, folder, listing)
+    token, captions = settings.token or f"<{slug}>", read_captions(slug, listing) | settings.captions
+    _check_captions(slug, token, captions)
     return Concept(
         slug=slug,
         folder=folder,
-        token=settings.token or f"<{slug}>",
+        token=token,
         initializer=settings.initializer,
         kind=settings.kind,
-        captions=read_captions(slug, listing) | settings.captions,
+        captions=captions,
         briefs=tuple(settings.briefs),
         owner=settings.owner,
         license=settings.license,
@@ -82,7 +85,7 @@ def discover(folder: Path, names: Iterable[str] | None = None) -> tuple[list[Con
     concepts, clashes = _distinct_tokens(concepts)
     errors += clashes
     if names is not None:
-        wanted = _known(list(names), [printable(path.name) for path in folders], folder)
+        wanted = _known(list(names), [visible(printable(path.name)) for path in folders], folder)
         concepts = [concept for concept in concepts if concept.slug in wanted]
         errors = [error for error in errors if error.concept in wanted]
     return concepts, sorted(errors, key=lambda error: error.concept)
@@ -97,6 +100,14 @@ def suggest_slug(name: str) -> str:
     """A valid slug that looks like `name`."""
     plain = unicodedata.normalize("NFKD", printable(name)).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:64] or "concept"
+
+
+def _check_captions(slug: str, token: str, captions: dict[str, str]) -> None:
+    """A word is learnt beside plain words only: that of another concept would be read as letters."""
+    for file, caption in captions.items():
+        for word in WORD.findall(caption):
+            if word.lower() != token.lower():
+                raise ConceptError(slug, f"the caption of {file} names {word}, and no word is learnt beside another. Write what it is.")
 
 
 def _distinct_tokens(concepts: list[Concept]) -> tuple[list[Concept], list[ConceptError]]:

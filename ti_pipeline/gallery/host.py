@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from ti_pipeline.gallery.guard import host_name
 from ti_pipeline.gallery.patience import protocol_options
 from ti_pipeline.gallery.serve import LOOPBACK, make_app
 from ti_pipeline.params import Params
+from ti_pipeline.terminal import say
 from ti_pipeline.workspace import Workspace
 
 SECRET = "TI_PIPELINE_GALLERY_SECRET"
@@ -47,9 +47,9 @@ def run_server(workspace: Workspace, params: Params, door: Door, choices: str | 
     store = Store(url)
     try:
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
-        print(f"The gallery: http://{shown}:{listening.getsockname()[1]}/  (Ctrl+C stops it)", flush=True)
+        say(f"The gallery: http://{shown}:{listening.getsockname()[1]}/  (Ctrl+C stops it)")
         if not local and not secret:
-            print(f"Whoever reaches {host} can look and choose: give --secret-file FILE to ask for a secret.", file=sys.stderr, flush=True)
+            say(f"Whoever reaches {host} can look and choose: give --secret-file FILE to ask for a secret.", err=True)
         app = make_app(workspace.galleries, store, title=params.gallery.title, secret=secret, names=names, by_address=not local)
         config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5, **protocol_options())
         uvicorn.Server(config).run(sockets=[listening])

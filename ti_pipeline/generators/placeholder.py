@@ -9,12 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
+from ti_pipeline.concepts.texts import cut
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator
+from ti_pipeline.generators.reader import Reader
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 Words = Mapping[str, torch.Tensor]
 
@@ -30,7 +36,7 @@ def tokenize(generator: Generator, prompts: Sequence[str], lengths: Mapping[str,
     tokenizer, room = generator.tokenizer, generator.context - 2
     rows = []
     for prompt in prompts:
-        inner = _inner_ids(generator, prompt, lengths)[:room]
+        inner = _inner_ids(tokenizer, len(generator.vocabulary), prompt, lengths)[:room]
         padding = [tokenizer.pad_token_id] * (room - len(inner))
         rows.append([tokenizer.bos_token_id, *inner, tokenizer.eos_token_id, *padding])
     return torch.tensor(rows)
@@ -47,19 +53,27 @@ def encode_ids(generator: Generator, ids: torch.Tensor, rows: torch.Tensor | Non
         return generator.text_encoder(ids.masked_fill(outside, 0), attention_mask=mask).last_hidden_state
 
 
-def check_prompt(generator: Generator, concept: str, prompt: str, lengths: Mapping[str, int]) -> None:
-    """Raise ConceptError when a prompt is longer than the generator reads: its end, or the token, would be lost in silence."""
-    needed = len(_inner_ids(generator, prompt, lengths)) + 2
-    if needed <= generator.context:
+def check_prompt(reader: Reader, concept: str, prompt: str, lengths: Mapping[str, int], named: str = "") -> None:
+    """Raise ConceptError when a prompt is longer than the generator reads: its end, or the token, would be lost in silence.
+
+    `named` is what the reason calls it.
+    """
+    needed = prompt_length(reader, prompt, lengths)
+    if needed <= reader.context:
         return
     place = max((m.end() for m in pattern.finditer(prompt)), default=0) if (pattern := _pattern(lengths)) else 0
-    kept = len(_inner_ids(generator, prompt[:place], lengths)) + 2 <= generator.context
+    kept = prompt_length(reader, prompt[:place], lengths) <= reader.context
     lost = "its end" if place and kept else "the learnt word" if place else "its end"
     raise ConceptError(
         concept,
-        f"the prompt {prompt!r} takes {needed} tokens and {generator.name} reads {generator.context}, so {lost} would be cut off. "
-        "Shorten the brief or the caption, or learn fewer vectors (train.vectors).",
+        f"{named or f'the prompt {cut(prompt)!r}'} takes {needed} tokens and {reader.name} reads {reader.context}, "
+        f"so {lost} would be cut off. Shorten it, or learn fewer vectors (train.vectors).",
     )
+
+
+def prompt_length(reader: Reader, prompt: str, lengths: Mapping[str, int]) -> int:
+    """Tokens of a prompt, start and end included."""
+    return len(_inner_ids(reader.tokenizer, 0, prompt, lengths)) + 2
 
 
 def check_token(generator: Generator, concept: str, token: str) -> None:
@@ -72,9 +86,9 @@ def check_token(generator: Generator, concept: str, token: str) -> None:
         raise ConceptError(concept, f"the token {token!r} is a word that {generator.name} knows already. {advice}")
 
 
-def _inner_ids(generator: Generator, prompt: str, lengths: Mapping[str, int]) -> list[int]:
-    """Ids of a prompt without start and end, uncut; each token stands for all of its vectors."""
-    starts, first = {}, len(generator.vocabulary)
+def _inner_ids(tokenizer: CLIPTokenizer, first: int, prompt: str, lengths: Mapping[str, int]) -> list[int]:
+    """Ids of a prompt without start and end, uncut; each token stands for all of its vectors, of which the ids begin at `first`."""
+    starts = {}
     for token, count in lengths.items():
         starts[token.lower()] = range(first, first + count)
         first += count
@@ -82,7 +96,7 @@ def _inner_ids(generator: Generator, prompt: str, lengths: Mapping[str, int]) ->
     ids: list[int] = []
     for piece in pattern.split(prompt) if pattern else [prompt]:
         own = starts.get(piece.lower())
-        ids += own if own else generator.tokenizer(piece, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        ids += own if own else tokenizer(piece, add_special_tokens=False, truncation=False, verbose=False).input_ids
     return ids
 
 

@@ -43,8 +43,8 @@ class Source:
         return digest_value(named)
 
 
-def find_source(settings: params.Generator) -> Source:
-    """Turn `generator.model` into files on disk; a hub name is downloaded unless it lies in the hub's cache.
+def find_source(settings: params.Generator, *, download: bool = True) -> Source:
+    """Turn `generator.model` into files on disk; a hub name is downloaded unless it lies in the hub's cache, or not at all.
 
     Raises ParamsError that says what is missing, what to download and where to put it.
     """
@@ -64,7 +64,7 @@ def find_source(settings: params.Generator) -> Source:
             f"generator.model: there is nothing at {model}. Put a folder in diffusers' layout or a single-file checkpoint there, "
             "or give `miniature` or a hub name such as stable-diffusion-v1-5/stable-diffusion-v1-5."
         )
-    return _hub(model, settings.revision)
+    return _hub(model, settings.revision, download)
 
 
 def loaded_files(folder: Path) -> list[Path]:
@@ -106,12 +106,14 @@ def _folder(name: str, path: Path) -> Source:
     return Source(name, path, "folder")
 
 
-def _hub(name: str, revision: str | None) -> Source:
+def _hub(name: str, revision: str | None, download: bool) -> Source:
     from diffusers import StableDiffusionPipeline
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        path = StableDiffusionPipeline.download(name, revision=revision, safety_checker=None, feature_extractor=None)
+        path = StableDiffusionPipeline.download(
+            name, revision=revision, local_files_only=not download, safety_checker=None, feature_extractor=None
+        )
     except GatedRepoError:
         raise ParamsError(
             f"generator.model: {name} asks you to accept its licence. Accept it on https://huggingface.co/{name}, then `hf auth login`."

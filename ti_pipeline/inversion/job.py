@@ -14,7 +14,7 @@ from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.initializer import initial_vectors
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Learner
-from ti_pipeline.inversion.prompts import prompts_for
+from ti_pipeline.inversion.prompts import check_captions, prompts_for
 from ti_pipeline.inversion.streams import Streams
 
 VERSION = 2  # raised whenever the same inputs give another vector
@@ -55,6 +55,7 @@ def prepare_job(generator: Generator, manifest: Manifest, train: params.Train, s
     """Raises ConceptError for a picture that changed, and for a token or prompt that would be lost in silence."""
     streams = Streams(seed, manifest.slug)
     prompts = [prompts_for(manifest.kind, manifest.token, p.caption, initializer) for p in manifest.pictures]
+    check_captions(generator, manifest, prompts, train.vectors)
     pictures = (manifest.open(picture) for picture in manifest.pictures)
     posteriors = encode_pictures(generator, pictures, train.fit, manifest.background, train.flip)
     key = digest_value(

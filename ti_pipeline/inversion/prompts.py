@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
+from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.concepts.settings import caption_place
 from ti_pipeline.concepts.templates import BY_KIND
+from ti_pipeline.generators.placeholder import check_prompt, prompt_length
+from ti_pipeline.generators.reader import Reader
 
 
 def prompts_for(kind: Literal["object", "style"], token: str, caption: str | None, class_words: str) -> list[str]:
@@ -27,3 +32,13 @@ def prompts_for(kind: Literal["object", "style"], token: str, caption: str | Non
     if class_words and words.search(caption):
         return [words.sub(lambda _: token, caption, count=1)]
     return [f"{template}, {caption}" for template in templates]
+
+
+def check_captions(reader: Reader, manifest: Manifest, prompts: Sequence[Sequence[str]], vectors: int) -> None:
+    """Raise ConceptError, with its file, for a caption that makes the prompts of its picture longer than the generator reads."""
+    lengths = {manifest.token: vectors}
+    for picture, said in zip(manifest.pictures, prompts, strict=True):
+        for prompt in said if picture.caption else ():
+            if prompt_length(reader, prompt, lengths) > reader.context:
+                place = caption_place(picture.path.parent, picture.file, picture.caption)
+                check_prompt(reader, manifest.slug, prompt, lengths, f"{place}, with the learnt word,")

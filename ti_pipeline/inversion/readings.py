@@ -68,8 +68,8 @@ class Readings:
                     self._note(seat, step, [step, loss, norm, gradient, rate], evaluated.get((id(seat), step)))
         if steps:
             losses, norms, _ = steps[-1][3]
-            who = f"{len(losses)} concepts, " if len(losses) > 1 else ""
-            self.said = f"{who}loss {losses.mean():.4f}, norm {norms.max():.3g}"
+            who = f"{len(losses)} concepts" if len(losses) > 1 else steps[-1][0][0].job.concept
+            self.said = f"{who}: loss {losses.mean():.4f}, norm {norms.max():.3g}"
         return faults
 
     def _note(self, seat: Seat, step: int, row: list[float], evaluated: tuple[float, torch.Tensor] | None) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ti_pipeline.concepts.texts import visible
 from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
 from ti_pipeline.params import Params, load
+from ti_pipeline.terminal import note, say, say_json, show_table
 from ti_pipeline.workspace import Workspace
 
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The repository.", metavar="DIR")]
@@ -18,7 +18,6 @@ ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default 
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change one value for this call.", metavar="section.key=value")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Here = Path(".")
-WIDTH = 160  # of a table that goes into a file
 
 
 def add(app: typer.Typer) -> None:
@@ -32,12 +31,11 @@ def _open(workspace: Path, params: Path | None, overrides: list[str] | None) -> 
     return Workspace.at(workspace, settings.concepts.folder), settings
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _show(value: Any, as_json: bool) -> None:
-    print(json.dumps(value.to_json(), indent=2, ensure_ascii=False) if as_json else value)
+    if as_json:
+        say_json(value.to_json())
+    else:
+        say(value)
 
 
 def record(
@@ -48,7 +46,7 @@ def record(
     """Commit to DVC what has changed, push it, and make the Git commit, tag and versions that params.yaml asks for."""
     from ti_pipeline.versioning.record import record as do
 
-    done = do(*_open(workspace, params, set_), _say, force=force)
+    done = do(*_open(workspace, params, set_), note, force=force)
     _show(done, json_)
     if done.reason or done.left_out:
         raise typer.Exit(1)
@@ -69,9 +67,9 @@ def pull(
     with repository(at.root) as repo:
         done = do(repo, here, settings.storage, below)
         written = restore(repo, done.lost, below)
-    print(f"{done.objects} objects, {done.bytes} bytes pulled; {written} files written")
+    say(f"{done.objects} objects, {done.bytes} bytes pulled; {written} files written")
     for path, why in done.lost.items():
-        print(f"lost: {path}: {why}", file=sys.stderr)
+        say(visible(f"lost: {path}: {why}"), err=True)
     if done.lost:
         raise typer.Exit(1)
 
@@ -83,13 +81,13 @@ def inbox(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: 
     at, settings = _open(workspace, params, set_)
     if not settings.inbox.bucket:
         raise PipelineError("inbox.bucket: none is set in params.yaml.")
-    arrivals = bring_in(at, settings, _say)
+    arrivals = bring_in(at, settings, note)
     if json_:
-        print(json.dumps([arrival.to_json() for arrival in arrivals], indent=2, ensure_ascii=False))
+        say_json([arrival.to_json() for arrival in arrivals])
     else:
         for arrival in arrivals:
             files, why = f", {arrival.files} files" * bool(arrival.files), f" ({arrival.reason})" * bool(arrival.reason)
-            print(f"{arrival.set}: {arrival.state}{files}{why}")
+            say(visible(f"{arrival.set}: {arrival.state}{files}{why}"))
     if any(arrival.state == "failed" for arrival in arrivals):
         raise typer.Exit(1)
 
@@ -98,7 +96,7 @@ def publish(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_
     """Publish galleries and embeddings; readers see the old ones or the new ones."""
     from ti_pipeline.versioning.publish import publish as do
 
-    _show(do(*_open(workspace, params, set_), _say), json_)
+    _show(do(*_open(workspace, params, set_), note), json_)
 
 
 def register(concepts: list[str], workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None) -> None:
@@ -109,11 +107,11 @@ def register(concepts: list[str], workspace: WorkspaceOption = Here, params: Par
     refused = []
     for concept in concepts:
         try:
-            print(do(at, concept))
+            say(do(at, concept))
         except ConceptError as error:
             refused.append(str(error))
-    print(*refused, sep="\n", end="\n" * bool(refused), file=sys.stderr)
     if refused:
+        say("\n".join(refused), err=True)
         raise typer.Exit(1)
 
 
@@ -122,7 +120,7 @@ def promote(version: str, stage: str, workspace: WorkspaceOption = Here) -> None
     from ti_pipeline.versioning.registry import promote as do
 
     concept, _, number = version.partition("@")
-    print(f"{do(workspace.resolve(), concept, number or None, stage)} is {stage}")
+    say(f"{do(workspace.resolve(), concept, number or None, stage)} is {stage}")
 
 
 def versions(concept: Annotated[str | None, typer.Argument()] = None, workspace: WorkspaceOption = Here, json_: JsonOption = False) -> None:
@@ -131,20 +129,17 @@ def versions(concept: Annotated[str | None, typer.Argument()] = None, workspace:
 
     found = rows(workspace.resolve(), concept)
     if json_:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        say_json(found)
         return
     if not found:
-        print(f"no version{f' of {concept}' if concept else ''}; `ti-pipeline register` makes one", file=sys.stderr)
+        say(f"no version{f' of {concept}' if concept else ''}; `ti-pipeline register` makes one", err=True)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("concept", "version", "stage", "reconstruction", "editability", "generator", "commit", "at")
+    table = []
     for row in found:
         scores = [f"{value:.3f}" if (value := row["scores"].get(name)) is not None else "" for name in ("reconstruction", "editability")]
         about = row["provenance"].get("generator", "")
-        table.add_row(row["concept"], row["version"], row["stage"], *scores, about, row["commit"][:12], row["at"])
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+        table.append((row["concept"], row["version"], row["stage"], *scores, about, row["commit"][:12], row["at"]))
+    show_table(("concept", "version", "stage", "reconstruction", "editability", "generator", "commit", "at"), table)
 
 
 def reproduce(
@@ -160,7 +155,7 @@ def reproduce(
     if unknown := set(stages or ()) - set(STAGES):
         raise ParamsError(f"--stage {', '.join(sorted(unknown))}: there is no such stage. There are {', '.join(STAGES)}.")
     chosen = [stage for stage in STAGES if not stages or stage in stages]
-    done = do(*_open(workspace, params, set_), concept, _say, chosen)
+    done = do(*_open(workspace, params, set_), concept, note, chosen)
     _show(done, json_)
     if not done.equal:
         raise typer.Exit(1)

@@ -1,0 +1,68 @@
+"""What `validate` can tell of the stages after it: texts that the generator does not read to their end, known from its tokenizer.
+
+Nothing of it goes into the manifest, which stays what the pictures and settings make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ti_pipeline.candidates.briefs import brief_texts, words_in
+from ti_pipeline.concepts.manifest import Manifest, read_manifest
+from ti_pipeline.concepts.texts import PLACE, cut
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.generators.placeholder import check_prompt, prompt_length
+from ti_pipeline.generators.reader import Reader
+from ti_pipeline.inversion.prompts import check_captions, prompts_for
+from ti_pipeline.params import Params
+from ti_pipeline.workspace import Outcome, Workspace
+
+
+def foretold(workspace: Workspace, outcome: Outcome, params: Params, reader: Reader) -> Outcome:
+    """The outcome of `validate` of a concept that can be used: failed when it cannot be trained, else with what would be left out."""
+    manifest = read_manifest(workspace, outcome.concept)
+    try:
+        _check_training(manifest, params, reader)
+    except ConceptError as error:
+        return replace(outcome, state="failed", reason=error.reason)
+    remarks = (*_in_pieces(manifest, reader), *_too_long(manifest, params, reader))
+    return replace(outcome, reason="; ".join(filter(None, (outcome.reason, *remarks))))
+
+
+def _check_training(manifest: Manifest, params: Params, reader: Reader) -> None:
+    """Where CLIP is to choose the initializer, a caption counts by itself: a word in it may give way to the learnt one."""
+    vectors = manifest.vectors or params.train.vectors
+    for prompt in prompts_for(manifest.kind, manifest.token, None, ""):
+        check_prompt(reader, manifest.slug, prompt, {manifest.token: vectors})
+    prompts = [
+        [picture.caption or ""]
+        if manifest.initializer is None and PLACE not in (picture.caption or PLACE)
+        else prompts_for(manifest.kind, manifest.token, picture.caption, manifest.initializer or "")
+        for picture in manifest.pictures
+    ]
+    check_captions(reader, manifest, prompts, vectors)
+
+
+def _in_pieces(manifest: Manifest, reader: Reader) -> Iterator[str]:
+    for word in (manifest.initializer or "").split():
+        if (pieces := prompt_length(reader, word, {}) - 2) > 1:
+            yield f"train: {reader.name} has no word {word!r}; what is learnt starts from the mean of its {pieces} pieces"
+
+
+def _too_long(manifest: Manifest, params: Params, reader: Reader) -> Iterator[str]:
+    """Why texts that pictures are drawn from will not be. Of other concepts' words it is not known yet how long they are."""
+    try:
+        briefs = brief_texts(manifest, params.generate)
+    except ConceptError as error:
+        yield f"generate: {error.reason}"
+        return
+    named = [("generate", f"the brief {cut(text)!r}", text) for text in briefs]
+    named.append(("generate", "generate.negative_prompt", params.generate.negative_prompt))
+    named += [("evaluate", f"the prompt {cut(text)!r}", text) for text in params.evaluate.prompts.get(manifest.kind, ())]
+    for stage, name, text in named:
+        lengths = {manifest.token: manifest.vectors or params.train.vectors} | dict.fromkeys(words_in([text]), 1)
+        try:
+            check_prompt(reader, manifest.slug, text.replace(PLACE, manifest.token), lengths, name)
+        except ConceptError as error:
+            yield f"{stage}: {error.reason}"
