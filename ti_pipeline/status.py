@@ -31,7 +31,7 @@ def survey(workspace: Workspace, params: Params) -> list[dict]:
 
     A stage behind one that is not up to date has that one's state: its own inputs are about to change.
     """
-    models = Models(params)
+    models = Models(params, workspace.root)
     concepts, errors = discover(workspace.concepts)
     rows = [{"concept": e.concept, "stages": dict.fromkeys(STAGES, "quarantined"), "reason": e.reason} for e in errors]
     rows += [_row(workspace, params, models, concept) for concept in concepts]

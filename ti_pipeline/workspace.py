@@ -21,8 +21,8 @@ class Workspace:
 
     @classmethod
     def at(cls, root: Path, concepts: str) -> Workspace:
-        """`concepts` is taken relative to `root` unless it is absolute."""
-        return cls(root.resolve(), (root / concepts).resolve())
+        """`concepts` is taken relative to `root` unless it is absolute; `~` is the user's home."""
+        return cls(root.resolve(), (root / Path(concepts).expanduser()).resolve())
 
     @property
     def artifacts(self) -> Path:
