@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def untrained(workspace: Workspace, params: Params) -> None:
-    generator = Models(params).generator
+    generator = Models(params, workspace.root).generator
     for path in sorted(workspace.concepts.iterdir()):
         manifest = read_manifest(workspace, path.name)
         ids = generator.tokenizer(manifest.initializer, add_special_tokens=False).input_ids
@@ -106,7 +106,7 @@ def stock(workspace: Workspace, params: Params) -> Row:
 
 
 def ours(workspace: Workspace, params: Params) -> Row:
-    models = Models(params)
+    models = Models(params, workspace.root)
     _ = models.generator, models.ranker
     began = clock()
     outcomes = [*stages.generate(workspace, params, force=True), *stages.rank(workspace, params, force=True)]

@@ -21,7 +21,7 @@ from transformers import RegNetConfig, RegNetModel
 from miniature.clip import jitter
 from miniature.crowd import Crowd
 from miniature.pictures import NAMED, Artwork, compose, things
-from miniature.precision import autocast
+from miniature.precision import autocast, loads_in_float32
 from miniature.store import Checkpoint
 
 HANDS = (*NAMED, "noto-v1")  # one more team's hand than the generator knows
@@ -128,8 +128,9 @@ def train(art: Artwork, crowd: Crowd, vae: AutoencoderKL, checkpoint: Path, seco
 
 
 def export(model: RegNetModel, folder: Path) -> None:
-    """A folder that `transformers.AutoModel` loads, weights in float16."""
+    """A folder that `transformers.AutoModel` loads, weights in float16, which load in float32."""
     model.half().save_pretrained(folder)
+    loads_in_float32(folder / "config.json")
     (folder / "preprocessor_config.json").write_text(
         json.dumps(
             {

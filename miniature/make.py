@@ -20,6 +20,7 @@ from miniature import clip, crowd, generator, judge, latents, tokens, vae
 from miniature.crowd import Crowd
 from miniature.icons import rasterise
 from miniature.pictures import Artwork
+from miniature.precision import loads_in_float32
 from miniature.store import work_folder
 
 PACKAGE = Path(__file__).parent.parent / "ti_pipeline" / "miniature"
@@ -128,9 +129,10 @@ def run(recipe: Recipe) -> None:
 
 
 def export_generator(pipeline, package: Path) -> None:
-    """The folder that ships, in float16."""
+    """The folder that ships: weights in float16, which load in float32."""
     shutil.rmtree(package / "generator", ignore_errors=True)
     pipeline.to("cpu", torch.float16).save_pretrained(package / "generator", safe_serialization=True)
+    loads_in_float32(package / "generator" / "text_encoder" / "config.json")
     for name in ("vocab.json", "merges.txt"):  # for loaders older than tokenizer.json
         shutil.copy(work_folder() / "tokenizer" / name, package / "generator" / "tokenizer" / name)
 

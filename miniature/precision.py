@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 
 
@@ -16,3 +19,9 @@ def fast(device: str) -> bool:
 def autocast(device: str) -> torch.autocast:
     """Products in bfloat16 where `fast`; parameters, sums and norms stay float32."""
     return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=fast(device))
+
+
+def loads_in_float32(config: Path) -> None:
+    """transformers loads in the `dtype` of config.json, diffusers in float32: a pipeline of both would stop at its first call."""
+    told = json.loads(config.read_text()) | {"dtype": "float32"}
+    config.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.model_files import located
 from ti_pipeline.params import Generator as GeneratorParams
 from ti_pipeline.params import Judge as JudgeParams
 from ti_pipeline.params import Params
@@ -27,10 +29,16 @@ if TYPE_CHECKING:
 
 
 class Models:
-    """Generator, ranker and judge of `params`. Two runs in one process share what their settings share."""
+    """Generator, ranker and judge of `params`, whose paths are relative to the workspace `root`.
 
-    def __init__(self, params: Params):
-        self._params = params
+    Two runs in one process share what their settings share.
+    """
+
+    def __init__(self, params: Params, root: Path):
+        ranker, file = params.ranker, params.ranker.pretrained
+        self._generator = params.generator.model_copy(update={"model": located(params.generator.model, root)})
+        self._ranker = ranker.model_copy(update={"model": located(ranker.model, root), "pretrained": file and located(file, root)})
+        self._judge = params.judge.model_copy(update={"model": located(params.judge.model, root)})
         # Before torch starts its threads, which inherit it: on a CPU gradients that fade out cost many times as much.
         torch.set_flush_denormal(True)
         # The libraries that are loaded next make half a million objects that never die; looking for dead ones among them after
@@ -42,7 +50,7 @@ class Models:
         """Where the generator lies and its digest; nothing is loaded for it."""
         from ti_pipeline.generators.source import find_source
 
-        return find_source(self._params.generator)
+        return find_source(self._generator)
 
     @cached_property
     def reader_if_there(self) -> Reader | None:
@@ -57,11 +65,11 @@ class Models:
 
     @property
     def generator(self) -> Generator:
-        return _generator(self._params.generator, self.source.digest)
+        return _generator(self._generator, self.source.digest)
 
     @property
     def ranker(self) -> Ranker:
-        return _ranker(self._params.ranker, self._params.generator.device)
+        return _ranker(self._ranker, self._generator.device)
 
     @property
     def ranker_if_there(self) -> Ranker | None:
@@ -73,13 +81,13 @@ class Models:
 
     @property
     def judge(self) -> Judge:
-        return _judge(self._params.judge, self._params.generator.device)
+        return _judge(self._judge, self._generator.device)
 
     def embed(self, pictures: list[Image.Image]) -> np.ndarray:
         return self.ranker.images(pictures)
 
     def choose_initializer(self, pictures: Sequence[Image.Image]) -> str:
-        return _chooser(self._params.ranker, self._params.generator, self.source.digest)(pictures)
+        return _chooser(self._ranker, self._generator, self.source.digest)(pictures)
 
 
 @lru_cache(maxsize=1)

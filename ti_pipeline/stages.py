@@ -36,7 +36,7 @@ def validate(
     from ti_pipeline.foresight import foretold
 
     concepts, errors = discover(workspace.concepts, names)
-    models = Models(params)
+    models = Models(params, workspace.root)
     by_slug = {concept.slug: concept for concept in concepts}
     wrong = {error.concept: error.reason for error in errors}
     if names is None:
@@ -60,7 +60,7 @@ def train(
     """Manifests to embeddings. The generator is loaded only when some concept needs it."""
     from ti_pipeline.inversion.stage import half_done, standing, train_many, training_fingerprint
 
-    models = Models(params)
+    models = Models(params, workspace.root)
     todo: list[Manifest] = []
     going_on: set[str] = half_done(workspace, named(workspace, names)) if not force else set()
 
@@ -93,7 +93,7 @@ def generate(
     from ti_pipeline.candidates.generate import generate_many, read_order, standing
     from ti_pipeline.candidates.learnt import Words
 
-    models, words = Models(params), Words(workspace)
+    models, words = Models(params, workspace.root), Words(workspace)
     todo: list[Manifest] = []
     beside = 0
 
@@ -126,7 +126,7 @@ def rank(
     """Candidates to their order."""
     from ti_pipeline.ranking.rank import rank_one
 
-    models = Models(params)
+    models = Models(params, workspace.root)
 
     def work(manifest: Manifest, step: Step) -> Outcome:
         return rank_one(workspace, models.ranker, manifest, params, step, force=force)
@@ -142,7 +142,7 @@ def evaluate(
     from ti_pipeline.evaluation.evaluate import evaluate_one, evaluation_fingerprint, standing
     from ti_pipeline.evaluation.summary import summarise
 
-    models = Models(params)
+    models = Models(params, workspace.root)
 
     def work(manifest: Manifest, step: Step) -> Outcome:
         word = load_own(workspace, manifest.slug, manifest.token, manifest.initializer)

@@ -33,7 +33,7 @@ def survey(workspace: Workspace, params: Params) -> list[dict]:
     A stage behind one that is not up to date has that one's state: its own inputs are about to change. `failed` is one that is not up
     to date and failed when it was last tried; of a concept that is up to date the reason says what was left out.
     """
-    models, words, kept = Models(params), Words(workspace), read_all(workspace)
+    models, words, kept = Models(params, workspace.root), Words(workspace), read_all(workspace)
     concepts, errors = discover(workspace.concepts)
     rows = [{"concept": e.concept, "stages": dict.fromkeys(STAGES, "quarantined"), "reason": e.reason} for e in errors]
     rows += [_row(workspace, params, models, words, concept, kept.get(concept.slug, [])) for concept in concepts]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from huggingface_hub import constants
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder, write_single_file
 from ti_pipeline.errors import ParamsError
@@ -57,17 +57,6 @@ def test_single_file_has_the_weights_of_its_folder(generator: Generator, folder:
     assert loaded.tokenizer("a red mug").input_ids == generator.tokenizer("a red mug").input_ids
 
 
-def test_single_file_of_another_family_is_refused(tmp_path: Path) -> None:
-    for name, key, words in (
-        ("two", "cond_stage_model.model.token_embedding.weight", "epsilon or v"),
-        ("xl", "conditioner.embedders.0.transformer.text_model.final_layer_norm.bias", "SDXL"),
-    ):
-        path = tmp_path / f"{name}.safetensors"
-        save_file({key: torch.zeros(2, 2)}, path)
-        with pytest.raises(ParamsError, match=words):
-            load_generator(generator_settings(path))
-
-
 def test_what_is_missing_is_named_with_its_remedy(folder: Path, tmp_path: Path) -> None:
     without = tmp_path / "without"
     shutil.copytree(folder, without)
@@ -77,20 +66,9 @@ def test_what_is_missing_is_named_with_its_remedy(folder: Path, tmp_path: Path) 
     for model in (tmp_path / "nothing", "./nothing.ckpt", "one-word"):
         with pytest.raises(ParamsError, match="there is nothing at"):
             load_generator(generator_settings(model))
-    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ParamsError, match="cannot be loaded"):
-        load_generator(generator_settings(tmp_path / "broken.safetensors"))
-
-
-def test_weights_that_lack_a_tensor_are_refused(folder: Path, tmp_path: Path) -> None:
-    partial = tmp_path / "partial"
-    shutil.copytree(folder, partial)
-    path = partial / "text_encoder" / "model.safetensors"
-    tensors = load_file(path)
-    del tensors["text_model.final_layer_norm.weight"]
-    save_file(tensors, path, {"format": "pt"})
-    with pytest.raises(ParamsError, match="final_layer_norm.weight"):
-        load_generator(generator_settings(partial))
+    for model in ("owner/a--b", "two words/model", "datasets/owner/model"):
+        with pytest.raises(ParamsError, match="there is nothing at"):
+            load_generator(generator_settings(model))
 
 
 def test_hub_name_without_network_says_what_to_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

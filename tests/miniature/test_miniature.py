@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from diffusers import StableDiffusionPipeline
 from diffusers.models.embeddings import TextTimeEmbedding
 from PIL import Image
 from safetensors import safe_open
-from transformers import AutoModel
+from transformers import AutoImageProcessor, AutoModel
 
-from miniature import captions, crowd, inventions
+from miniature import captions, crowd, inventions, judge
 from miniature.decoder import decode, silence
 from miniature.generator import Size, build_unet
 from miniature.latents import COMPONENTS, OWN, Batch, Draws, encode, whitening
+from miniature.make import export_generator
 from miniature.measure import background_of, interval
 from miniature.pictures import BACKGROUNDS, HELD_OUT_STYLE, NAMED, TECHNIQUES, compose, stylise, things
 from miniature.store import Checkpoint
@@ -42,7 +44,8 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def pipe() -> StableDiffusionPipeline:
-    pipe = StableDiffusionPipeline.from_pretrained(PACKAGE / "generator", dtype=torch.float32, safety_checker=None, local_files_only=True)
+    """As a reader of the card loads it: nothing is said but the folder."""
+    pipe = StableDiffusionPipeline.from_pretrained(PACKAGE / "generator")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -79,10 +82,28 @@ def test_the_ranker_loads_with_stock_open_clip_and_tells_prompts_apart(pipe):
     assert (image @ text.T)[0].argmax() == 0
 
 
+def test_the_generator_draws_in_stock_diffusers(pipe):
+    assert {part.dtype for part in (pipe.text_encoder, pipe.unet, pipe.vae)} == {torch.float32}
+    picture = pipe("a comic picture of an apple on a yellow background", num_inference_steps=4).images[0]
+    assert picture.size == (64, 64) and np.asarray(picture).std() > 10
+
+
 def test_the_judge_loads_with_stock_transformers():
-    model = AutoModel.from_pretrained(PACKAGE / "judge", local_files_only=True, dtype=torch.float32).eval()
+    model, prepare = AutoModel.from_pretrained(PACKAGE / "judge"), AutoImageProcessor.from_pretrained(PACKAGE / "judge")
     with torch.no_grad():
-        assert torch.isfinite(model(torch.zeros(2, 3, 64, 64)).pooler_output).all()
+        assert torch.isfinite(model(**prepare(Image.new("RGB", (80, 60)), return_tensors="pt")).pooler_output).all()
+
+
+def test_the_recipe_writes_the_configurations_that_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.copytree(PACKAGE / "generator" / "tokenizer", tmp_path / "work" / "tokenizer")
+    monkeypatch.setenv("MINIATURE_WORK", str(tmp_path / "work"))
+    export_generator(StableDiffusionPipeline.from_pretrained(PACKAGE / "generator"), tmp_path)
+    judge.export(AutoModel.from_pretrained(PACKAGE / "judge"), tmp_path / "judge")
+    for name in ("generator/text_encoder/config.json", "judge/config.json"):
+        assert (tmp_path / name).read_bytes() == (PACKAGE / name).read_bytes()
+    assert {
+        part.dtype for part in StableDiffusionPipeline.from_pretrained(tmp_path / "generator").components.values() if hasattr(part, "dtype")
+    } == {torch.float32}
 
 
 @pytest.mark.slow

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -18,7 +16,9 @@ from transformers.utils import logging as transformers_logging
 
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.files import digest_file, digest_value
+from ti_pipeline.files import digest_value
+from ti_pipeline.foreign import read_json, refuse_code, refuse_pickled_code
+from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name, is_path
 
 BATCH = 64
 CONFIG, PREPARATION = "config.json", "preprocessor_config.json"
@@ -59,7 +59,7 @@ def find_judge(settings: params.Judge) -> Path:
     folder = Path(settings.model).expanduser()
     if folder.is_dir():
         return _checked(folder.resolve(), "Put one there that `hf download OWNER/NAME --local-dir` or `save_pretrained` wrote.")
-    if folder.is_absolute() or settings.model.startswith((".", "~")) or settings.model.count("/") > 1:
+    if is_path(settings.model) or not is_hub_name(settings.model):
         raise ParamsError(
             f"judge.model: there is no folder at {settings.model}. Put a picture model there that transformers' AutoModel loads, "
             "or give `miniature` or a hub name such as facebook/dino-vits16."
@@ -69,7 +69,8 @@ def find_judge(settings: params.Judge) -> Path:
 
 def judge_digest(folder: Path) -> str:
     """SHA-256 over the bytes of every file that is loaded, hexadecimal. Needs nothing loaded."""
-    return digest_value({file.name: _digest(file, *_stamp(file)) for file in _files(folder)})
+    files = _files(folder)
+    return digest_value({file.name: digest_config(file, files) if file.name == CONFIG else digest_weights_file(file) for file in files})
 
 
 def load_judge(settings: params.Judge, device: torch.device | str) -> Judge:
@@ -79,8 +80,9 @@ def load_judge(settings: params.Judge, device: torch.device | str) -> Judge:
     transformers_logging.set_verbosity_error()  # what it has to say about weights becomes an error's text here
     transformers_logging.disable_progress_bar()
     try:
-        model, report = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, output_loading_info=True)
-        prepare = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        ours = {"local_files_only": True, "trust_remote_code": False}
+        model, report = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **ours)
+        prepare = AutoImageProcessor.from_pretrained(folder, **ours)
     except Exception as error:  # the loaders raise all sorts; the user needs the folder and the reason
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ParamsError(f"judge.model: {folder} cannot be loaded by transformers' AutoModel: {reason}") from None
@@ -136,10 +138,13 @@ def _checked(folder: Path, advice: str) -> Path:
     lacks += [] if any((folder / name).is_file() for name in _WEIGHTS) else [_WEIGHTS[0]]
     if lacks:
         raise ParamsError(f"judge.model: {folder} lacks {', '.join(lacks)}. {advice}")
-    try:
-        json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ParamsError(f"judge.model: {folder / CONFIG} is not valid JSON ({error}). {advice}") from None
+    refuse_code(folder, "judge.model")
+    read_json(folder / CONFIG, "judge.model")
+    for file in _files(folder):
+        if file.suffix != ".json":
+            check_whole(file, "judge.model")
+        if file.suffix == ".bin":
+            refuse_pickled_code(file, "judge.model")
     return folder
 
 
@@ -147,13 +152,3 @@ def _files(folder: Path) -> list[Path]:
     """Configurations and weights; pickles only where no safetensors lie beside them."""
     safe = sorted(folder.glob("*.safetensors"))
     return sorted(folder.glob("*.json")) + (safe or sorted(folder.glob("*.bin")))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, size: int, changed: int) -> str:
-    return digest_file(path)

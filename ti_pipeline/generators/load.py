@@ -96,12 +96,10 @@ def suit(
 
 def _load_folder(source: Source, dtype: torch.dtype) -> tuple:
     folder = source.path
-    if (folder / "text_encoder_2").is_dir():
-        raise ParamsError(f"generator.model: {folder} has two text encoders (SDXL). Stable Diffusion 1.x and 2.x are supported.")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    text_encoder = _load(CLIPTextModel, folder / "text_encoder", dtype=dtype)
-    vae = _load(AutoencoderKL, folder / "vae", torch_dtype=torch.float32)
-    unet = _load(UNet2DConditionModel, folder / "unet", torch_dtype=dtype)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True, trust_remote_code=False)
+    text_encoder = _load(CLIPTextModel, source, "text_encoder", dtype=dtype, trust_remote_code=False)
+    vae = _load(AutoencoderKL, source, "vae", torch_dtype=torch.float32)
+    unet = _load(UNet2DConditionModel, source, "unet", torch_dtype=dtype)
     return tokenizer, text_encoder, vae, unet, dict(DDIMScheduler.load_config(folder / "scheduler", local_files_only=True))
 
 
@@ -122,9 +120,10 @@ def _quiet() -> Iterator[None]:
                 library.enable_progress_bar()
 
 
-def _load(model: Any, folder: Any, **how: Any) -> Any:
+def _load(model: Any, source: Source, part: str, **how: Any) -> Any:
     """Weights that a file lacks would be left at random without an error."""
-    loaded, info = model.from_pretrained(folder, local_files_only=True, output_loading_info=True, **how)
+    folder, variant = source.path / part, source.variant(part)
+    loaded, info = model.from_pretrained(folder, local_files_only=True, output_loading_info=True, variant=variant, **how)
     if info["missing_keys"] or info.get("mismatched_keys"):
         lacking = sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", ())]))
         raise ParamsError(

@@ -6,14 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.files import digest_file, digest_value
+from ti_pipeline.files import digest_value
+from ti_pipeline.foreign import refuse_code, refuse_pickled_code
+from ti_pipeline.generators.classify import SETTING, refuse_other_folder, refuse_other_parts
+from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 SINGLE_FILES = (".safetensors", ".ckpt")
 _WEIGHTS = (".safetensors", ".bin")
+_HALF = ".fp16"  # in the names of the weights of a folder that has them in half precision
 _NEEDED = "--include '*.json' --include '*.txt' --include '*/model.safetensors' --include '*/diffusion_pytorch_model.safetensors'"
 
 
@@ -37,10 +40,14 @@ class Source:
         """SHA-256 over the bytes of every file that is loaded (weights, configurations, vocabulary), hexadecimal."""
         files = loaded_files(self.path) if self.layout == "folder" else [self.path, *_config_files(self.path)]
         with ThreadPoolExecutor() as pool:  # hashlib lets go of the GIL
-            digests = list(pool.map(_digest, files, (_stamp(file) for file in files)))
+            digests = list(pool.map(_digest, files))
         root = self.path if self.layout == "folder" else self.path.parent
         named = {"model" if file == self.path else file.relative_to(root).as_posix(): d for file, d in zip(files, digests, strict=True)}
         return digest_value(named)
+
+    def variant(self, part: str) -> str | None:
+        """What diffusers calls the files of a part that has its weights in half precision only."""
+        return "fp16" if any(_HALF in file.name for file in _weights(self.path / part)) else None
 
 
 def find_source(settings: params.Generator, *, download: bool = True) -> Source:
@@ -57,25 +64,37 @@ def find_source(settings: params.Generator, *, download: bool = True) -> Source:
     if path.is_file():
         if path.suffix not in SINGLE_FILES:
             kinds = " or ".join(SINGLE_FILES)
-            raise ParamsError(f"generator.model: {path} is no {kinds} file. Give one, or a folder in diffusers' layout.")
+            raise ParamsError(f"{SETTING}: {path} is no {kinds} file. Give one, or a folder in diffusers' layout.")
+        if path.with_suffix("").is_dir():
+            refuse_code(path.with_suffix(""), SETTING)
         return Source(path.stem, path.resolve(), "file")
-    if path.suffix in SINGLE_FILES or path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+    if path.suffix in SINGLE_FILES or "/" not in model or not is_hub_name(model):
         raise ParamsError(
-            f"generator.model: there is nothing at {model}. Put a folder in diffusers' layout or a single-file checkpoint there, "
+            f"{SETTING}: there is nothing at {model}. Put a folder in diffusers' layout or a single-file checkpoint there, "
             "or give `miniature` or a hub name such as stable-diffusion-v1-5/stable-diffusion-v1-5."
         )
     return _hub(model, settings.revision, download)
 
 
 def loaded_files(folder: Path) -> list[Path]:
-    """The files of a diffusers folder that loading reads: no variants, and no pickles where safetensors lie beside them."""
+    """The files of a diffusers folder that loading reads.
+
+    No pickles where safetensors lie beside them, and half precision only where there is no other.
+    """
     files = []
     for part in PARTS:
         inside = sorted(file for file in (folder / part).glob("*") if file.is_file())
-        weights = [file for file in inside if file.suffix in _WEIGHTS and file.name.count(".") == 1]
-        safe = [file for file in weights if file.suffix == ".safetensors"]
-        files += [file for file in inside if file.suffix in (".json", ".txt")] + (safe or weights)
+        files += [file for file in inside if file.suffix in (".json", ".txt")] + _weights(folder / part)
     return files
+
+
+def _weights(part: Path) -> list[Path]:
+    files = sorted(file for file in part.glob("*") if file.is_file() and file.suffix in _WEIGHTS)
+    plain, half = ([f for f in files if f.name.count(".") == dots and (_HALF in f.name) == (dots == 2)] for dots in (1, 2))
+    for kind in (plain, half):
+        if kind:
+            return [file for file in kind if file.suffix == ".safetensors"] or kind
+    return []
 
 
 def digest_weights(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -90,19 +109,24 @@ def digest_weights(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def _folder(name: str, path: Path) -> Source:
+    if name != "miniature":
+        refuse_code(path, SETTING)
+        refuse_other_folder(path)
     missing = [part for part in PARTS if not any((path / part).glob("*.json"))]
-    missing += [
-        f"{part}/*.safetensors"
-        for part in ("text_encoder", "unet", "vae")
-        if part not in missing and not any(f.suffix in _WEIGHTS for f in loaded_files(path) if f.parent.name == part)
-    ]
+    missing += [f"{part}/*.safetensors" for part in ("text_encoder", "unet", "vae") if part not in missing and not _weights(path / part)]
     if missing:
         cause = (
             "The package is incomplete: install it again."
             if name == "miniature"
             else ("Download the whole model in diffusers' layout (`hf download OWNER/NAME --local-dir FOLDER`) and set it to FOLDER.")
         )
-        raise ParamsError(f"generator.model: {path} lacks {', '.join(missing)}. {cause}")
+        raise ParamsError(f"{SETTING}: {path} lacks {', '.join(missing)}. {cause}")
+    refuse_other_parts(path)
+    for file in loaded_files(path):
+        if file.suffix in _WEIGHTS:
+            check_whole(file, SETTING)
+        if file.suffix == ".bin":
+            refuse_pickled_code(file, SETTING)
     return Source(name, path, "folder")
 
 
@@ -112,17 +136,22 @@ def _hub(name: str, revision: str | None, download: bool) -> Source:
 
     try:
         path = StableDiffusionPipeline.download(
-            name, revision=revision, local_files_only=not download, safety_checker=None, feature_extractor=None
+            name,
+            revision=revision,
+            local_files_only=not download,
+            safety_checker=None,
+            feature_extractor=None,
+            trust_remote_code=False,
         )
     except GatedRepoError:
         raise ParamsError(
-            f"generator.model: {name} asks you to accept its licence. Accept it on https://huggingface.co/{name}, then `hf auth login`."
+            f"{SETTING}: {name} asks you to accept its licence. Accept it on https://huggingface.co/{name}, then `hf auth login`."
         ) from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError, ValueError) as error:
         at = f" at revision {revision}" if revision else ""
         wanted = " ".join((f"hf download {name}", *([f"--revision {revision}"] if revision else []), _NEEDED, "--local-dir FOLDER"))
         raise ParamsError(
-            f"generator.model: {name}{at} is neither in the hub's cache nor could it be downloaded ({_short(error)}). "
+            f"{SETTING}: {name}{at} is neither in the hub's cache nor could it be downloaded ({_short(error)}). "
             f"Where there is a network, run `{wanted}`, copy FOLDER here and set generator.model to it."
         ) from None
     return _folder(name, Path(path))
@@ -138,11 +167,5 @@ def _config_files(checkpoint: Path) -> list[Path]:
     return [file for file in loaded_files(folder) if file.suffix not in _WEIGHTS] if folder.is_dir() else []
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-@lru_cache(maxsize=1024)
-def _digest(path: Path, stamp: tuple[int, int]) -> str:
-    return digest_file(path)
+def _digest(path: Path) -> str:
+    return digest_config(path, _weights(path.parent)) if path.name == "config.json" else digest_weights_file(path)

@@ -20,10 +20,13 @@ from torch.nn import functional as F
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_file, digest_value
+from ti_pipeline.foreign import nothing_asked, refuse_code, refuse_pickled_code
 from ti_pipeline.generators.source import digest_weights
+from ti_pipeline.model_files import check_whole, is_path
 
 BATCH = 64
 CONFIG = "open_clip_config.json"
+_WEIGHTS = (".safetensors", ".bin", ".pth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,8 @@ def load_ranker(settings: params.Ranker, device: torch.device | str) -> Ranker:
 def _check_name(settings: params.Ranker) -> None:
     name, tag = settings.model, settings.pretrained
     known = open_clip.list_models()
+    if name not in known and is_path(name):
+        raise ParamsError(f"ranker.model: there is no folder at {name}. Put one with {CONFIG} and weights there, or give `miniature`.")
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3) or ["ViT-B-32"]
         raise ParamsError(
@@ -83,7 +88,9 @@ def _check_name(settings: params.Ranker) -> None:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag is None:
         raise ParamsError(f"ranker.pretrained: {name} needs weights. Give a file with them, or one of {', '.join(tags) or 'nothing else'}.")
-    if not get_pretrained_cfg(name, tag) and not Path(tag).expanduser().is_file():
+    if Path(tag).expanduser().is_file():
+        _check_weights(Path(tag).expanduser(), "ranker.pretrained")
+    elif not get_pretrained_cfg(name, tag):
         raise ParamsError(
             f"ranker.pretrained: {tag} is neither a file nor weights of {name} that open_clip knows. "
             f"Give a file, or one of {', '.join(tags) or 'nothing else'}."
@@ -99,9 +106,13 @@ def _load(name: str, model_name: str, pretrained: str | None, folder: Path | Non
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.CRITICAL)  # open_clip logs on the root logger what becomes an error's text here
+    how = {"precision": "fp32", "device": device, "require_pretrained": True, "weights_only": True}
     try:
-        model = open_clip.create_model(model_name, pretrained, precision="fp32", device=device, require_pretrained=True)
-        tokenize = open_clip.get_tokenizer(model_name)
+        with nothing_asked():
+            model = open_clip.create_model(model_name, pretrained, **how)
+            text = (open_clip.get_model_config(model_name) or {}).get("text_cfg", {})
+            trust = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}  # other tokenizers know no such thing
+            tokenize = open_clip.get_tokenizer(model_name, **trust)
     except Exception as error:
         raise ParamsError(_why_not(name, model_name, pretrained, error)) from None
     finally:
@@ -121,8 +132,10 @@ def _load(name: str, model_name: str, pretrained: str | None, folder: Path | Non
 
 
 def _check_folder(folder: Path, name: str) -> None:
+    if name != "miniature":
+        refuse_code(folder, "ranker.model")
     lacks = [] if (folder / CONFIG).is_file() else [CONFIG]
-    lacks += [] if any(f.suffix in (".safetensors", ".bin", ".pth") for f in folder.iterdir()) else ["open_clip_model.safetensors"]
+    lacks += [] if any(f.suffix in _WEIGHTS for f in folder.iterdir()) else ["open_clip_model.safetensors"]
     lacking = " and ".join(lacks)
     if lacks and name == "miniature":
         raise ParamsError(f"ranker.model: {folder} lacks {lacking}. The package is incomplete: install it again.")
@@ -130,6 +143,15 @@ def _check_folder(folder: Path, name: str) -> None:
         raise ParamsError(
             f"ranker.model: {folder} lacks {lacking}. Put a folder there that open_clip's `push_to_hf_hub` or `hf download` wrote."
         )
+    for file in folder.iterdir():
+        if file.suffix in _WEIGHTS:
+            _check_weights(file, "ranker.model")
+
+
+def _check_weights(file: Path, setting: str) -> None:
+    check_whole(file, setting)
+    if file.suffix != ".safetensors":
+        refuse_pickled_code(file, setting)
 
 
 def _why_not(name: str, model_name: str, pretrained: str | None, error: Exception) -> str:

@@ -1,0 +1,176 @@
+"""Each kind of file and folder that people take for a model: what it is, and what to do, is said before it is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder, write_single_file
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.generator import Generator, weight_digests
+from ti_pipeline.generators.load import load_generator
+from ti_pipeline.generators.source import find_source
+
+UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
+FIRST = f"{UNET}input_blocks.0.0.weight"
+WHOLE = {FIRST: (8, 4, 3, 3), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3), f"{TEXT}transformer.text_model.final_layer_norm.bias": (8,)}
+OF_TWO = {FIRST: (8, 4, 3, 3), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3), f"{TEXT}model.token_embedding.weight": (8, 8)}
+FILES = {
+    "a LoRA": {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 8)},
+    "a LoRA.": {"unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": (4, 8)},
+    "a ControlNet": {"control_model.zero_convs.0.0.weight": (8, 8, 1, 1), **WHOLE},
+    "a ControlNet.": {"controlnet_cond_embedding.conv_in.weight": (8, 3, 3, 3), "conv_in.weight": (8, 4, 3, 3)},
+    "a Flux model": {"double_blocks.0.img_attn.proj.weight": (8, 8)},
+    "a Stable Diffusion 3 model": {f"{UNET}joint_blocks.0.x_block.attn.proj.weight": (8, 8)},
+    "an SDXL model": {"conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": (8,), **WHOLE},
+    "an SDXL model.": {"add_embedding.linear_1.weight": (8, 8), "conv_in.weight": (8, 4, 3, 3)},
+    "a learnt word": {"emb_params": (2, 768)},
+    "a learnt word.": {"<cat-toy>": (1, 768)},
+    "an inpainting model": WHOLE | {FIRST: (8, 9, 3, 3)},
+    "a model that draws from more than text": WHOLE | {FIRST: (8, 8, 3, 3)},
+    "a VAE": {"decoder.conv_in.weight": (8, 4, 3, 3), "encoder.conv_in.weight": (8, 3, 3, 3)},
+    "a text encoder": {"text_model.embeddings.token_embedding.weight": (8, 8), "text_model.final_layer_norm.bias": (8,)},
+    "a U-Net alone": {"time_embedding.linear_1.weight": (8, 8), "conv_in.weight": (8, 4, 3, 3)},
+    "a Stable Diffusion without a VAE": {name: shape for name, shape in WHOLE.items() if not name.startswith(VAE)},
+    "no Stable Diffusion: nothing among its 5 tensors (layer.0, layer.1 …)": {f"layer.{i}": (4, 4) for i in range(5)},
+    "a file without a single tensor": {},
+    "a Stable Diffusion 2.x checkpoint": OF_TWO,
+}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+@pytest.mark.parametrize("what", FILES)
+def test_a_file_is_told_by_the_names_in_it(tmp_path: Path, what: str, suffix: str) -> None:
+    path, tensors = tmp_path / f"thing{suffix}", {name: torch.zeros(shape) for name, shape in FILES[what].items()}
+    if suffix == ".ckpt":
+        torch.save({"state_dict": tensors}, path)
+    else:
+        save_file(tensors, path)
+    with pytest.raises(ParamsError) as error:
+        load_generator(generator_settings(path))
+    said = str(error.value)
+    assert f" is {what.rstrip('.')}" in said and f"thing{suffix}" in said and said.count(". ") >= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "web page"),
+        (b"", "is empty"),
+        (b"no weights at all", "no safetensors file"),
+    ],
+)
+def test_what_lies_in_the_place_of_weights(folder: Path, tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "dream.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ParamsError, match=words):
+        load_generator(generator_settings(path))
+    inside = Path(shutil.copytree(folder, tmp_path / "tiny"))
+    (inside / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(content)
+    with pytest.raises(ParamsError, match=words) as error:
+        find_source(generator_settings(inside))
+    assert "vae/diffusion_pytorch_model.safetensors" in str(error.value)
+
+
+def test_half_a_download(folder: Path, tmp_path: Path) -> None:
+    for suffix, words in ((".safetensors", "ends too early: .* of .* bytes"), (".ckpt", "ends too early")):
+        path = write_single_file(folder, tmp_path / f"dream{suffix}")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ParamsError, match=words):
+            load_generator(generator_settings(path))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ParamsError, match="ends too early"):
+        load_generator(generator_settings(path))
+
+
+def change(path: Path, **entries: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_a_folder_of_something_else(folder: Path, tmp_path: Path) -> None:
+    def refused(name: str, words: str) -> None:
+        with pytest.raises(ParamsError, match=words):
+            find_source(generator_settings(tmp_path / name))
+
+    for name, entries, words in (
+        ("inpainting", {"in_channels": 9}, "an inpainting model"),
+        ("pix2pix", {"in_channels": 8}, "draws from more than text"),
+        ("xl", {"addition_embed_type": "text_time"}, "an SDXL model"),
+        ("mixed", {"cross_attention_dim": 48}, "texts of width 48, and its text encoder's are 32"),
+    ):
+        shutil.copytree(folder, tmp_path / name)
+        change(tmp_path / name / "unet" / "config.json", **entries)
+        refused(name, words)
+    for name, kind, words in (("flux", "FluxPipeline", "a Flux model"), ("sd3", "StableDiffusion3Pipeline", "Stable Diffusion 3")):
+        shutil.copytree(folder, tmp_path / name)
+        change(tmp_path / name / "model_index.json", _class_name=kind)
+        refused(name, words)
+    for name, file, content, words in (
+        ("lora", "pytorch_lora_weights.safetensors", "", "a LoRA"),
+        ("word", "learned_embeds.bin", "", "a learnt word"),
+        ("vae", "config.json", '{"_class_name": "AutoencoderKL"}', "a VAE"),
+        ("control", "config.json", '{"_class_name": "ControlNetModel"}', "a ControlNet"),
+        ("one", "dream.safetensors", "", "has dream.safetensors in it. Set generator.model to that file"),
+        ("page", "config.json", "<html>", "not valid JSON"),
+        ("nothing", "readme.txt", "", "lacks scheduler, text_encoder"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(content)
+        refused(name, words)
+
+
+def test_a_folder_in_half_precision_only(generator: Generator, folder: Path, tmp_path: Path) -> None:
+    half = Path(shutil.copytree(folder, tmp_path / "half"))
+    for path in list(half.glob("*/*.safetensors")):
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()}
+        save_file(tensors, path.with_suffix(".fp16.safetensors"), {"format": "pt"})
+        path.unlink()
+    loaded = load_tiny(half)
+    assert loaded.digest != generator.digest
+    for part, network in loaded.networks.items():
+        theirs = generator.networks[part].state_dict()
+        assert all(torch.equal(weight, theirs[name].half().to(weight.dtype)) for name, weight in network.state_dict().items())
+    (half / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"")
+    with pytest.raises(ParamsError, match="is empty"):
+        find_source(generator_settings(half))
+
+
+@pytest.mark.parametrize("name", ["text_model.embeddings.token_embedding.weight", "text_model.encoder.layers.1.mlp.fc1.weight"])
+def test_a_text_encoder_without_one_of_its_weights(folder: Path, tmp_path: Path, name: str) -> None:
+    partial = Path(shutil.copytree(folder, tmp_path / "partial"))
+    path = partial / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    del tensors[name]
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ParamsError, match=name.removeprefix("text_model.")):
+        load_tiny(partial)
+    write_folder(tmp_path / "dream", weights=False)
+    with pytest.raises(ParamsError, match=name.removeprefix("text_model.")):
+        load_tiny(write_single_file(partial, tmp_path / "dream.safetensors"))
+
+
+def test_a_checkpoint_as_its_trainer_wrote_it(generator: Generator, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like the published `sd-v1-4.ckpt`: objects of a package that is not here stand beside the weights."""
+    write_folder(tmp_path / "dream", weights=False)
+    weights = torch.load(write_single_file(folder, tmp_path / "dream.ckpt"), weights_only=True)["state_dict"]
+    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    callback = type("ModelCheckpoint", (), {"__module__": module.__name__})
+    module.ModelCheckpoint = callback
+    one = callback()
+    one.monitor = "val/loss"
+    content = {"state_dict": weights, "epoch": 1, "callbacks": {callback: {"best": one, "score": torch.zeros(1).numpy()[0]}}}
+    with monkeypatch.context() as patched:
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+            patched.setitem(sys.modules, name, types.ModuleType(name))
+        patched.setitem(sys.modules, module.__name__, module)
+        torch.save(content, tmp_path / "dream.ckpt")
+    assert module.__name__ not in sys.modules
+    assert weight_digests(load_tiny(tmp_path / "dream.ckpt")) == weight_digests(generator)
