@@ -101,7 +101,13 @@ def publish(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_
     """Publish galleries and embeddings; readers see the old ones or the new ones."""
     from ti_pipeline.versioning.publish import publish as do
 
-    _show(do(*_open(workspace, params, set_), _say), json_)
+    at, settings = _open(workspace, params, set_)
+    if not settings.publish.bucket:
+        raise PipelineError("publish.bucket: none is set in params.yaml.")
+    done = do(at, settings, _say)
+    _show(done, json_)
+    if done.state == "withheld":
+        raise typer.Exit(1)
 
 
 def register(concepts: list[str], workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -299,3 +299,9 @@ def recorded(repo: Recorded, below: Iterable[str] = ()) -> dict[str, str]:
             files = {"/".join((name, *key)): info.value for key, _, info in _tree(repo.cache.local, out)}
         found |= {path: digest for path, digest in files.items() if _below(path, below)}
     return found
+
+
+def unlike(repo: Recorded, files: Mapping[str, Path]) -> list[str]:
+    """The names, relative to the workspace, of those files that are not in the present record or have other bytes there."""
+    known = recorded(repo, {"/".join(name.split("/")[:2]) for name in files})
+    return [name for name, path in files.items() if known.get(name) != _digest(repo, path)]
