@@ -1,6 +1,8 @@
 """A process that has imported everything and forks one child a job, so that a SIGKILL hits work and not imports.
 
-Reads JSON lines {"job", "root", "params", "kill_after"} and answers each with {"killed", "seconds", "said"}.
+Reads JSON lines {"job", "root", "params", "kill_after", "kill_at"} and answers each with {"killed", "seconds", "steps", "said"}.
+`kill_after` are seconds; `kill_at` is the number of the step before which the child kills itself, where a step is whatever changes
+the file system: a moment that no clock hits, and the same on a fast and on a slow machine.
 """
 
 from __future__ import annotations
@@ -32,12 +34,31 @@ def work(job: str, root: str, tree: dict) -> str:
     return str(publish.publish(place, params, print))
 
 
+STEPS = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.chmod", "subprocess.Popen"}
+_WRITING = os.O_WRONLY | os.O_RDWR
+
+
+def count_steps(kill_at: int | None) -> list[int]:
+    """Count them in this process from now on, and die before the `kill_at`th."""
+    steps = [0]
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event in STEPS or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING):
+            steps[0] += 1
+            if steps[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return steps
+
+
 def child(order: dict, answer: int) -> None:
+    steps = count_steps(order["kill_at"])
     try:
         said = work(order["job"], order["root"], order["params"])
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
-    os.write(answer, said.encode())
+    os.write(answer, json.dumps([steps[0], said]).encode())
 
 
 def main() -> None:
@@ -69,9 +90,10 @@ def main() -> None:
                 os.kill(pid, signal.SIGKILL)
                 killed = True
             time.sleep(0.0005)
-        said = os.read(read, 65536).decode()
+        answer = os.read(read, 65536).decode()
         os.close(read)
-        print(json.dumps({"killed": killed and not said, "seconds": time.monotonic() - began, "said": said}), flush=True)
+        steps, said = json.loads(answer) if answer else (0, "")
+        print(json.dumps({"killed": not answer, "seconds": time.monotonic() - began, "steps": steps, "said": said}), flush=True)
 
 
 if __name__ == "__main__":

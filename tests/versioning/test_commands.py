@@ -65,6 +65,19 @@ def test_a_life_of_a_version(call) -> None:
     assert row["provenance"] == {"generator": "miniature", "steps": "2"} and row["commit"][:12] in out
 
 
+def test_a_withdrawn_concept_is_said_and_gets_no_new_version(call, root) -> None:
+    call("register", "fern")
+    shutil.rmtree(root / "data" / "concepts" / "fern")
+    (row,) = json.loads(call("versions", "--json")[1])
+    assert row["withdrawn"] is True and "candidate, withdrawn" in call("versions")[1]
+    with (root / "artifacts" / "embeddings" / "fern" / "learned_embeds.safetensors").open("ab") as word:
+        word.write(b"x")
+    status, _, err = call("register", "fern")
+    assert status == 1 and "it is withdrawn" in err
+    shutil.rmtree(root / "data")  # a clone without its pictures: nothing is withdrawn
+    assert json.loads(call("versions", "--json")[1])[0]["withdrawn"] is False
+
+
 def test_one_bad_name_does_not_stop_the_others(call) -> None:
     status, out, err = call("register", "fern", "wolf", "../bear", "fern@v0.0.1", "bear")
     assert (status, out) == (1, "fern@v0.0.1\nbear@v0.0.1\n")
@@ -91,7 +104,10 @@ def test_a_wrong_call_says_what_there_is(call, words, expected) -> None:
     assert (status, out) == (2, "") and expected in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("command", "expected"), [("pull", "storage.bucket: none is set"), ("inbox", "inbox.bucket: none is set")])
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("pull", "storage.bucket: none is set"), ("inbox", "inbox.bucket: none is set"), ("publish", "publish.bucket: none is set")],
+)
 def test_without_a_bucket(call, command, expected) -> None:
     status, out, err = call(command)
     assert (status, out) == (2, "") and expected in err

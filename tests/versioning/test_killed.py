@@ -1,4 +1,4 @@
-"""SIGKILL at 20 random points of each: the next run ends as if nothing had happened."""
+"""SIGKILL at 20 points of each, by the clock and by what changes the file system: the next run ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, server) -> Iterator[Calla
         text=True,
     )
 
-    def order(job: str, root: Path, params: Any, kill_after: float | None = None) -> dict:
-        line = {"job": job, "root": str(root), "params": params.model_dump(mode="json", by_alias=True), "kill_after": kill_after}
-        process.stdin.write(json.dumps(line) + "\n")
+    def order(job: str, root: Path, params: Any, **kill: float | int) -> dict:
+        line = {"job": job, "root": str(root), "params": params.model_dump(mode="json", by_alias=True)}
+        process.stdin.write(json.dumps(line | {"kill_after": None, "kill_at": None} | kill) + "\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline())
 
@@ -57,9 +57,13 @@ def at_random_points(
     chance = random.Random(job)
     for point in range(points):
         root, params = fresh(str(point))
-        tried = order(job, root, params, whole["seconds"] * (point + chance.random()) / points)
+        share = (point + chance.random()) / points
+        if whole["steps"] > points and point % 2:
+            tried = order(job, root, params, kill_at=1 + int(share * whole["steps"]))
+        else:
+            tried = order(job, root, params, kill_after=share * whole["seconds"])
+            whole = whole if tried["killed"] else tried  # what it takes now, when it ended before that moment
         hits += tried["killed"]
-        whole = whole if tried["killed"] else tried  # what it takes now, when it ended before that moment
         after = order(job, root, params)
         assert not after["killed"] and state(root, params) == expected, after["said"]
     assert hits >= points // 2  # the rest had ended by then

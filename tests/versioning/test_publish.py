@@ -34,11 +34,19 @@ def gallery(root: Path, mark: str) -> Workspace:
     """Pages that all carry the build's mark, and an embedding that does."""
     shutil.rmtree(root / "artifacts", ignore_errors=True)
     for number in range(4):
-        write(root / "artifacts" / "galleries" / f"page-{number}" / "index.html", f"{mark} {number}".encode())
+        page(root, f"page-{number}", f"{mark} {number}".encode())
     write(root / "artifacts" / "galleries" / "index.html", mark.encode())
     write(root / "artifacts" / "galleries" / "same.png", b"the same in every build")
-    write(root / "artifacts" / "embeddings" / "fern" / "learned_embeds.safetensors", mark.encode())
+    write(root / "artifacts" / "embeddings" / "page-0" / "learned_embeds.safetensors", mark.encode())
     return Workspace.at(root, "data/concepts")
+
+
+def page(root: Path, slug: str, text: bytes) -> None:
+    """A concept and its page, as the stage leaves it."""
+    folder = root / "artifacts" / "galleries" / slug
+    write(folder / "index.html", text)
+    write(folder / "page.json", json.dumps({"fingerprint": "x", "covers": [], "files": ["index.html"]}).encode())
+    (root / "data" / "concepts" / slug).mkdir(parents=True, exist_ok=True)
 
 
 def seen(admin: Any, bucket: str, prefix: str = "site") -> dict[str, str]:
@@ -46,13 +54,15 @@ def seen(admin: Any, bucket: str, prefix: str = "site") -> dict[str, str]:
     page = admin.get_object(Bucket=bucket, Key=f"{prefix}/index.html")["Body"].read().decode()
     build = re.search(r"url=(builds/[0-9a-f]+)/galleries/index.html", page)[1]
     listing = json.loads(admin.get_object(Bucket=bucket, Key=f"{prefix}/{build}/manifest.json")["Body"].read())
-    return {name: admin.get_object(Bucket=bucket, Key=f"{prefix}/{build}/{name}")["Body"].read().decode() for name in listing}
+    return {
+        name: admin.get_object(Bucket=bucket, Key=f"{prefix}/{build}/{name}")["Body"].read().decode(errors="replace") for name in listing
+    }
 
 
 def mark(files: dict[str, str]) -> str:
     """The one mark of all files but the common one."""
-    (only,) = {text.split()[0] for name, text in files.items() if not name.endswith("same.png")}
-    assert len(files) == 7
+    (only,) = {text.split()[0] for name, text in files.items() if not name.endswith(("same.png", "page.json"))}
+    assert len(files) == 11
     return only
 
 
@@ -85,14 +95,14 @@ def builds(admin: Any, bucket: str) -> set[str]:
 
 def test_types_and_cache_headers(settings, tmp_path, admin, bucket) -> None:
     done = publish(gallery(tmp_path, "one"), settings, print)
-    assert done.state == "published" and done.objects == 7 and done.url == f"{settings.storage.endpoint}/{bucket}/site/index.html"
+    assert done.state == "published" and done.objects == 11 and done.url == f"{settings.storage.endpoint}/{bucket}/site/index.html"
     head = {
         name: admin.head_object(Bucket=bucket, Key=f"site/{name}") for name in ("index.html", f"builds/{done.build}/galleries/same.png")
     }
     assert head["index.html"]["ContentType"] == "text/html; charset=utf-8" and head["index.html"]["CacheControl"] == "no-cache"
     picture = head[f"builds/{done.build}/galleries/same.png"]
     assert picture["ContentType"] == "image/png" and "immutable" in picture["CacheControl"]
-    word = admin.head_object(Bucket=bucket, Key=f"site/builds/{done.build}/embeddings/fern/learned_embeds.safetensors")
+    word = admin.head_object(Bucket=bucket, Key=f"site/builds/{done.build}/embeddings/page-0/learned_embeds.safetensors")
     assert word["ContentDisposition"] == "attachment" and word["ContentType"] == "application/octet-stream"
     assert mark(seen(admin, bucket)) == "one"
 
@@ -110,7 +120,7 @@ def test_the_same_again_uploads_nothing_and_a_change_only_what_changed(settings,
     again = publish(gallery(tmp_path, "one"), settings, print)
     assert (again.state, again.build, again.objects) == ("up-to-date", first.build, 0)
     write(tmp_path / "artifacts" / "galleries" / "page-1" / "index.html", b"one changed")
-    changed = publish(Workspace.at(tmp_path, "x"), settings, print)
+    changed = publish(Workspace.at(tmp_path, "data/concepts"), settings, print)
     assert changed.state == "published" and changed.bytes == len(b"one changed")
     assert seen(admin, bucket)["galleries/page-1/index.html"] == "one changed"
     assert admin.head_object(Bucket=bucket, Key=f"site/builds/{changed.build}/galleries/same.png")["ContentType"] == "image/png"
@@ -170,7 +180,7 @@ def test_what_a_killed_sweep_has_left_goes_at_the_next_run(settings, tmp_path, a
     last = publish(gallery(tmp_path, "one"), settings, print).build
     admin.put_object(Bucket=bucket, Key="site/builds/0123456789abcdef/galleries/page.html", Body=b"left")
     monkeypatch.setattr(publishing, "UNTOUCHED", timedelta(0))
-    assert publish(Workspace.at(tmp_path, "x"), settings, print).state == "up-to-date"
+    assert publish(Workspace.at(tmp_path, "data/concepts"), settings, print).state == "up-to-date"
     assert builds(admin, bucket) == {last} and mark(seen(admin, bucket)) == "one"
 
 

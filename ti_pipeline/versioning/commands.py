@@ -57,6 +57,8 @@ def pull(
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
 ) -> None:  # fmt: skip
     """Bring back what the present Git commit records; every byte is checked, and what is lost is named."""
+    from ti_pipeline.versioning.leftovers import sweep
+    from ti_pipeline.versioning.lock import alone
     from ti_pipeline.versioning.remote import place, point, repository, restore
     from ti_pipeline.versioning.remote import pull as do
 
@@ -64,7 +66,8 @@ def pull(
     here = place(at.root, settings.storage)
     point(at.root, settings.storage)
     below = [path.rstrip("/") for path in paths or ()]
-    with repository(at.root) as repo:
+    with alone(at.root, "pulling", note), repository(at.root) as repo:
+        sweep(repo)
         done = do(repo, here, settings.storage, below)
         written = restore(repo, done.lost, below)
     say(f"{done.objects} objects, {done.bytes} bytes pulled; {written} files written")
@@ -96,7 +99,13 @@ def publish(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_
     """Publish galleries and embeddings; readers see the old ones or the new ones."""
     from ti_pipeline.versioning.publish import publish as do
 
-    _show(do(*_open(workspace, params, set_), note), json_)
+    at, settings = _open(workspace, params, set_)
+    if not settings.publish.bucket:
+        raise PipelineError("publish.bucket: none is set in params.yaml.")
+    done = do(at, settings, note)
+    _show(done, json_)
+    if done.state == "withheld":
+        raise typer.Exit(1)
 
 
 def register(concepts: list[str], workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None) -> None:
@@ -123,11 +132,21 @@ def promote(version: str, stage: str, workspace: WorkspaceOption = Here) -> None
     say(f"{do(workspace.resolve(), concept, number or None, stage)} is {stage}")
 
 
-def versions(concept: Annotated[str | None, typer.Argument()] = None, workspace: WorkspaceOption = Here, json_: JsonOption = False) -> None:
-    """Every version of every learnt word: stage, scores, commit and provenance."""
+def versions(
+    concept: Annotated[str | None, typer.Argument()] = None,
+    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Every version of every learnt word: stage, scores, commit and provenance, and whether its concept is withdrawn."""
+    from ti_pipeline.versioning.current import current
     from ti_pipeline.versioning.registry import versions as rows
 
-    found = rows(workspace.resolve(), concept)
+    at, _ = _open(workspace, params, set_)
+    found = rows(at.root, concept)
+    try:
+        standing = current(at)
+    except ParamsError:
+        standing = {row["concept"] for row in found}  # a clone without its pictures
+    found = [row | {"withdrawn": row["concept"] not in standing} for row in found]
     if json_:
         say_json(found)
         return
@@ -138,7 +157,8 @@ def versions(concept: Annotated[str | None, typer.Argument()] = None, workspace:
     for row in found:
         scores = [f"{value:.3f}" if (value := row["scores"].get(name)) is not None else "" for name in ("reconstruction", "editability")]
         about = row["provenance"].get("generator", "")
-        table.append((row["concept"], row["version"], row["stage"], *scores, about, row["commit"][:12], row["at"]))
+        stage = ", ".join(part for part in (row["stage"], "withdrawn" * row["withdrawn"]) if part)
+        table.append((row["concept"], row["version"], stage, *scores, about, row["commit"][:12], row["at"]))
     show_table(("concept", "version", "stage", "reconstruction", "editability", "generator", "commit", "at"), table)
 
 

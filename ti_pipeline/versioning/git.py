@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -12,35 +13,80 @@ LOCK_SECONDS = 10.0  # another git, or one that a killed run has left to finish
 _IDENTITY = {"user.name": "ti-pipeline", "user.email": "ti-pipeline@localhost"}  # where the machine has none
 
 
+class GitError(PipelineError):
+    """Git refused; `status` is that of its program, `said` its own words."""
+
+    def __init__(self, message: str, status: int, said: str):
+        super().__init__(message)
+        self.status, self.said = status, said
+
+
+class NoGit(PipelineError):
+    """Git's program is not there."""
+
+
 def git(root: Path, *words: str) -> str:
-    """The output of `git …` in `root`. Raises PipelineError with what it said.
+    """The output of `git …` in `root`. Raises GitError with what it said and what to do, NoGit where there is no program.
 
     It runs in a session of its own: a signal to our process group must not leave an index half written.
     """
     until = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            ran = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, start_new_session=True)
-        except FileNotFoundError:
-            raise PipelineError("git: the program is not installed here.") from None
+            ran = subprocess.run(
+                ["git", *words], cwd=root, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True, start_new_session=True
+            )
+        except FileNotFoundError as error:
+            if error.filename != "git":
+                raise
+            raise NoGit("git: the program is not installed here. Install Git and run this again.") from None
         if ran.returncode == 0:
             return ran.stdout
-        if ".lock': File exists" not in ran.stderr or time.monotonic() > until:
-            raise PipelineError(f"git {words[0]}: {(ran.stderr or ran.stdout).strip()}")
+        said = (ran.stderr or ran.stdout).strip()
+        if ".lock': File exists" not in said or time.monotonic() > until:
+            raise GitError(f"git {words[0]}: {_told(root, said)}", ran.returncode, said)
         time.sleep(0.1)
 
 
+def _told(root: Path, said: str) -> str:
+    if "detected dubious ownership" in said:
+        owned = said.split("'")[1] if "'" in said else str(root)
+        return (
+            f"{owned} belongs to another user, and Git does not trust it. Run `git config --global --add safe.directory {owned}` "
+            "as the user that runs this, or give the folder to that user."
+        )
+    if ".lock': File exists" in said:
+        lock = said.split("'")[1]
+        return f"another git holds {lock}, or one that died has left it there. If no git is running, remove that file and run this again."
+    return said or "it failed without a word"
+
+
 def in_git(root: Path) -> bool:
+    """Whether `root` lies in a Git repository. Raises PipelineError where there is one that Git cannot or will not read."""
     try:
         return bool(git(root, "rev-parse", "--show-toplevel").strip())
-    except PipelineError:
+    except NoGit:
+        if any((folder / ".git").exists() for folder in (root, *root.parents)):
+            raise
         return False
+    except GitError as error:
+        if "not a git repository" in error.said:
+            return False
+        raise
+
+
+def top(root: Path) -> Path:
+    """The repository's own folder; `root` is that or lies below it."""
+    return Path(git(root, "rev-parse", "--show-toplevel").rstrip("\n"))
 
 
 def has_commit(root: Path) -> bool:
+    """Raises PipelineError where Git cannot say."""
     try:
-        return bool(git(root, "rev-parse", "--verify", "HEAD"))
-    except PipelineError:
+        return bool(git(root, "rev-parse", "--verify", "--quiet", "HEAD"))
+    except GitError as error:
+        if error.said:
+            raise
         return False
 
 
@@ -50,9 +96,10 @@ def tracked(root: Path, path: Path) -> bool:
 
 
 def changed(root: Path, *paths: str) -> list[str]:
-    """Those of the paths, or files below them, that differ from HEAD or that Git does not know."""
-    out = git(root, "-c", "core.quotePath=false", "status", "--porcelain", "--no-renames", "--untracked-files=all", "--", *paths)
-    return sorted(line[3:].strip('"') for line in out.splitlines())
+    """Those of the paths, or files below them, that differ from HEAD or that Git does not know; relative to `root`."""
+    out = git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *paths)
+    whole = top(root)
+    return sorted(os.path.relpath(whole / entry[3:], root.resolve()) for entry in out.split("\0") if entry)
 
 
 def commit(root: Path, message: str, paths: list[str]) -> str:
@@ -67,10 +114,13 @@ def tag(root: Path, name: str, message: str, commit: str) -> None:
 
 
 def identity(root: Path) -> list[str]:
+    """Options that give a commit an author where the machine has none."""
     words = []
     for key, value in _IDENTITY.items():
         try:
             git(root, "config", key)
-        except PipelineError:
+        except GitError as error:
+            if error.status != 1:  # anything but a key that is not set
+                raise
             words += ["-c", f"{key}={value}"]
     return words

@@ -16,13 +16,24 @@ PATIENCE = 3600.0  # seconds
 EVERY = 60.0  # seconds between two messages of one that waits
 
 
+def dvc_folder(root: Path) -> Path | None:
+    """DVC's own folder: the workspace's, or that of a repository which the workspace is a folder of; None where there is none."""
+    for folder in (root, *root.parents):
+        if (folder / ".dvc").is_dir():
+            return folder / ".dvc"
+        if (folder / ".git").exists():
+            break
+    return None
+
+
 @contextmanager
 def alone(root: Path, what: str, say: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
     """Hold the workspace's lock; wait for another holder and say so. The kernel frees it when a holder dies, however it dies.
 
     Raises PipelineError when the other one is not done in `patience` seconds.
     """
-    folder = root / ".dvc" / "tmp" if (root / ".dvc").is_dir() else root / "artifacts"
+    dvc = dvc_folder(root)
+    folder = dvc / "tmp" if dvc else root / "artifacts"
     folder.mkdir(parents=True, exist_ok=True)
     lock, note = FileLock(folder / "ti-pipeline.lock"), folder / "ti-pipeline.holder"
     until, wait = time.monotonic() + patience, 0.0

@@ -1,8 +1,8 @@
 """Galleries and embeddings for readers: every build under a name of its own, and one page that says which build is shown.
 
 <prefix>/index.html                    the pointer; the only object that ever changes, and only if nobody else has changed it
-<prefix>/builds/<id>/galleries/…       as they lie in `artifacts/galleries`
-<prefix>/builds/<id>/embeddings/…
+<prefix>/builds/<id>/galleries/…       of current concepts, as they lie in `artifacts/galleries`
+<prefix>/builds/<id>/embeddings/…      the same
 <prefix>/builds/<id>/manifest.json     {path: [SHA-256, bytes]}; the id is its digest
 """
 
@@ -26,6 +26,7 @@ from ti_pipeline.errors import PipelineError
 from ti_pipeline.files import digest_value
 from ti_pipeline.params import Params
 from ti_pipeline.versioning.lock import alone
+from ti_pipeline.versioning.shown import for_readers, withheld
 from ti_pipeline.versioning.storage import Place, again, check, connect, explained
 from ti_pipeline.workspace import Workspace
 
@@ -43,7 +44,8 @@ _NEWER = "another run has published a newer build"
 
 @dataclass(frozen=True)
 class Published:
-    """`url` of the pointer; `objects` and `bytes` that were uploaded; `state` published, up-to-date, superseded or off."""
+    """`url` of the pointer; `objects` and `bytes` that were uploaded; `state` published, up-to-date, superseded (a newer
+    run's build is there), withheld (what lies here is not recorded, `reason` says why and what to do) or off (there is no bucket)."""
 
     state: str
     reason: str = ""
@@ -56,7 +58,7 @@ class Published:
         return asdict(self)
 
     def __str__(self) -> str:
-        if self.state in ("off", "superseded"):
+        if self.reason:
             return f"not published: {self.reason}"
         return f"{self.state}: {self.url} (build {self.build}, {self.objects} objects, {self.bytes} bytes uploaded)"
 
@@ -64,6 +66,8 @@ class Published:
 def publish(workspace: Workspace, params: Params, say: Any, began: datetime | None = None) -> Published:
     """Upload what has changed and switch the pointer. Readers see the old build or the new one, never parts of both.
 
+    What current concepts own is published, no more, and to the place that params.yaml names only what is recorded, where DVC has a
+    record and `versions.record` is true.
     `began` is when the run that made these galleries began: an older run never takes the place of a newer one's build.
     Raises PipelineError; a second call goes on from what has arrived.
     """
@@ -74,8 +78,10 @@ def publish(workspace: Workspace, params: Params, say: Any, began: datetime | No
     here = connect(params.storage, section.bucket, section.prefix, workspace.root)
     url = f"{(section.url or _address(here)).rstrip('/')}/{POINTER}"
     with alone(workspace.root, "publishing", say):
+        files = for_readers(workspace)
+        if why := withheld(workspace, params, files):
+            return Published("withheld", why)
         check(here)
-        files = _files(workspace)
         listing = {name: [hashlib.sha256(data).hexdigest(), len(data)] for name, data in _read(files)}
         build = digest_value(listing)[:16]
         etag, shown = again(lambda: _pointer(here))
@@ -98,18 +104,6 @@ def publish(workspace: Workspace, params: Params, say: Any, began: datetime | No
 def content_type(name: str) -> str:
     suffix = f".{name.rsplit('.', 1)[-1].lower()}" if "." in name else ""
     return _TYPES.get(suffix) or mimetypes.types_map.get(suffix, "application/octet-stream")
-
-
-def _files(workspace: Workspace) -> dict[str, Any]:
-    """{name in the build: path}. Raises PipelineError where there is no gallery."""
-    if not (workspace.galleries / "index.html").is_file():
-        raise PipelineError(f"{workspace.galleries}: there is no gallery to publish. Run the stage `gallery` first.")
-    found = {}
-    for folder in (workspace.galleries, workspace.artifacts / "embeddings"):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-                found[f"{folder.name}/{path.relative_to(folder).as_posix()}"] = path
-    return found
 
 
 def _read(files: dict[str, Any]) -> Iterable[tuple[str, bytes]]:

@@ -11,15 +11,16 @@ from typing import Any
 
 import yaml
 from dvc.exceptions import DvcException
-from dvc.repo import Repo
 
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.params import Params, load
 from ti_pipeline.stages import STAGES
 from ti_pipeline.status import survey
 from ti_pipeline.versioning import git
-from ti_pipeline.versioning.lock import alone
-from ti_pipeline.versioning.remote import Transfer, place, point, push, repository
+from ti_pipeline.versioning.disk import refusal
+from ti_pipeline.versioning.leftovers import sweep
+from ti_pipeline.versioning.lock import alone, dvc_folder
+from ti_pipeline.versioning.remote import Recorded, Transfer, place, point, push, repository
 from ti_pipeline.workspace import Workspace
 
 RECORD_TAG = re.compile(r"run/(\d+)")
@@ -70,12 +71,18 @@ def record(workspace: Workspace, params: Params, say: Say, *, lost: Iterable[str
     if why := _cannot(workspace, params):
         return Record(reason=why, not_pushed=why)
     with alone(workspace.root, "versioning", say), repository(workspace.root) as repo:
+        sweep(repo)
         left_out = {} if force else _unfinished(workspace, params, set(lost))
         recorded = _commit(repo, workspace, [stage for stage in STAGES if stage not in left_out])
         pushed, not_pushed = _push(repo, workspace.root, params)
         made = tagged = ""
         registered: list[str] = []
-        if params.versions.commit and git.in_git(workspace.root):
+        if params.versions.commit:
+            if not git.in_git(workspace.root):
+                raise PipelineError(
+                    f"not committed to Git: {workspace.root} is in no Git repository. Run `git init` there, or set versions.commit to "
+                    "false in params.yaml; DVC has its record already."
+                )
             made = _git_commit(repo, workspace.root, recorded)
             if params.versions.tag:
                 tagged = _git_tag(workspace.root)
@@ -90,18 +97,20 @@ def _cannot(workspace: Workspace, params: Params) -> str:
     root = workspace.root
     if not params.versions.record:
         return "versions.record is false in params.yaml"
-    if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").is_file():
+    if not dvc_folder(root) or not (root / "dvc.yaml").is_file():
         return f"{root} has no .dvc and dvc.yaml. Work in a clone, or run `dvc init` there and copy the repository's dvc.yaml"
     try:
-        written = load(root / "params.yaml")
+        other = other_settings(root, params)
     except ParamsError as error:
         return str(error)
+    return f"this run had other settings than {root / 'params.yaml'}: {', '.join(other)}. Write them there and run again" if other else ""
+
+
+def other_settings(root: Path, params: Params) -> list[str]:
+    """Sections that results depend on and that differ from the workspace's params.yaml. Raises ParamsError when it cannot be read."""
     sections = [name for name in params.model_dump(by_alias=True) if name not in SETTLES]
-    ours, theirs = params.section(*sections), written.section(*sections)
-    other = [name for name in sections if ours[name] != theirs[name]]
-    if other:
-        return f"this run had other settings than {root / 'params.yaml'}: {', '.join(other)}. Write them there and run again"
-    return ""
+    ours, theirs = params.section(*sections), load(root / "params.yaml").section(*sections)
+    return [name for name in sections if ours[name] != theirs[name]]
 
 
 def _unfinished(workspace: Workspace, params: Params, lost: set[str]) -> dict[str, str]:
@@ -115,7 +124,7 @@ def _unfinished(workspace: Workspace, params: Params, lost: set[str]) -> dict[st
     return found
 
 
-def _commit(repo: Repo, workspace: Workspace, stages: list[str]) -> list[str]:
+def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str]:
     """Commit the image sets and the stages that differ from the record; returns their names."""
     _mend(workspace.root)
     repo._reset()  # what was read before files were mended
@@ -128,11 +137,13 @@ def _commit(repo: Repo, workspace: Workspace, stages: list[str]) -> list[str]:
                 repo.commit(address, force=True)
                 done.append(stage)
     except DvcException as error:
+        if refused := refusal(error):
+            raise OSError(refused.errno, refused.strerror, refused.filename or repo.cache.local.path) from None
         raise PipelineError(f"DVC could not record it: {_chain(error)}. What stands is kept: the next run goes on from there.") from None
     return done
 
 
-def _add_concepts(repo: Repo, workspace: Workspace) -> list[str]:
+def _add_concepts(repo: Recorded, workspace: Workspace) -> list[str]:
     """Image sets that lie in the workspace and not in Git come under DVC."""
     folder, root = workspace.concepts, workspace.root
     if not folder.is_relative_to(root) or (git.in_git(root) and git.tracked(root, folder)):
@@ -156,7 +167,7 @@ def _mend(root: Path) -> None:
             content = None
         if not isinstance(content, dict) or not ({"stages", "outs"} & content.keys()):
             path.unlink()
-    locks = root / ".dvc" / "tmp" / "rwlock"
+    locks = (dvc_folder(root) or root / ".dvc") / "tmp" / "rwlock"
     try:
         json.loads(locks.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -165,7 +176,7 @@ def _mend(root: Path) -> None:
         locks.unlink()
 
 
-def _push(repo: Repo, root: Path, params: Params) -> tuple[Transfer, str]:
+def _push(repo: Recorded, root: Path, params: Params) -> tuple[Transfer, str]:
     if not params.storage.bucket:
         return Transfer(), "storage.bucket is not set in params.yaml"
     point(root, params.storage)
@@ -175,18 +186,20 @@ def _push(repo: Repo, root: Path, params: Params) -> tuple[Transfer, str]:
     return push(repo, place(root, params.storage), params.storage), ""
 
 
-def _git_commit(repo: Repo, root: Path, recorded: list[str]) -> str:
+def _git_commit(repo: Recorded, root: Path, recorded: list[str]) -> str:
     """The record's own files, with params.yaml and dvc.yaml, and nothing else that may be staged; empty when Git has them.
 
     Raises PipelineError when something that the record depends on differs from Git: the commit would not bring it back.
     """
-    pointers = [Path(stage.path).relative_to(root).as_posix() for stage in repo.index.stages if stage.path.endswith(".dvc")]
+    stages = [stage for stage in repo.index.stages if Path(stage.path).is_relative_to(root)]
+    pointers = [Path(stage.path).relative_to(root).as_posix() for stage in stages if stage.path.endswith(".dvc")]
     own = [LOCK, "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", *pointers]
     own += [(Path(pointer).parent / ".gitignore").as_posix() for pointer in pointers]
     made = [Path(out.fs_path) for out in repo.index.outs]
-    read = {Path(dep.fs_path) for stage in repo.index.stages for dep in stage.deps}
-    read = {path for path in read if path.is_relative_to(root) and not any(path.is_relative_to(out) for out in made)}
-    names = [path.relative_to(root).as_posix() for path in sorted(read)]
+    read = {Path(dep.fs_path) for stage in stages for dep in stage.deps}
+    whole = git.top(root)
+    read = {path for path in read if path.is_relative_to(whole) and not any(path.is_relative_to(out) for out in made)}
+    names = [str(path) for path in sorted(read)]
     other = sorted(set(git.changed(root, *names)) - set(own)) if names else []
     if other:
         raise PipelineError(

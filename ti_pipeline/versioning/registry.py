@@ -2,6 +2,7 @@
 
 fox@v0.0.2            a version; the tag's message is JSON with digest, provenance and scores
 fox#approved#3        a stage of it: candidate, approved or retired
+team/a=fox@v0.0.1     the same in a workspace that is the folder team/a of its repository
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
 from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
 from ti_pipeline.files import digest_file
 from ti_pipeline.versioning import git
+from ti_pipeline.versioning.current import current
 from ti_pipeline.workspace import Workspace
 
 STAGES = ("candidate", "approved", "retired")
@@ -41,6 +43,8 @@ def register(workspace: Workspace, concept: str) -> str:
     root, path = workspace.root, workspace.embedding(concept)
     if not path.is_file():
         raise ConceptError(concept, f"{path}: there is no learnt word. Train it first.")
+    if concept not in current(workspace):
+        raise ConceptError(concept, f"it is withdrawn: {workspace.concepts / concept} is not there. Its earlier versions stay.")
     digest = digest_file(path)
     known = versions(root, concept)
     if known and known[-1]["digest"] == digest:
@@ -55,18 +59,19 @@ def register(workspace: Workspace, concept: str) -> str:
     about = {"digest": digest, "path": path.relative_to(root).as_posix(), "scores": scores}
     about["provenance"] = {key: stored[key] for key in _PROVENANCE if key in stored}
     try:
-        tag = gto.api.register(str(root), concept, commit, message=json.dumps(about, sort_keys=True), **_author(root)).tag
+        name = _before(root) + concept
+        made = gto.api.register(str(git.top(root)), name, commit, message=json.dumps(about, sort_keys=True), **_author(root))
     except (GTOException, SCMError) as error:
         raise ConceptError(concept, f"GTO: {error}") from None
-    promote(root, concept, tag.split("@", 1)[1], STAGES[0])
-    return tag
+    promote(root, concept, made.version, STAGES[0])
+    return f"{concept}@{made.version}"
 
 
 def register_changed(workspace: Workspace) -> list[str]:
-    """A version of every word that differs from its last one; returns the new ones."""
+    """A version of every current concept's word that differs from its last one; returns the new ones."""
     before = {f"{row['concept']}@{row['version']}" for row in versions(workspace.root)}
     folder = workspace.artifacts / "embeddings"
-    found = sorted(path.parent.name for path in folder.glob("*/learned_embeds.safetensors"))
+    found = sorted(current(workspace) & {path.parent.name for path in folder.glob("*/learned_embeds.safetensors")})
     return [name for name in (register(workspace, concept) for concept in found) if name not in before]
 
 
@@ -84,7 +89,8 @@ def promote(root: Path, concept: str, version: str | None, stage: str) -> str:
     try:
         said = f"{concept} {row['version']} is {stage}"
         # forced, since to GTO a version that has been in a stage still is, whatever came after
-        gto.api.assign(str(root), concept, stage, version=row["version"], message=said, force=True, **_author(root))
+        whole, of = str(git.top(root)), _before(root) + concept
+        gto.api.assign(whole, of, stage, version=row["version"], message=said, force=True, **_author(root))
     except (GTOException, SCMError) as error:
         raise PipelineError(f"{name}: GTO: {error}") from None
     return name
@@ -97,13 +103,14 @@ def versions(root: Path, concept: str | None = None) -> list[dict[str, Any]]:
         raise PipelineError(f"{root} is no Git repository; the registry is in Git's tags.")
     if not git.has_commit(root):
         return []
-    with GitRegistry.from_url(str(root)) as registry:
+    with GitRegistry.from_url(str(git.top(root))) as registry:
         artifacts = registry.get_artifacts()
-    rows = []
-    for name in sorted(artifacts):
-        if concept is not None and name != concept:
+    rows, before = [], _before(root)
+    for known in sorted(artifacts):
+        name = known.removeprefix(before)
+        if known != before + name or ":" in name or (concept is not None and name != concept):
             continue
-        for version in artifacts[name].get_versions(include_non_explicit=False, ascending=True):
+        for version in artifacts[known].get_versions(include_non_explicit=False, ascending=True):
             event = version.authoring_event
             stages = [stage.stage for stage in sorted(version.get_vstages(), key=_given)]
             about = _about(event.message)
@@ -125,6 +132,12 @@ def find(root: Path, concept: str, version: str | None) -> dict[str, Any]:
         there = ", ".join(row["version"] for row in rows) or "none; `ti-pipeline register` makes one"
         raise ParamsError(f"{concept}{f'@{version}' if version else ''}: there is no such version. There are: {there}.")
     return chosen[-1]
+
+
+def _before(root: Path) -> str:
+    """What stands before a concept's name in GTO's, where the workspace is a folder of its repository."""
+    folder = root.resolve().relative_to(git.top(root)).as_posix()
+    return "" if folder == "." else f"{folder}:"
 
 
 def _given(stage: VStage) -> tuple[datetime, int]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,16 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_objects.errors import ObjectFormatError
+from dvc_objects.fs.generic import transfer
 
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Storage
 from ti_pipeline.versioning import objects
+from ti_pipeline.versioning.disk import naming
+from ti_pipeline.versioning.lock import dvc_folder
 from ti_pipeline.versioning.storage import CONNECT_SECONDS, READ_SECONDS, REMOTE, Place, check, connect
+
+_PULLED = re.compile(r"\..+\.pulled")
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,12 @@ def place(root: Path, storage: Storage) -> Place:
 
 def point(root: Path, storage: Storage) -> None:
     """Write the settings into `.dvc/config.local`, so that `dvc push`, `dvc pull` and `dvc status -c` go to the same place."""
+    folder = dvc_folder(root) or root / ".dvc"
     wanted: dict[str, Any] = {"url": f"s3://{storage.bucket}/{storage.prefix.strip('/')}".rstrip("/"), "jobs": storage.jobs}
     wanted |= {"endpointurl": storage.endpoint, "region": storage.region, "connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
     try:
-        config = Config(str(root / ".dvc"))
-        local = config.load_one("local") if (root / ".dvc" / "config.local").exists() else {}
+        config = Config(str(folder))
+        local = config.load_one("local") if (folder / "config.local").exists() else {}
         section = dict(local.get("remote", {}).get(REMOTE, {}))
         new = {key: value for key, value in (section | wanted).items() if value is not None}
         if not storage.endpoint:
@@ -62,28 +69,40 @@ def point(root: Path, storage: Storage) -> None:
         with config.edit("local") as edited:
             edited["remote"][REMOTE] = new
             edited["core"]["remote"] = REMOTE
-        (root / ".dvc" / "config.local").chmod(0o600)  # it may hold a secret
+        (folder / "config.local").chmod(0o600)  # it may hold a secret
     except (DvcConfigError, OSError) as error:
         raise PipelineError(f".dvc/config.local: {error}. Mend or remove the file.") from None
 
 
+class Recorded(Repo):
+    """DVC's repository as one workspace sees it: that may be a folder of it, beside others that are not ours to push or to restore."""
+
+    workspace: Path
+
+    @property
+    def ours(self) -> list[Any]:
+        """The outputs below the workspace that DVC keeps and has a digest of."""
+        return [out for out in self.index.outs if out.use_cache and out.hash_info and Path(out.fs_path).is_relative_to(self.workspace)]
+
+
 @contextmanager
-def repository(root: Path) -> Iterator[Repo]:
+def repository(root: Path) -> Iterator[Recorded]:
     """The workspace as DVC's repository; what DVC says goes into its errors only. Raises PipelineError."""
-    if not (root / ".dvc").is_dir():
+    if not dvc_folder(root):
         raise PipelineError(f"{root} is no DVC repository. Run `git init` and `dvc init` there, or work in a clone.")
     with _quiet():
         try:
-            repo = Repo(str(root))
+            repo = Recorded(str(root))
         except DvcException as error:
             raise PipelineError(f"{root}: DVC cannot open it: {error}") from None
+        repo.workspace = root
         try:
             yield repo
         finally:
             repo.close()
 
 
-def push(repo: Repo, here: Place, storage: Storage) -> Transfer:
+def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
     """Bring every object of the present record to the remote. Raises StorageError; what has arrived is kept.
 
     A folder's listing goes after all of its files, so that a listing in the remote is a promise that is kept.
@@ -102,15 +121,14 @@ def push(repo: Repo, here: Place, storage: Storage) -> Transfer:
     return Transfer(len(missing), sum(near.fs.size(near.oid_to_path(oid)) for oid in missing))
 
 
-def pull(repo: Repo, here: Place, storage: Storage, below: Iterable[str] = ()) -> Pulled:
+def pull(repo: Recorded, here: Place, storage: Storage, below: Iterable[str] = ()) -> Pulled:
     """Bring what the present record names into the cache; every byte is checked against its digest.
 
     `below` are paths relative to the workspace; without any, all. Raises StorageError when the storage is not there.
     """
     check(here)
     near = repo.cache.local
-    outs = [out for out in repo.index.outs if out.use_cache and out.hash_info]
-    listings = {out.hash_info.value: _name(repo, out) for out in outs if out.hash_info.isdir}
+    listings = {out.hash_info.value: _name(repo, out) for out in repo.ours if out.hash_info.isdir}
     bad: dict[str, str] = {}
     brought = _fetch(repo, listings, here, storage, bad)
     _, files = _objects(repo, skip=bad)
@@ -121,17 +139,17 @@ def pull(repo: Repo, here: Place, storage: Storage, below: Iterable[str] = ()) -
     return Pulled(len(brought), sizes, {names[oid]: reason for oid, reason in sorted(bad.items(), key=lambda item: names[item[0]])})
 
 
-def restore(repo: Repo, lost: Iterable[str], below: Iterable[str] = ()) -> int:
+def restore(repo: Recorded, lost: Iterable[str], below: Iterable[str] = ()) -> int:
     """Write the recorded files into the workspace, all but the lost ones; returns how many were written.
 
     DVC's own checkout takes a whole folder away when one of its files is lost. Files that the record does not name are kept
     when DVC does not know their content, else removed.
     """
     lost, written = set(lost), 0
-    root, near = Path(repo.root_dir), repo.cache.local
-    for out in repo.index.outs:
+    root, near = repo.workspace, repo.cache.local
+    for out in repo.ours:
         name = _name(repo, out)
-        if not out.use_cache or not out.hash_info or name in lost:
+        if name in lost:
             continue
         whole = Path(out.fs_path)
         if out.hash_info.isdir:
@@ -147,21 +165,23 @@ def restore(repo: Repo, lost: Iterable[str], below: Iterable[str] = ()) -> int:
             if relative in lost:
                 _drop(repo, path)
                 continue
-            _copy(repo, Path(near.oid_to_path(oid)), path, oid)
+            _bring_out(repo, oid, path)
             written += 1
         if out.hash_info.isdir and whole.is_dir():
             for path in [path for path in whole.rglob("*") if path.is_file() and path not in wanted]:
-                if _below(path.relative_to(root).as_posix(), below) and not repo.dvcignore.is_ignored_file(str(path)):
+                if _PULLED.fullmatch(path.name):
+                    path.unlink()  # of a process that was killed: one at a time pulls
+                elif _below(path.relative_to(root).as_posix(), below) and not repo.dvcignore.is_ignored_file(str(path)):
                     _drop(repo, path)
     return written
 
 
-def _objects(repo: Repo, skip: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
+def _objects(repo: Recorded, skip: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
     """Of the present record {oid: path}: the folders' listings, and all files."""
     folders: dict[str, str] = {}
     files: dict[str, str] = {}
-    for out in repo.index.outs:
-        if not out.use_cache or not out.hash_info or out.hash_info.value in skip:
+    for out in repo.ours:
+        if out.hash_info.value in skip:
             continue
         name = _name(repo, out)
         if not out.hash_info.isdir:
@@ -182,14 +202,15 @@ def _tree(near: Any, out: Any) -> Any:
         raise PipelineError(f"{out}: the listing of this folder is not in DVC's cache. Pull first, or run the stage again.") from None
 
 
-def _fetch(repo: Repo, wanted: dict[str, str], here: Place, storage: Storage, bad: dict[str, str]) -> set[str]:
+def _fetch(repo: Recorded, wanted: dict[str, str], here: Place, storage: Storage, bad: dict[str, str]) -> set[str]:
     """Into the cache what is not whole there; what cannot be had goes to `bad` with its reason."""
     near = repo.cache.local
     missing = {oid for oid in wanted if not _whole(near, oid)}
 
     def bring(oid: str) -> None:
         path = near.oid_to_path(oid)
-        objects.get(here, oid, Path(path))
+        with naming(Path(path).parent):
+            objects.get(here, oid, Path(path))
         near.state.save(path, near.fs, HashInfo("md5", oid))
 
     lost = objects.carry(here, missing, storage.jobs, bring)
@@ -211,7 +232,7 @@ def _whole(near: Any, oid: str) -> bool:
     return True
 
 
-def _digest(repo: Repo, path: Path) -> str:
+def _digest(repo: Recorded, path: Path) -> str:
     from dvc_data.hashfile.hash import hash_file
 
     if not path.is_file():
@@ -219,16 +240,25 @@ def _digest(repo: Repo, path: Path) -> str:
     return hash_file(str(path), repo.fs, "md5", repo.state)[1].value
 
 
-def _copy(repo: Repo, source: Path, path: Path, oid: str) -> None:
-    """Whole or not at all, without waiting for the disk: the cache has it, and the same call brings it again."""
+def _bring_out(repo: Recorded, oid: str, path: Path) -> None:
+    """An object to its place, as `cache.type` says: whole or not at all, and never through a link that lies there.
+
+    Without waiting for the disk: the cache has it, and the same call brings it again.
+    """
+    near = repo.cache.local
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.pulled")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, path)
+    temporary.unlink(missing_ok=True)
+    with naming(path):
+        if {"symlink", "hardlink"} & set(near.cache_types):
+            transfer(near.fs, near.oid_to_path(oid), repo.fs, str(temporary), links=list(near.cache_types))
+        else:
+            shutil.copyfile(near.oid_to_path(oid), temporary)
+        os.replace(temporary, path)
     repo.state.save(str(path), repo.fs, HashInfo("md5", oid))
 
 
-def _drop(repo: Repo, path: Path) -> None:
+def _drop(repo: Recorded, path: Path) -> None:
     """Remove a file whose content the cache has; anything else may be somebody's only copy."""
     if path.is_file() and _whole(repo.cache.local, _digest(repo, path)):
         path.unlink()
@@ -239,8 +269,8 @@ def _below(name: str, places: Iterable[str]) -> bool:
     return not places or any(name == place or name.startswith(f"{place.rstrip('/')}/") for place in places)
 
 
-def _name(repo: Repo, out: Any) -> str:
-    return Path(out.fs_path).relative_to(repo.root_dir).as_posix()
+def _name(repo: Recorded, out: Any) -> str:
+    return Path(out.fs_path).relative_to(repo.workspace).as_posix()
 
 
 @contextmanager
@@ -257,12 +287,10 @@ def _quiet() -> Iterator[None]:
             log.setLevel(level)
 
 
-def recorded(repo: Repo, below: Iterable[str] = ()) -> dict[str, str]:
+def recorded(repo: Recorded, below: Iterable[str] = ()) -> dict[str, str]:
     """{path: MD5} of every file of the present record, or of those below the paths; the listings must be in the cache."""
     found = {}
-    for out in repo.index.outs:
-        if not out.use_cache or not out.hash_info:
-            continue
+    for out in repo.ours:
         name = _name(repo, out)
         if not any(_below(name, [place]) or _below(place, [name]) for place in below or [name]):
             continue
@@ -271,3 +299,9 @@ def recorded(repo: Repo, below: Iterable[str] = ()) -> dict[str, str]:
             files = {"/".join((name, *key)): info.value for key, _, info in _tree(repo.cache.local, out)}
         found |= {path: digest for path, digest in files.items() if _below(path, below)}
     return found
+
+
+def unlike(repo: Recorded, files: Mapping[str, Path]) -> list[str]:
+    """The names, relative to the workspace, of those files that are not in the present record or have other bytes there."""
+    known = recorded(repo, {"/".join(name.split("/")[:2]) for name in files})
+    return [name for name, path in files.items() if known.get(name) != _digest(repo, path)]

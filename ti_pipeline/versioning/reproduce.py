@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,8 @@ from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.params import Params, load
 from ti_pipeline.stages import STAGES
 from ti_pipeline.versioning import git
+from ti_pipeline.versioning.leftovers import held_folder
+from ti_pipeline.versioning.lock import alone, dvc_folder
 from ti_pipeline.versioning.registry import find, versions
 from ti_pipeline.versioning.remote import place, point, pull, recorded, repository, restore
 from ti_pipeline.workspace import Workspace
@@ -84,11 +85,15 @@ def reproduce(
     if not row and not git.has_commit(root):
         raise PipelineError(f"{root}: there is no commit yet, so nothing is recorded. Commit, then run `ti-pipeline record`.")
     commit = row.get("commit") or git.git(root, "rev-parse", "HEAD").strip()
-    (root / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="reproduce-", dir=root / ".dvc" / "tmp") as folder:
-        again = Path(folder) / "workspace"
-        git.git(root, "clone", "--quiet", "--no-checkout", str(root), str(again))
-        git.git(again, "checkout", "--quiet", "--detach", commit)
+    whole = git.top(root)
+    with held_folder((dvc_folder(root) or root / ".dvc") / "tmp", "reproduce-") as folder:
+        cloned = folder / "repository"
+        git.git(root, "clone", "--quiet", "--no-checkout", str(whole), str(cloned))
+        git.git(cloned, "checkout", "--quiet", "--detach", commit)
+        again = cloned / root.relative_to(whole)
+        if not (again / "params.yaml").is_file():
+            missing = root.relative_to(whole) / "params.yaml"
+            raise PipelineError(f"{concept}: commit {commit[:12]} has no {missing}. It was no workspace then.")
         expected = _inputs(root, again, params, concept, stages, say)
         _run(stages, concept, again)
         return Reproduction(concept, row.get("version", ""), commit, len(expected), _compare(again, expected))
@@ -96,12 +101,15 @@ def reproduce(
 
 def _inputs(root: Path, again: Path, params: Params, concept: str, stages: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
     """Bring the concept's pictures; returns what the record says of its outputs."""
-    (again / ".dvc").mkdir(exist_ok=True)
-    (again / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {(root / '.dvc' / 'cache').resolve()}\n")
+    with repository(root) as here:
+        cache = Path(here.cache.legacy.path).resolve()
+    folder = dvc_folder(again) or again / ".dvc"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.local").write_text(f"[cache]\n    dir = {cache}\n")
     then = load(again / "params.yaml")
     pictures = f"{then.concepts.folder.rstrip('/')}/{concept}"
     outputs = [path.format(concept) for stage in stages for path in OUTPUTS[stage]]
-    with repository(again) as repo:
+    with alone(root, "reproducing", say), repository(again) as repo:  # it writes to the workspace's cache
         lost: dict[str, str] = {}
         if params.storage.bucket:
             point(again, params.storage)

@@ -23,6 +23,7 @@ from botocore.exceptions import (
 
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Storage
+from ti_pipeline.versioning.lock import dvc_folder
 
 REMOTE = "storage"  # its name in `.dvc/config`
 ATTEMPTS = 4  # of one request
@@ -93,8 +94,8 @@ def credentials(root: Path) -> dict[str, str]:
     """What `.dvc/config.local` and the other levels of DVC's configuration say about the remote, in boto3's words."""
     from dvc.config import Config as DvcConfig
 
-    folder = root / ".dvc"
-    if not folder.is_dir():
+    folder = dvc_folder(root)
+    if not folder:
         return {}
     remote = DvcConfig(str(folder)).get("remote", {}).get(REMOTE, {})
     found = {boto: remote[dvc] for boto, dvc in _SECRETS.items() if remote.get(dvc)}

@@ -1,0 +1,76 @@
+"""What of a workspace readers are shown, and why what lies there may not be for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ti_pipeline.errors import ParamsError, PipelineError
+from ti_pipeline.gallery.build import read_page
+from ti_pipeline.params import Params, load
+from ti_pipeline.versioning.current import current
+from ti_pipeline.versioning.lock import dvc_folder
+from ti_pipeline.versioning.record import LOCK, other_settings
+from ti_pipeline.versioning.remote import repository, unlike
+from ti_pipeline.workspace import Workspace
+
+SITE = ("_site", "_questionnaire")  # folders of the gallery that belong to no concept
+_LINK = re.compile(r'href="([a-z0-9][a-z0-9_-]*)/index\.html"')  # to a concept's page
+
+
+def for_readers(workspace: Workspace) -> dict[str, Path]:
+    """{name in the build: path}: the pages over all concepts, and what current concepts own, as each page's `page.json` names it.
+
+    Raises PipelineError where there is no gallery, where it shows a concept that is withdrawn, or where it is not whole.
+    """
+    galleries, index = workspace.galleries, workspace.galleries / "index.html"
+    if not index.is_file():
+        raise PipelineError(f"{galleries}: there is no gallery to publish. Run `ti-pipeline gallery` first.")
+    slugs = current(workspace)
+    withdrawn = set(_LINK.findall(index.read_text(encoding="utf-8"))) - slugs
+    if withdrawn:
+        raise PipelineError(f"{index} still shows what is withdrawn: {_few(withdrawn)}. Run `ti-pipeline gallery` first.")
+    found = {path.name: path for path in galleries.iterdir() if path.is_file() and not path.name.startswith(".")}
+    found |= {f"{site}/{name}": path for site in SITE for name, path in _below(galleries / site)}
+    for slug in slugs:
+        page = read_page(galleries / slug / "page.json") or {"files": ()}
+        found |= {f"{slug}/{name}": galleries / slug / name for name in (*page["files"], *["page.json"] * bool(page["files"]))}
+    found = {f"galleries/{name}": path for name, path in found.items()}
+    words = workspace.artifacts / "embeddings"
+    found |= {f"embeddings/{slug}/{name}": path for slug in slugs for name, path in _below(words / slug)}
+    if missing := [name for name, path in found.items() if not path.is_file()]:
+        raise PipelineError(f"{workspace.artifacts}: {_few(missing)} not there. Run `ti-pipeline gallery` first.")
+    return dict(sorted(found.items()))
+
+
+def withheld(workspace: Workspace, params: Params, files: Mapping[str, Path]) -> str:
+    """Why the files are not for the place that params.yaml names; empty when they are, or when `params` name another place."""
+    root = workspace.root
+    try:
+        usual = load(root / "params.yaml").publish
+    except ParamsError:
+        return ""  # as with --params: there is no usual place
+    if (params.publish.bucket, params.publish.prefix.strip("/")) != (usual.bucket, usual.prefix.strip("/")):
+        return ""
+    beside = f"`--set publish.prefix={usual.prefix.strip('/') or 'galleries'}-trial` publishes it beside what others see"
+    if other := other_settings(root, params):
+        return f"this run had other settings than {root / 'params.yaml'}: {', '.join(other)}. {beside}."
+    if params.versions.record and dvc_folder(root) and (root / LOCK).is_file():
+        with repository(root) as repo:
+            differ = unlike(repo, {f"artifacts/{name}": path for name, path in files.items()})
+        if differ:
+            return f"what lies here differs from DVC's record: {_few(differ)}. Run `ti-pipeline record` first. {beside}."
+    return ""
+
+
+def _below(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file and its name relative to the folder; none that is hidden, as half-written ones are."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            yield name.as_posix(), path
+
+
+def _few(names: set[str] | list[str]) -> str:
+    return f"{', '.join(sorted(names)[:5])}{' …' if len(names) > 5 else ''}"
