@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +26,6 @@ def run(
     json_: JsonOption = False,
 ) -> None:
     """The whole chain through Prefect, here."""
-    open_workspace(workspace, params, set_)  # wrong params are told before a server is started
     summary = _flow(workspace, params, set_, concepts, force)
     if json_:
         say_json(summary)
@@ -32,17 +35,37 @@ def run(
 
 
 def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict:
-    from flows.server import prefect_server  # imports Prefect, which takes seconds
-    from flows.train_concepts import train_concepts
-
-    with prefect_server():
-        return train_concepts(
-            workspace=str(workspace.resolve()),
-            params=str((params or workspace / "params.yaml").resolve()),
+    place, _ = open_workspace(workspace, params, overrides)  # wrong params are told before a server is started
+    prefect_server, train_concepts, turn = _prefect()
+    with turn(place.root, lambda text: print(text, file=sys.stderr, flush=True)), prefect_server(place.root):
+        state = train_concepts(
+            workspace=str(place.root),
+            params=str(params.resolve()) if params else None,
             overrides=list(overrides or ()),
             concepts=concepts or None,
             force=force,
+            return_state=True,
         )
+        summary = state.result(raise_on_failure=False)
+    if isinstance(summary, BaseException):
+        raise summary
+    return summary
+
+
+def _prefect() -> tuple[Callable, Callable, Callable]:
+    """Imports Prefect, which takes seconds and reads what is set for it. Its own handler is the run's: with the time, and of which task."""
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if type(handler) is not logging.StreamHandler]
+    with warnings.catch_warnings():
+        # of a home that cannot be written: the run's own server has one in the workspace
+        warnings.filterwarnings("ignore", "Failed to create the Prefect home", UserWarning)
+        try:
+            from flows.server import prefect_server
+            from flows.train_concepts import train_concepts
+            from tasks.turn import turn
+        except ValueError as error:
+            raise ParamsError(f"what is set for Prefect (PREFECT_…, or its profile) is wrong: {error}") from None
+    return prefect_server, train_concepts, turn
 
 
 @app.command()
@@ -56,7 +79,6 @@ def demo(
     source = _checkout()
     workspace.mkdir(parents=True, exist_ok=True)
     overrides = [f"concepts.folder={source / 'examples' / 'concepts'}", *(set_ or ())]
-    open_workspace(workspace, source / "params.yaml", overrides)
     summary = _flow(workspace, source / "params.yaml", overrides, None, False)
     print_summary(summary)
     print_where_to_look(workspace.resolve() / "artifacts" / "galleries" / "index.html")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.stages import counted
@@ -17,28 +18,41 @@ from ti_pipeline.workspace import Outcome, State, Workspace
 MEASURES = ("reconstruction", "editability")
 
 
-def report(workspace: Workspace, outcomes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Publish the table and the links; returns the summary of the run as JSON.
+def summarise(workspace: Workspace, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The summary of the stages as JSON.
 
     `concepts` {slug: state}, `reasons` {slug: why it fell out}, `notes` on what of the others was left out, `counts` {state: number
     of concepts} and `gallery`, the path of the index, empty where there is none.
     """
-    outcomes = [Outcome(**outcome) for outcome in outcomes]
-    concepts = {slug: [o for o in outcomes if o.concept == slug] for slug in sorted({o.concept for o in outcomes})}
+    concepts = _by_concept(outcomes)
     states = {slug: state(of_concept) for slug, of_concept in concepts.items()}
-    rows = [row(of_concept, scores(workspace, slug)) for slug, of_concept in concepts.items()]
-    create_table_artifact(rows, key="concepts", description=counted(states.values()))
     index = workspace.galleries / "index.html"
-    pages = {o.concept: Path(o.path) for o in outcomes if o.stage == "gallery" and o.ok}
-    if pages:
-        create_markdown_artifact(links({"all concepts": index, **pages}), key="galleries")
+    every = [outcome for of_concept in concepts.values() for outcome in of_concept]
     return {
         "concepts": states,
-        "reasons": {o.concept: f"{o.stage}: {o.reason}" for o in outcomes if not o.ok},
-        "notes": [f"{o.concept}: {o.reason}" for o in outcomes if o.ok and o.reason],
+        "reasons": {o.concept: f"{o.stage}: {o.reason}" for o in every if not o.ok},
+        "notes": [f"{o.concept}: {o.reason}" for o in every if o.ok and o.reason],
         "counts": dict(Counter(states.values())),
         "gallery": str(index) if index.is_file() else "",
     }
+
+
+def show(workspace: Workspace, outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """Publish the table and the links. What fails is a line in the log: the work that they tell of is done."""
+    concepts = _by_concept(outcomes)
+    try:
+        rows = [row(of_concept, scores(workspace, slug)) for slug, of_concept in concepts.items()]
+        create_table_artifact(rows, key="concepts", description=counted(state(of_concept) for of_concept in concepts.values()))
+        pages = {o["concept"]: Path(o["path"]) for o in outcomes if o["stage"] == "gallery" and o["path"]}
+        if pages:
+            create_markdown_artifact(links({"all concepts": workspace.galleries / "index.html", **pages}), key="galleries")
+    except Exception as error:
+        get_run_logger().warning("the table of the run could not be shown: %s", error)
+
+
+def _by_concept(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, list[Outcome]]:
+    every = [Outcome(**outcome) for outcome in outcomes]
+    return {slug: [o for o in every if o.concept == slug] for slug in sorted({o.concept for o in every})}
 
 
 def state(outcomes: Sequence[Outcome]) -> State:

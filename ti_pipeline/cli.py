@@ -16,6 +16,7 @@ import typer.core
 
 from ti_pipeline import __version__
 from ti_pipeline.errors import PipelineError
+from ti_pipeline.loopback import spare_loopback
 from ti_pipeline.params import Params, load
 from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_status, print_study, progress, say, say_json
 from ti_pipeline.versioning import commands
@@ -60,7 +61,7 @@ ChoicesOption = Annotated[
 def open_workspace(workspace: Path, params: Path | None, overrides: list[str] | None) -> tuple[Workspace, Params]:
     """The workspace and the typed params of a call."""
     settings = load(params or workspace / "params.yaml", overrides or ())
-    return Workspace.at(workspace, settings.concepts.folder), settings
+    return Workspace.open(workspace, settings.concepts.folder), settings
 
 
 def _report(outcomes: list[Outcome], as_json: bool) -> None:
@@ -212,6 +213,7 @@ commands.add(app)
 def main() -> None:
     """Run the command; what a person can mend is one message, never a traceback."""
     log_to_stderr()
+    spare_loopback()
     try:
         status = app(standalone_mode=False)  # with this mode a command's Exit comes back as its status
         if status == 130:  # typer's for Ctrl-C

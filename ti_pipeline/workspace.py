@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ti_pipeline.concepts.texts import visible
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_value
 
 State = Literal["done", "up-to-date", "failed", "quarantined"]
@@ -46,6 +47,13 @@ class Workspace:
     def at(cls, root: Path, concepts: str) -> Workspace:
         """`concepts` is taken relative to `root` unless it is absolute or starts with `~`."""
         return cls(root.resolve(), (root / Path(concepts).expanduser()).resolve())
+
+    @classmethod
+    def open(cls, root: Path, concepts: str) -> Workspace:
+        """One to work in. Raises ParamsError where there is no such folder: a misspelt one is not made and filled."""
+        if not root.is_dir():
+            raise ParamsError(f"{root}: there is no such folder. A workspace is a folder that is there, with its params.yaml.")
+        return cls.at(root, concepts)
 
     @property
     def artifacts(self) -> Path:

@@ -28,7 +28,7 @@ def add(app: typer.Typer) -> None:
 
 def _open(workspace: Path, params: Path | None, overrides: list[str] | None) -> tuple[Workspace, Params]:
     settings = load(params or workspace / "params.yaml", overrides or ())
-    return Workspace.at(workspace, settings.concepts.folder), settings
+    return Workspace.open(workspace, settings.concepts.folder), settings
 
 
 def _show(value: Any, as_json: bool) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.files import write_json
+from ti_pipeline.loopback import spare_loopback
 
 READY_SECONDS = 60
 _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
@@ -49,6 +50,7 @@ class Server:
 @contextmanager
 def serving(folder: Path, port: int | None = None) -> Iterator[Server]:
     """Start the server with its data under `folder`; it ends with the block, or with this process. Raises PipelineError."""
+    spare_loopback()
     folder.mkdir(parents=True, exist_ok=True)
     identities = _identities(folder / "s3.json")
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
