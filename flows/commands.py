@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 
 from ti_pipeline.cli import Concepts, ForceOption, JsonOption, ParamsOption, SetOption, WorkspaceOption, app, main, open_workspace
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.terminal import print_summary, print_where_to_look, say_json
+from ti_pipeline.terminal import note, print_summary, print_where_to_look, say_json
 
 
 @app.command()
@@ -37,7 +36,7 @@ def run(
 def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict:
     place, _ = open_workspace(workspace, params, overrides)  # wrong params are told before a server is started
     prefect_server, train_concepts, turn = _prefect()
-    with turn(place.root, lambda text: print(text, file=sys.stderr, flush=True)), prefect_server(place.root):
+    with turn(place.root, note), prefect_server(place.root):
         state = train_concepts(
             workspace=str(place.root),
             params=str(params.resolve()) if params else None,
