@@ -66,7 +66,7 @@ def list_folder(folder: Path) -> Listing:
             elif path.suffix.lower() in _TEXT_SUFFIXES or name.lower() in _TEXT_NAMES:
                 texts.append(Entry(name, path, _refusal(path, home, cached)))
             elif path.suffix.lower() not in _SIDE_SUFFIXES:
-                files.append(Entry(name, path, _refusal(path, home, cached)))
+                files.append(Entry(name, path, _refusal(path, home, cached) or _too_large(path)))
     except (OSError, RuntimeError) as error:
         raise ConceptError(printable(folder.name), f"the folder cannot be read: {error}. Check that it is there and readable.") from None
     return Listing(_first(files), tuple(texts), tuple(subfolders))
@@ -99,9 +99,12 @@ def _refusal(path: Path, home: Path, cached: Callable[[], Path | None]) -> str:
         return "a link that leads outside the set; put the file itself into the folder"
     if not target.is_file():
         return "not a regular file"
-    if (size := target.stat().st_size) > MOST_BYTES:
-        return f"larger than {MOST_BYTES / 1e6:g} MB: it has {size / 1e6:,.0f}; make it smaller"
     return ""
+
+
+def _too_large(picture: Path) -> str:
+    size = picture.stat().st_size
+    return f"larger than {MOST_BYTES / 1e6:g} MB: it has {size / 1e6:,.0f}; make it smaller" if size > MOST_BYTES else ""
 
 
 def _dvc_cache(folder: Path) -> Path | None:
