@@ -37,8 +37,8 @@ def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, con
 
     with prefect_server():
         return train_concepts(
-            workspace=str(workspace.resolve()),
-            params=str((params or workspace / "params.yaml").resolve()),
+            workspace=str(workspace.expanduser().resolve()),
+            params=str((params or workspace / "params.yaml").expanduser().resolve()),
             overrides=list(overrides or ()),
             concepts=concepts or None,
             force=force,
@@ -54,6 +54,7 @@ def demo(
 ) -> None:
     """The whole chain on the example concepts with the embedded model, then where to look."""
     source = _checkout()
+    workspace = workspace.expanduser()
     workspace.mkdir(parents=True, exist_ok=True)
     overrides = [f"concepts.folder={source / 'examples' / 'concepts'}", *(set_ or ())]
     open_workspace(workspace, source / "params.yaml", overrides)
