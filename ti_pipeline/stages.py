@@ -37,6 +37,7 @@ def validate(
     models = Models(params)
     by_slug = {concept.slug: concept for concept in concepts}
     reasons = {error.concept: error.reason for error in errors}
+    tokens = {concept.token.lower() for concept in (concepts if names is None else discover(workspace.concepts)[0])}
     if names is None:
         _forget(workspace, set(by_slug))
     for slug in reasons:
@@ -46,8 +47,7 @@ def validate(
         if slug in reasons:
             return Outcome("validate", slug, "quarantined", reason=reasons[slug])
         outcome = validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
-        reader = models.reader_if_there if outcome.ok else None
-        return foretold(workspace, outcome, params, reader) if reader else outcome
+        return foretold(workspace, outcome, params, tokens, models.reader_if_there) if outcome.ok else outcome
 
     return _each("validate", sorted({*by_slug, *reasons}), progress, work)
 

@@ -39,7 +39,7 @@ def load_others(workspace: Workspace, concept: str, tokens: list[str], where: st
     """
     if not tokens:
         return {}
-    paths = {_token(path).lower(): path for path in sorted((workspace.artifacts / "embeddings").glob("*/learned_embeds.safetensors"))}
+    paths = learnt_here(workspace)
     words = {}
     for token in tokens:
         if token not in paths:
@@ -51,6 +51,11 @@ def load_others(workspace: Workspace, concept: str, tokens: list[str], where: st
             )
         words[token] = _load(paths[token], concept, token, None)
     return words
+
+
+def learnt_here(workspace: Workspace) -> dict[str, Path]:
+    """The files of all learnt words by their token in lower case."""
+    return {_token(path).lower(): path for path in sorted((workspace.artifacts / "embeddings").glob("*/learned_embeds.safetensors"))}
 
 
 def check_width(generator: Generator, concept: str, word: LearntWord) -> None:
