@@ -9,7 +9,6 @@ from collections.abc import Iterator, Set
 from dataclasses import replace
 
 from ti_pipeline.candidates.briefs import brief_texts, words_in
-from ti_pipeline.candidates.learnt import learnt_here
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.texts import PLACE, cut
 from ti_pipeline.errors import ConceptError
@@ -23,10 +22,10 @@ from ti_pipeline.workspace import Outcome, Workspace
 def foretold(workspace: Workspace, outcome: Outcome, params: Params, tokens: Set[str], reader: Reader | None) -> Outcome:
     """The outcome of `validate` of a concept that can be used: failed when it cannot be trained, else with what will go wrong later.
 
-    `tokens` are those of all concepts, in lower case. Without a `reader` nothing is said of lengths.
+    `tokens` are those that are learnt or will be, in lower case. Without a `reader` nothing is said of lengths.
     """
     manifest = read_manifest(workspace, outcome.concept)
-    remarks = list(_unknown(workspace, manifest, params, tokens))
+    remarks = list(_unknown(manifest, params, tokens))
     if reader:
         try:
             _check_training(manifest, params, reader)
@@ -41,21 +40,20 @@ def _check_training(manifest: Manifest, params: Params, reader: Reader) -> None:
     vectors = manifest.vectors or params.train.vectors
     for prompt in prompts_for(manifest.kind, manifest.token, None, ""):
         check_prompt(reader, manifest.slug, prompt, {manifest.token: vectors})
-    prompts = [
-        [picture.caption or ""]
-        if manifest.initializer is None and PLACE not in (picture.caption or PLACE)
-        else prompts_for(manifest.kind, manifest.token, picture.caption, manifest.initializer or "")
-        for picture in manifest.pictures
-    ]
+    prompts = []
+    for picture in manifest.pictures:
+        said = prompts_for(manifest.kind, manifest.token, picture.caption, manifest.initializer or "")
+        alone = picture.caption and manifest.initializer is None and len(said) > 1
+        prompts.append([picture.caption] if alone else said)
     check_captions(reader, manifest, prompts, vectors)
 
 
-def _unknown(workspace: Workspace, manifest: Manifest, params: Params, tokens: Set[str]) -> Iterator[str]:
+def _unknown(manifest: Manifest, params: Params, tokens: Set[str]) -> Iterator[str]:
     briefs = manifest.briefs or params.generate.briefs.get(manifest.kind, ())
     named = {"a brief": words_in([*briefs]), "generate.negative_prompt": words_in([params.generate.negative_prompt])}
     for where, words in named.items():
         for word in words:
-            if word not in tokens and word not in learnt_here(workspace):
+            if word not in tokens:
                 yield f"generate: {where} names {word}, which no concept here has for its word"
 
 

@@ -30,6 +30,7 @@ def validate(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Image sets to manifests."""
+    from ti_pipeline.candidates.learnt import learnt_here
     from ti_pipeline.concepts.stage import validate_one
     from ti_pipeline.foresight import foretold
 
@@ -37,7 +38,8 @@ def validate(
     models = Models(params)
     by_slug = {concept.slug: concept for concept in concepts}
     reasons = {error.concept: error.reason for error in errors}
-    tokens = {concept.token.lower() for concept in (concepts if names is None else discover(workspace.concepts)[0])}
+    whole = concepts if names is None else discover(workspace.concepts)[0]
+    tokens = {concept.token.lower() for concept in whole} | learnt_here(workspace).keys()
     if names is None:
         _forget(workspace, set(by_slug))
     for slug in reasons:
