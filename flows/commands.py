@@ -39,7 +39,7 @@ def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, con
     with turn(place.root, note), prefect_server(place.root):
         state = train_concepts(
             workspace=str(place.root),
-            params=str(params.resolve()) if params else None,
+            params=str(params.expanduser().resolve()) if params else None,
             overrides=list(overrides or ()),
             concepts=concepts or None,
             force=force,
@@ -76,6 +76,7 @@ def demo(
 ) -> None:
     """The whole chain on the example concepts with the embedded model, then where to look."""
     source = _checkout()
+    workspace = workspace.expanduser()
     workspace.mkdir(parents=True, exist_ok=True)
     overrides = [f"concepts.folder={source / 'examples' / 'concepts'}", *(set_ or ())]
     summary = _flow(workspace, source / "params.yaml", overrides, None, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.stages import counted
+from ti_pipeline.concepts.texts import visible
 from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
 from ti_pipeline.stages import STAGES
 from ti_pipeline.workspace import Outcome, State, Workspace
@@ -83,5 +85,12 @@ def row(outcomes: Sequence[Outcome], scores: Mapping[str, float | None]) -> dict
 
 def links(pages: Mapping[str, Path]) -> str:
     """Markdown with a `file:` link and the path itself, which can be copied where a browser follows no such link."""
-    lines = [f"- [{name}]({page.resolve().as_uri()}) `{page}`" for name, page in pages.items()]
+    lines = [f"- [{name}]({page.resolve().as_uri()}) {code(str(page))}" for name, page in pages.items()]
     return "\n".join(["Galleries", "", *lines])
+
+
+def code(text: str) -> str:
+    """Text in Markdown that nothing in it ends or formats: between more backticks than stand together in it."""
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    room = " " if "`" in text else ""
+    return f"{ticks}{room}{visible(text)}{room}{ticks}"

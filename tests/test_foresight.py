@@ -66,8 +66,12 @@ def test_more_vectors_than_the_generator_reads(workspace: Workspace) -> None:
 
 def test_a_brief_that_is_too_long_is_told_and_the_concept_goes_on(workspace: Workspace) -> None:
     write(workspace, f"briefs: ['a {{token}}', '{LONG}', 'a {{token}} beside a <other>']\ninitializer: turtle\n")
-    outcome = frog(workspace)
-    assert outcome.state == "done" and outcome.reason.startswith("generate: the brief 'a {token} red") and "; " not in outcome.reason
+    outcome = frog(workspace, "generate.negative_prompt=<unheard-of>, grey")
+    assert outcome.state == "done" and "generate: the brief 'a {token} red" in outcome.reason
+    assert "generate: a brief names <other>, which no concept here has" in outcome.reason
+    assert "generate: generate.negative_prompt names <unheard-of>" in outcome.reason
+    shutil.copytree(ROOT / "examples" / "concepts" / "fox", workspace.concepts / "other")
+    assert "<other>" not in validate(workspace, load(ROOT / "params.yaml"), ["frog"])[0].reason
     manifest = digest_file(workspace.manifest("frog"))
     outcome = frog(workspace, "train.vectors=12", f"generate.negative_prompt={'red ' * 30}")
     assert outcome.state == "up-to-date" and digest_file(workspace.manifest("frog")) == manifest

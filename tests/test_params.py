@@ -10,6 +10,7 @@ import yaml
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import load
+from ti_pipeline.workspace import Workspace
 
 FILE = Path(__file__).parent.parent / "params.yaml"
 
@@ -26,6 +27,57 @@ def write(folder: Path, **changes: dict) -> Path:
 def test_overrides_are_yaml():
     params = load(FILE, ["train.flip=true", "seed=7"])
     assert params.train.flip is True and params.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("concepts.folder=/data/set #2", "/data/set #2"),
+        ("concepts.folder='/data/set #2'", "/data/set #2"),
+        ("concepts.folder=~/set", "~/set"),
+        ("concepts.folder=~", "~"),
+        ("concepts.folder=2024-01-01", "2024-01-01"),
+        ("generate.negative_prompt=", ""),
+        ("generate.negative_prompt=blurry: very, {}", None),
+        ("generate.negative_prompt=[ugly], hands: 6 # of them", "[ugly], hands: 6 # of them"),
+        ("generate.negative_prompt= no ", "no"),
+        ('generate.negative_prompt="a\\tb"', "a\tb"),
+        ('generate.negative_prompt="ugly', None),
+        ("generate.negative_prompt=null", None),
+        ("gallery.against.before=/old #1", "/old #1"),
+        ("generator.revision=1e5", "1e5"),
+        ("storage.region=no", "no"),
+        ("versions.register=true", True),
+        ("train.devices=[cuda:0, cpu]", ("cuda:0", "cpu")),
+        ("train.clip_gradient=", None),
+    ],
+)
+def test_a_text_is_taken_as_it_stands(override: str, expected: object, tmp_path: Path):
+    file = write(tmp_path, gallery={"against": {"before": "x"}})
+    if expected is None and "negative_prompt" in override:
+        with pytest.raises(ParamsError, match="negative_prompt"):
+            load(file, [override])
+        return
+    value = load(file, [override])
+    for name in override.partition("=")[0].split("."):
+        value = value[name] if isinstance(value, dict) else getattr(value, "register_" if name == "register" else name)
+    assert value == expected
+
+
+@pytest.mark.parametrize("key", ["storage.bucket", "ranker.pretrained", "generator.revision"])
+def test_null_and_nothing_take_back_what_may_be_missing(key: str, tmp_path: Path):
+    section, _, name = key.partition(".")
+    file = write(tmp_path, **{section: {name: "something"}})
+    for text in ("", "null"):
+        assert getattr(getattr(load(file, [f"{key}={text}"]), section), name) is None
+
+
+def test_the_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path)
+    assert load(Path("~/params.yaml")).seed == 0
+    assert Workspace.at(Path("~/here"), "~/sets").concepts == tmp_path / "sets"
+    assert Workspace.at(Path("~/here"), "sets").concepts == tmp_path / "here" / "sets"
 
 
 def test_sections_are_plain_json_under_the_files_names():

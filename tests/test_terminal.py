@@ -80,7 +80,7 @@ def test_a_terminal_that_is_wide_enough_gets_a_table() -> None:
 @pytest.mark.parametrize("what", TABLES)
 def test_a_pipe_gets_a_whole_line_a_row(what: str) -> None:
     command = [sys.executable, "-c", PRINT, json.dumps([what, TABLES[what]])]
-    for more in ({}, {"COLUMNS": "20", "FORCE_COLOR": "1"}):
+    for more in ({}, {"COLUMNS": "20"}, {"COLUMNS": "200", "FORCE_COLOR": "1"}):
         said = subprocess.run(command, cwd=ROOT, env=os.environ | more, capture_output=True, text=True, check=True).stdout
         row = next(line for line in said.splitlines() if line.startswith("a-concept"))
         assert row.endswith(PATH) and SEEN in row and "\x1b" not in said

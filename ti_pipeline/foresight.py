@@ -1,11 +1,11 @@
-"""What `validate` can tell of the stages after it: texts that the generator does not read to their end, known from its tokenizer.
+"""What `validate` can tell of the stages after it: texts that the generator does not read to their end, and words that nobody learns.
 
 Nothing of it goes into the manifest, which stays what the pictures and settings make it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 
 from ti_pipeline.candidates.briefs import brief_texts, words_in
@@ -19,14 +19,19 @@ from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace
 
 
-def foretold(workspace: Workspace, outcome: Outcome, params: Params, reader: Reader) -> Outcome:
-    """The outcome of `validate` of a concept that can be used: failed when it cannot be trained, else with what would be left out."""
+def foretold(workspace: Workspace, outcome: Outcome, params: Params, tokens: Set[str], reader: Reader | None) -> Outcome:
+    """The outcome of `validate` of a concept that can be used: failed when it cannot be trained, else with what will go wrong later.
+
+    `tokens` are those that are learnt or will be, in lower case. Without a `reader` nothing is said of lengths.
+    """
     manifest = read_manifest(workspace, outcome.concept)
-    try:
-        _check_training(manifest, params, reader)
-    except ConceptError as error:
-        return replace(outcome, state="failed", reason=error.reason)
-    remarks = (*_in_pieces(manifest, reader), *_too_long(manifest, params, reader))
+    remarks = list(_unknown(manifest, params, tokens))
+    if reader:
+        try:
+            _check_training(manifest, params, reader)
+        except ConceptError as error:
+            return replace(outcome, state="failed", reason=error.reason)
+        remarks += (*_in_pieces(manifest, reader), *_too_long(manifest, params, reader))
     return replace(outcome, reason="; ".join(filter(None, (outcome.reason, *remarks))))
 
 
@@ -35,13 +40,21 @@ def _check_training(manifest: Manifest, params: Params, reader: Reader) -> None:
     vectors = manifest.vectors or params.train.vectors
     for prompt in prompts_for(manifest.kind, manifest.token, None, ""):
         check_prompt(reader, manifest.slug, prompt, {manifest.token: vectors})
-    prompts = [
-        [picture.caption or ""]
-        if manifest.initializer is None and PLACE not in (picture.caption or PLACE)
-        else prompts_for(manifest.kind, manifest.token, picture.caption, manifest.initializer or "")
-        for picture in manifest.pictures
-    ]
+    prompts = []
+    for picture in manifest.pictures:
+        said = prompts_for(manifest.kind, manifest.token, picture.caption, manifest.initializer or "")
+        alone = picture.caption and manifest.initializer is None and len(said) > 1
+        prompts.append([picture.caption] if alone else said)
     check_captions(reader, manifest, prompts, vectors)
+
+
+def _unknown(manifest: Manifest, params: Params, tokens: Set[str]) -> Iterator[str]:
+    briefs = manifest.briefs or params.generate.briefs.get(manifest.kind, ())
+    named = {"a brief": words_in([*briefs]), "generate.negative_prompt": words_in([params.generate.negative_prompt])}
+    for where, words in named.items():
+        for word in words:
+            if word not in tokens:
+                yield f"generate: {where} names {word}, which no concept here has for its word"
 
 
 def _in_pieces(manifest: Manifest, reader: Reader) -> Iterator[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -201,10 +202,11 @@ def _check_brief(key: str, brief: str) -> None:
 
 
 def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
-    """Read `params.yaml` and apply `section.key=value` overrides; values are YAML.
+    """Read `params.yaml` and apply `section.key=value` overrides; values are YAML, and texts are as they stand.
 
     Raises ParamsError with the file, the key and what it should be.
     """
+    path = path.expanduser()
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -235,7 +237,30 @@ def _override(tree: dict, override: str) -> None:
             known = ", ".join(sorted(place)) if isinstance(place, dict) else "nothing below it"
             raise ParamsError(f"--set {override}: there is no `{name}` here. Known: {known}.")
         parent, place = place, place[name]
+    kinds = _kinds((*sections, last))
     try:
-        parent[last] = yaml.safe_load(text)
+        parent[last] = _text(text.strip(), None if type(None) in kinds else "") if str in kinds else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ParamsError(f"--set {override}: the value is not valid YAML: {error}") from None
+
+
+def _text(text: str, nothing: str | None) -> str | None:
+    """A text as it stands: `#`, `~`, `:` and `no` are signs and words like any other. YAML's quotes may be around it."""
+    if text in ("", "null"):
+        return None if text else nothing
+    if text[0] in "'\"":
+        quoted = yaml.safe_load(text)
+        return quoted if isinstance(quoted, str) else text
+    return text
+
+
+def _kinds(keys: tuple[str, ...]) -> tuple[Any, ...]:
+    """The types that the value at these keys may have, without their bounds."""
+    kind: Any = Params
+    for key in keys:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            fields = getattr(kind, "model_fields", {})
+            kind = next((field.annotation for name, field in fields.items() if key in (name, field.alias)), Any)
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)

@@ -39,6 +39,8 @@ def validate(
     models = Models(params, workspace.root)
     by_slug = {concept.slug: concept for concept in concepts}
     wrong = {error.concept: error.reason for error in errors}
+    whole = concepts if names is None else discover(workspace.concepts)[0]
+    tokens = {concept.token.lower() for concept in whole}
     if names is None:
         forget_gone(workspace, {*by_slug, *wrong}, by_slug)
     for slug in wrong:  # its last manifest is of other settings; what else was made of it waits until it is mended
@@ -48,8 +50,7 @@ def validate(
         if slug in wrong:
             return Outcome("validate", slug, "quarantined", reason=wrong[slug])
         outcome = validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
-        reader = models.reader_if_there if outcome.ok else None
-        return foretold(workspace, outcome, params, reader) if reader else outcome
+        return foretold(workspace, outcome, params, tokens, models.reader_if_there) if outcome.ok else outcome
 
     return _each(workspace, "validate", sorted({*by_slug, *wrong}), progress, work)
 

@@ -45,7 +45,8 @@ class Workspace:
 
     @classmethod
     def at(cls, root: Path, concepts: str) -> Workspace:
-        """`concepts` is taken relative to `root` unless it is absolute or starts with `~`."""
+        """`concepts` is taken relative to `root` unless it is absolute; `~` is the home folder in both."""
+        root = root.expanduser()
         return cls(root.resolve(), (root / Path(concepts).expanduser()).resolve())
 
     @classmethod

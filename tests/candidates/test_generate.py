@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.candidates.small_workspace import PHOTOS, add_concept, add_word, small_params
+from ti_pipeline import stages
 from ti_pipeline.candidates.files import SCHEMA
 from ti_pipeline.candidates.generate import generate_many, generate_one, read_order
 from ti_pipeline.candidates.seeds import candidate_seed
@@ -18,6 +19,7 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata
 from ti_pipeline.generators.generator import Generator
+from ti_pipeline.models import Models
 from ti_pipeline.workspace import Workspace
 
 
@@ -248,6 +250,28 @@ def test_candidates_of_many_concepts_share_their_batches(tmp_path: Path, generat
         assert again.keys() == {"candle", "rc-car"} and made() == whole
     finally:
         hook.remove()
+
+
+def test_what_stands_counts_as_it_was_drawn_in_the_shape_of_the_batches(tmp_path: Path) -> None:
+    """A brief that was left out makes no picture, neither now nor in the next call."""
+    briefs = {"object": ["a {token}", "a {token} " + "red " * 40, "the {token} " + "red " * 40]}
+    params = small_params(briefs=briefs, batch_size="auto", steps=1)
+    for slug in ("candle", "duck-toy"):
+        shutil.copytree(PHOTOS / "duck-toy", tmp_path / "photos" / slug)
+        workspace, _ = add_concept(tmp_path, slug, photos=tmp_path / "photos")
+    generator, sizes = Models(params).generator, []
+    for slug in ("candle", "duck-toy"):
+        add_word(workspace, slug, f"<{slug}>", width=generator.vocabulary.shape[1], initializer="toy")
+    hook = generator.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    try:
+        outcomes = stages.generate(workspace, params)
+        assert [outcome.reason[:30] for outcome in outcomes] == ["2 of its 3 briefs left out: th"] * 2
+        workspace.candidate_table("candle").unlink()
+        next(workspace.candidates("candle").glob("*.png")).unlink()
+        assert [outcome.state for outcome in stages.generate(workspace, params)] == ["done", "up-to-date"]
+    finally:
+        hook.remove()
+    assert sizes[-1] == sizes[0]
 
 
 def test_a_folder_that_cannot_be_written_fails_its_concept_only(tmp_path: Path, generator: Generator) -> None:

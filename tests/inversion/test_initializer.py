@@ -49,9 +49,10 @@ def test_words_are_repeated_with_a_nudge(generator: Generator, word: Callable[[s
     assert not torch.equal(start, initial_vectors(generator, "red mug", 5, Streams(1, "mug")))
 
 
-def test_no_words(generator: Generator) -> None:
-    with pytest.raises(ConceptError, match="mug: the initializer is empty"):
-        initial_vectors(generator, " ", 1, STREAMS)
+@pytest.mark.parametrize(("words", "why"), [(" ", "is empty"), ("<plain>", "<plain> is a learnt word"), ("\u200b", "is no word")])
+def test_no_words(generator: Generator, words: str, why: str) -> None:
+    with pytest.raises(ConceptError, match=f"mug: the initializer .*{why}"):
+        initial_vectors(generator, words, 1, STREAMS)
 
 
 def test_the_nearest_word_is_chosen_and_the_vocabulary_embedded_once(generator: Generator) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.report import links, row, scores, state
+from tasks.report import code, links, row, scores, state
 from ti_pipeline.files import write_json
 from ti_pipeline.stages import STAGES
 from ti_pipeline.workspace import Outcome, Workspace
@@ -34,3 +34,7 @@ def test_scores_are_the_judges_own(tmp_path: Path) -> None:
 def test_links_survive_a_space_in_a_path() -> None:
     text = links({"fox": Path("/a folder/fox/index.html")})
     assert "(file:///a%20folder/fox/index.html)" in text and "`/a folder/fox/index.html`" in text
+
+
+def test_nothing_in_a_path_is_markup() -> None:
+    assert code("/a`b``c\x1b") == "``` /a`b``c\\x1b ```"

@@ -54,12 +54,12 @@ def check_places(text: str) -> str:
 
 def class_words(text: str) -> str:
     """An initializer in one line. Raises ValueError for what a generator would read letter by letter."""
-    text, advice = one_line(text), "Write in plain words what it is, such as toy"
+    text, advice = one_line(text), "(write what it is, such as toy)"
     if found := WORD.search(text):
-        raise ValueError(f"{found.group()} is a learnt word, and a word starts from plain ones. {advice}")
+        raise ValueError(f"{found.group()} is a learnt word, and a word starts from plain ones {advice}")
     for word in text.split():
         if re.search(r"\.\w", word) or not any(map(str.isalnum, word)) or not all(map(_spells, word)):
-            raise ValueError(f"{word!a} is no word. {advice}")
+            raise ValueError(f"{word!a} is no word {advice}")
     return text
 
 

@@ -149,7 +149,7 @@ def read_versus(workspace: Workspace, concept: str, name: str, folder: str, wall
 
     Raises ParamsError when there is no such folder: a mistyped path must not look like a word without a past.
     """
-    other = Workspace.at(workspace.root / folder, ".")
+    other = Workspace.at(workspace.root / Path(folder).expanduser(), ".")
     if not other.artifacts.is_dir():
         raise ParamsError(f"gallery.against: {name!r}: {other.root} is no workspace (it has no artifacts/).")
     table = other.candidate_table(concept)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ti_pipeline.concepts.templates import OBJECT, STYLE
+from ti_pipeline.concepts.texts import class_words
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.streams import Streams
@@ -24,8 +25,10 @@ def initial_vectors(generator: Generator, words: str, count: int, streams: Strea
     A word that the tokenizer cuts into pieces is the mean of its pieces. Fewer words than vectors: the words are repeated in
     turn, the repeats with a little seeded noise. More: the last vector is the mean of the words that are left over.
     """
-    if not words.strip():
-        raise ConceptError(streams.concept, "the initializer is empty. Set `initializer` in concept.yaml to what it is, such as `cat`.")
+    try:
+        words = class_words(words)
+    except ValueError as error:
+        raise ConceptError(streams.concept, f"the initializer {error}. Set `initializer` in concept.yaml.") from None
     table = generator.vocabulary
     ids = [generator.tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
     each = torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
