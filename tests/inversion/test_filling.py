@@ -60,7 +60,7 @@ class Collection:
         return self.settings.train.model_copy(update={"steps": steps, "vectors": vectors})
 
     def job(self, slug: str) -> Job:
-        return prepare_job(self.generator, self.manifests[slug], self.train(slug), 0, "mug")
+        return prepare_job(self.generator, self.manifests[slug], self.train(slug), 0, "mug", self.generator.arithmetic)
 
     def run(self, pack: int | str = 2, stop_at: int | None = None, only: tuple[str, ...] = tuple(ABOUT)) -> dict[str, bytes]:
         waiting = [Waiting(slug, ABOUT[slug][0], slug, lambda slug=slug: self.job(slug)) for slug in only]

@@ -55,6 +55,14 @@ def test_checkpoint_of_another_training_is_not_taken(generator: Generator, valid
     manifest, checkpoint = validated(), tmp_path / "half.safetensors"
     with pytest.raises(Killed):
         train_concept(generator, manifest, settings().train, 0, checkpoint=checkpoint, initializer="mug", progress=kill_at(3))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:  # on another number of threads it would end in bits that neither has
+        with pytest.raises(Killed):
+            train_concept(generator, manifest, settings().train, 0, checkpoint=tmp_path / "more", initializer="mug", progress=kill_at(3))
+    finally:
+        torch.set_num_threads(threads)
+    assert train_concept(generator, manifest, settings().train, 0, checkpoint=tmp_path / "more", initializer="mug").resumed_from == 0
     other = settings("train.learning_rate=0.02").train
     assert train_concept(generator, manifest, other, 0, checkpoint=checkpoint, initializer="mug").resumed_from == 0
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])

@@ -47,7 +47,8 @@ def train_concept(
     def failed(concept: str, error: Exception) -> None:
         raise error
 
-    waiting = Waiting(manifest.slug, train.steps, "", lambda: prepare_job(generator, manifest, train, seed, initializer))
+    arithmetic = generator.arithmetic
+    waiting = Waiting(manifest.slug, train.steps, "", lambda: prepare_job(generator, manifest, train, seed, initializer, arithmetic))
     train_pack(generator, [waiting], train, checkpoint, lambda job, result: trained.append(result), failed, progress)
     return trained[0]
 
