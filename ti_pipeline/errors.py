@@ -19,6 +19,10 @@ class ConceptError(PipelineError):
         self.concept, self.reason = concept, reason
 
 
+class OutOfMemory(PipelineError, MemoryError):
+    """A device cannot hold what the params ask for, even of a single concept."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether a device or the machine had no memory left; torch has an exception of its own for CUDA alone, so the text decides."""
     if isinstance(error, MemoryError):

@@ -48,7 +48,16 @@ def encode_ids(generator: Generator, ids: torch.Tensor, rows: torch.Tensor | Non
 
 
 def check_prompt(generator: Generator, concept: str, prompt: str, lengths: Mapping[str, int]) -> None:
-    """Raise ConceptError when a prompt is longer than the generator reads: its end, or the token, would be lost in silence."""
+    """Raise ConceptError when a prompt is longer than the generator reads: its end, or the token, would be lost in silence.
+
+    A token of more vectors than any prompt has room for is refused before there is anything as long as that.
+    """
+    if (vectors := max(lengths.values(), default=0)) > generator.context - 2:
+        raise ConceptError(
+            concept,
+            f"{vectors:,} vectors do not fit: {generator.name} reads {generator.context} tokens of a prompt, start, end and the other "
+            "words among them. Set fewer `vectors` in concept.yaml, or train.vectors.",
+        )
     needed = len(_inner_ids(generator, prompt, lengths)) + 2
     if needed <= generator.context:
         return
