@@ -23,6 +23,10 @@ class NotYet(ConceptError):
     """A concept has not come through an earlier stage. That is not this stage's to keep: it says nothing of what it would make."""
 
 
+class OutOfMemory(PipelineError, MemoryError):
+    """A device cannot hold what the params ask for, even of a single concept."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether a device or the machine had no memory left; torch has an exception of its own for CUDA alone, so the text decides."""
     if isinstance(error, MemoryError):

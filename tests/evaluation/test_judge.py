@@ -60,6 +60,16 @@ def test_the_digest_follows_what_is_loaded(folder: Path):
     assert judge_digest(folder) != before
 
 
+def test_the_digest_follows_a_pickle_that_is_loaded_beside_other_weights(folder: Path):
+    torch.save(ViTModel.from_pretrained(folder, add_pooling_layer=False).state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    before = load_judge(Settings(model=str(folder)), "cpu")
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    torch.save({name: weight + 1 for name, weight in weights.items()}, folder / "pytorch_model.bin")
+    after = load_judge(Settings(model=str(folder)), "cpu")
+    assert not np.allclose(before.images([picture(0)]), after.images([picture(0)])) and after.digest != before.digest
+
+
 def test_what_a_folder_lacks_is_named(folder: Path, tmp_path: Path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ParamsError, match=r"vit lacks model.safetensors.*hf download"):

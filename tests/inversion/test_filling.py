@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tests.inversion.test_train import Killed
 from ti_pipeline import params, stages
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, OutOfMemory, out_of_memory
 from ti_pipeline.files import digest_file
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion import capacity
@@ -60,7 +60,7 @@ class Collection:
         return self.settings.train.model_copy(update={"steps": steps, "vectors": vectors})
 
     def job(self, slug: str) -> Job:
-        return prepare_job(self.generator, self.manifests[slug], self.train(slug), 0, "mug")
+        return prepare_job(self.generator, self.manifests[slug], self.train(slug), 0, "mug", self.generator.arithmetic)
 
     def run(self, pack: int | str = 2, stop_at: int | None = None, only: tuple[str, ...] = tuple(ABOUT)) -> dict[str, bytes]:
         waiting = [Waiting(slug, ABOUT[slug][0], slug, lambda slug=slug: self.job(slug)) for slug in only]
@@ -181,6 +181,58 @@ def test_a_full_device_halves_the_pack_and_loses_nothing(collection: Collection,
     for slug in ABOUT:
         ours, theirs = (torch.frombuffer(bytearray(each[slug]), dtype=torch.float32) for each in (halved, whole))
         assert F.cosine_similarity(ours, theirs, dim=0) > 0.99999
+
+
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_one_that_needs_more_memory_than_there_is_fails_alone(collection: Collection) -> None:
+    """Once it may have been its company's fault; made ready with nothing beside it, it is its own."""
+    job, tried = collection.job, []
+
+    def prepare(slug: str) -> Job:
+        tried.append(slug)
+        if slug == "jug" or tried.count("ink") == 1 and slug == "ink":
+            raise FULL
+        return job(slug)
+
+    collection.job = prepare
+    assert collection.run(pack=2).keys() == {"mug", "cup", "ink"}
+    assert (tried.count("jug"), tried.count("ink")) == (2, 2)
+    assert collection.lost.keys() == {"jug"} and collection.lost["jug"].startswith("jug: it needs more memory than there is")
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_single_concept_is_tried_again_before_the_batch_is_blamed(collection: Collection, failing: int) -> None:
+    passes = []
+
+    def full(module: torch.nn.Module, args: tuple) -> None:
+        passes.append(len(args[0]))
+        if len(passes) in range(3, 3 + failing):
+            raise FULL
+
+    hook = collection.generator.unet.register_forward_pre_hook(full)
+    try:
+        if failing == 1:
+            assert collection.run(pack=1).keys() == ABOUT.keys()
+        else:
+            with pytest.raises(OutOfMemory, match=r"single concept .* Lower train.batch_size \(2\)") as error:
+                collection.run(pack=1)
+            assert out_of_memory(error.value)
+    finally:
+        hook.remove()
+    assert collection.lost == {}
+
+
+def test_vectors_beyond_any_prompt_are_refused_before_they_are_made(collection: Collection) -> None:
+    train = collection.train
+
+    def endless(slug: str) -> params.Train:
+        return train(slug).model_copy(update={"vectors": 10**12}) if slug == "cup" else train(slug)
+
+    collection.train = endless
+    assert collection.run(pack=2).keys() == {"mug", "jug", "ink"}
+    assert "1,000,000,000,000 vectors do not fit" in collection.lost["cup"] and "Set fewer `vectors`" in collection.lost["cup"]
 
 
 def test_the_size_of_a_pack_is_measured(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,8 @@ def test_what_a_training_leaves_behind(generator: Generator, folder, workspace: 
     assert said["generator_digest"] == generator.digest and json.loads(said["params"])["train"]["vectors"] == 2
     assert json.loads(said["picture_digests"]) == {picture.file: picture.digest for picture in manifest.pictures}
     assert {"concept", "token", "initializer", "generator", "steps", "final_loss", "version"} <= set(said)
+    assert said["threads"] == str(torch.get_num_threads()) and said["torch"] == torch.__version__
+    assert said["device"].startswith("cpu ") and (said["precision"], said["memory_format"]) == ("float32", "contiguous")
     assert said["fingerprint"] == table_metadata(workspace.training("mug"))["fingerprint"] == embedding_fingerprint(path)
 
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
@@ -55,6 +57,10 @@ def test_nothing_is_done_twice_unless_something_changed(
     forced = train_one(workspace, generator, manifest, chosen, force=True)
     assert (forced.state, forced.digest, digest_file(workspace.training("mug"))) == ("done", first.digest, log)
     assert train_one(workspace, generator, manifest, settings("train.checkpoint_every=3")).state == "up-to-date"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # as on another machine, which the workspace was moved to
+    assert train_one(workspace, generator, manifest, chosen).state == "up-to-date"
+    torch.set_num_threads(threads)
     for changed in ("seed=1", "train.steps=5", "generator.precision=auto"):
         wanted = training_fingerprint(generator.digest, manifest, settings(changed))
         assert standing(workspace, "mug", wanted) is None

@@ -55,6 +55,14 @@ def test_checkpoint_of_another_training_is_not_taken(generator: Generator, valid
     manifest, checkpoint = validated(), tmp_path / "half.safetensors"
     with pytest.raises(Killed):
         train_concept(generator, manifest, settings().train, 0, checkpoint=checkpoint, initializer="mug", progress=kill_at(3))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:  # on another number of threads it would end in bits that neither has
+        with pytest.raises(Killed):
+            train_concept(generator, manifest, settings().train, 0, checkpoint=tmp_path / "more", initializer="mug", progress=kill_at(3))
+    finally:
+        torch.set_num_threads(threads)
+    assert train_concept(generator, manifest, settings().train, 0, checkpoint=tmp_path / "more", initializer="mug").resumed_from == 0
     other = settings("train.learning_rate=0.02").train
     assert train_concept(generator, manifest, other, 0, checkpoint=checkpoint, initializer="mug").resumed_from == 0
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
@@ -95,6 +103,7 @@ def test_broken_training_fails_by_name(generator: Generator, validated: Make, se
     fails("broke down at step 1: .* norm inf", "train.learning_rate=1.0e+38", "train.max_norm=1.0e+300")
     fails("norm is .* beyond .*train.max_norm", "train.learning_rate=10", "train.max_norm=2")
     fails("learnt word would be cut off", "train.vectors=75")
+    fails("76 vectors do not fit: tiny reads 77 tokens", "train.vectors=76")
     fails("already", named=replace(manifest, token="cat"))
 
     deaf = load_tiny(write_folder(tmp_path / "deaf"))

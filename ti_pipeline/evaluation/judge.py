@@ -149,6 +149,6 @@ def _checked(folder: Path, advice: str) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Configurations and weights; pickles only where no safetensors lie beside them."""
-    safe = sorted(folder.glob("*.safetensors"))
+    """Configurations and weights; pickles only where there are no safetensors that the loader takes before them."""
+    safe = sorted(folder.glob("*.safetensors")) if any((folder / name).is_file() for name in _WEIGHTS[:2]) else []
     return sorted(folder.glob("*.json")) + (safe or sorted(folder.glob("*.bin")))

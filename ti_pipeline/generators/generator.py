@@ -54,8 +54,24 @@ class Generator:
         return self.text_encoder.get_input_embeddings().weight
 
     @property
+    def arithmetic(self) -> dict[str, str]:
+        """What the last bits of a result depend on besides weights and inputs, as it is for the thread that asks."""
+        on_cpu = self.device.type == "cpu"
+        return {
+            "precision": str(self.dtype).removeprefix("torch."),
+            "memory_format": self.memory_format,
+            "device": f"cpu {torch.backends.cpu.get_cpu_capability()}" if on_cpu else _name(self.device),
+            **({"threads": str(torch.get_num_threads())} if on_cpu else {}),
+            "torch": torch.__version__,
+        }
+
+    @property
     def networks(self) -> dict[str, nn.Module]:
         return {"text_encoder": self.text_encoder, "vae": self.vae, "unet": self.unet}
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,7 +1,7 @@
 """Precision, memory format and threads of a U-Net on a CPU: what measures best on this machine, measured once and kept.
 
 A word's last bits depend on them, so what was chosen stands in the embedding's provenance and in the checkpoint's key, and a
-later run on the same machine reads the choice instead of measuring again.
+later run on the same machine reads the choice instead of measuring again. What a busy machine shows is used and not kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from ti_pipeline.files import digest_value, write_json
 SAMPLES, LARGE, EDGE, TOKENS = 32, 10**8, 16, 24  # a network of more weights than LARGE fills a processor with few samples
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 log = logging.getLogger(__name__)
-MARGIN = 1.15  # a choice must be so much faster than the one before it: noise decides nothing
+MARGIN = 1.15  # a choice must be so much faster than the one before it, and repeat itself so well: noise decides nothing
+ROUNDS = 2
+FORMAT = 2  # of what is kept: raised whenever it is measured in another way
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,14 @@ def known(digest: str, precisions: Sequence[str]) -> Choice | None:
 
 
 def choose(unet: UNet2DConditionModel, digest: str, precisions: Sequence[str]) -> Choice:
-    """The fastest of `precisions`, the first where none is clearly faster; measured on a copy of the float32 `unet`, and kept."""
-    choice = _measured(deepcopy(unet), precisions)
+    """The fastest of `precisions`, the first where none is clearly faster; measured on a copy of the float32 `unet`.
+
+    Kept unless others were at work: then the next process measures again.
+    """
+    choice, steady = _measured(deepcopy(unet), precisions)
+    if not steady:
+        log.info("the machine is busy: what was measured is not kept")
+        return choice
     try:
         write_json(cache_file(digest, precisions), asdict(choice))
     except OSError as error:  # costs every process a measurement, and no run its end
@@ -58,52 +66,69 @@ def choose(unet: UNet2DConditionModel, digest: str, precisions: Sequence[str]) -
 def cache_file(digest: str, precisions: Sequence[str]) -> Path:
     """In the user's cache; another processor, torch, number of threads or generator has another name."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ti-pipeline"
-    depends = [_processor(), torch.__version__, torch.get_num_threads(), digest, list(precisions)]
+    depends = [FORMAT, _processor(), torch.__version__, torch.get_num_threads(), digest, list(precisions)]
     return folder / f"cpu-{digest_value(depends)[:16]}.json"
 
 
-def _measured(unet: UNet2DConditionModel, precisions: Sequence[str]) -> Choice:
-    best, seconds = Choice(precisions[0]), None
-    for precision in precisions:
-        taken = _seconds(unet, Choice(precision))
-        if seconds is None or taken * MARGIN < seconds:
-            best, seconds = Choice(precision), taken
-    last = Choice(best.precision, "channels_last")
-    best = last if _seconds(unet, last) * MARGIN < seconds else best
-    return replace(best, threads=_threads(unet, best))
+def _measured(unet: UNet2DConditionModel, precisions: Sequence[str]) -> tuple[Choice, bool]:
+    """The best choice, and whether the machine was quiet enough to believe it for always.
+
+    On a busy one precision alone is measured, by the time that processors work: it makes the most of a difference.
+    """
+    most, idle = torch.get_num_threads(), not _busy()
+    best, steady = _best(unet, [Choice(precision) for precision in precisions], time.process_time)
+    best = replace(best, threads=most)
+    if not idle:
+        return best, False
+    best, again = _best(unet, [best, replace(best, memory_format="channels_last")], time.process_time)
+    steady = steady and again
+    while best.threads > 1:  # what shares a core or waits for memory slows the others
+        fewer, again = _best(unet, [best, replace(best, threads=best.threads // 2)], time.perf_counter)
+        steady = steady and again
+        if fewer == best:
+            break
+        best = fewer
+    return best, steady and not _busy()
 
 
-def _threads(unet: UNet2DConditionModel, choice: Choice) -> int:
-    """All, or half of them as often as that is clearly faster: what shares a core or waits for memory slows the others."""
-    most = threads = torch.get_num_threads()
-    if most == 1 or os.getloadavg()[0] > most / 2:  # who else is at work now would decide for always
-        return most
-    seconds = _seconds(unet, choice, time.perf_counter)
-    try:
-        while threads > 1:
-            torch.set_num_threads(threads // 2)
-            taken = _seconds(unet, choice, time.perf_counter)
-            if taken * MARGIN >= seconds:
-                break
-            threads, seconds = threads // 2, taken
-    finally:
-        torch.set_num_threads(most)
-    return threads
+def _busy() -> bool:
+    """Whether others have kept half of this process's threads at work in the last minute."""
+    return os.getloadavg()[0] > max(1, torch.get_num_threads()) / 2
 
 
-def _seconds(unet: UNet2DConditionModel, choice: Choice, clock: Callable[[], float] = time.process_time) -> float:
-    """Seconds of a pass forward and back to the text on small latents, after one that warms up; of all threads together by default."""
-    dtype = getattr(torch, choice.precision)
+def _best(unet: UNet2DConditionModel, choices: Sequence[Choice], clock: Callable[[], float]) -> tuple[Choice, bool]:
+    """The fastest of `choices`, an earlier one unless a later is clearly faster; and whether all repeated themselves.
+
+    They take turns, so that what disturbs one disturbs the others, and the least of each counts: others at work only ever add.
+    """
+    if len(choices) == 1:
+        return choices[0], True
+    turns = [[_seconds(unet, choice, clock) for choice in choices] for _ in range(ROUNDS)]
+    least, second = zip(*(sorted(taken)[:2] for taken in zip(*turns, strict=True)), strict=True)
+    best = 0
+    for place in range(1, len(choices)):
+        if least[place] * MARGIN < least[best]:
+            best = place
+    return choices[best], all(more <= less * MARGIN for less, more in zip(least, second, strict=True))
+
+
+def _seconds(unet: UNet2DConditionModel, choice: Choice, clock: Callable[[], float]) -> float:
+    """Seconds by `clock` of a pass forward and back to the text on small latents, after one that warms up."""
+    most, dtype = torch.get_num_threads(), getattr(torch, choice.precision)
     unet.to(dtype).to(memory_format=FORMATS[choice.memory_format])
     unet.set_attn_processor(attention(dtype))
     samples = SAMPLES if sum(weight.numel() for weight in unet.parameters()) <= LARGE else 1
     streams = torch.Generator().manual_seed(0)
     latents = torch.randn(samples, unet.config.in_channels, EDGE, EDGE, generator=streams).to(dtype)
     hidden = torch.randn(samples, TOKENS, unet.config.cross_attention_dim, generator=streams).to(dtype).requires_grad_()
-    for _ in range(2):
-        began = clock()
-        torch.autograd.grad(unet(latents, 500, hidden).sample.float().square().mean(), hidden)
-        seconds = clock() - began
+    torch.set_num_threads(choice.threads or most)
+    try:
+        for _ in range(2):
+            began = clock()
+            torch.autograd.grad(unet(latents, 500, hidden).sample.float().square().mean(), hidden)
+            seconds = clock() - began
+    finally:
+        torch.set_num_threads(most)
     return seconds
 
 

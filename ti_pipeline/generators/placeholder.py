@@ -56,8 +56,15 @@ def encode_ids(generator: Generator, ids: torch.Tensor, rows: torch.Tensor | Non
 def check_prompt(reader: Reader, concept: str, prompt: str, lengths: Mapping[str, int], named: str = "") -> None:
     """Raise ConceptError when a prompt is longer than the generator reads: its end, or the token, would be lost in silence.
 
-    `named` is what the reason calls it.
+    `named` is what the reason calls it. A token of more vectors than any prompt has room for is refused before there is anything
+    as long as that.
     """
+    if (vectors := max(lengths.values(), default=0)) > reader.context - 2:
+        raise ConceptError(
+            concept,
+            f"{vectors:,} vectors do not fit: {reader.name} reads {reader.context} tokens of a prompt, start, end and the other "
+            "words among them. Set fewer `vectors` in concept.yaml, or train.vectors.",
+        )
     needed = prompt_length(reader, prompt, lengths)
     if needed <= reader.context:
         return

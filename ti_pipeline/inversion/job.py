@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,13 +22,14 @@ VERSION = 2  # raised whenever the same inputs give another vector
 
 @dataclass(frozen=True)
 class Job:
-    """`start` float32 [n, d] on the CPU; `key` is the digest of all that the training depends on."""
+    """`start` float32 [n, d] on the CPU; `arithmetic` as `Generator.arithmetic`; `key` is the digest of all that the bits depend on."""
 
     concept: str
     train: params.Train
     learner: Learner
     start: torch.Tensor
     initializer: str
+    arithmetic: Mapping[str, str]
     key: str
 
 
@@ -51,8 +52,13 @@ def settings_for(manifest: Manifest, train: params.Train) -> params.Train:
     return train.model_copy(update={key: value for key, value in own.items() if value is not None})
 
 
-def prepare_job(generator: Generator, manifest: Manifest, train: params.Train, seed: int, initializer: str) -> Job:
-    """Raises ConceptError for a picture that changed, and for a token or prompt that would be lost in silence."""
+def prepare_job(
+    generator: Generator, manifest: Manifest, train: params.Train, seed: int, initializer: str, arithmetic: Mapping[str, str]
+) -> Job:
+    """`arithmetic` is the training thread's, not that of the thread that prepares.
+
+    Raises ConceptError for a picture that changed, and for a token or prompt that would be lost in silence.
+    """
     streams = Streams(seed, manifest.slug)
     prompts = [prompts_for(manifest.kind, manifest.token, p.caption, initializer) for p in manifest.pictures]
     check_captions(generator, manifest, prompts, train.vectors)
@@ -62,8 +68,7 @@ def prepare_job(generator: Generator, manifest: Manifest, train: params.Train, s
         {
             "version": VERSION,
             "generator": generator.digest,
-            "precision": str(generator.dtype),
-            "memory_format": generator.memory_format,
+            "arithmetic": dict(arithmetic),
             "manifest": manifest.training_digest,
             "train": train.decisive(),
             "seed": seed,
@@ -76,5 +81,6 @@ def prepare_job(generator: Generator, manifest: Manifest, train: params.Train, s
         Learner.prepare(generator, streams, posteriors, prompts, manifest.token, train.vectors),
         initial_vectors(generator, initializer, train.vectors, streams),
         initializer,
+        arithmetic,
         key,
     )

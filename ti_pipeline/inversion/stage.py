@@ -85,6 +85,7 @@ def train_many(
     """
     outcomes: dict[str, Outcome] = {}
     began: dict[str, float] = {}
+    arithmetic = generator.arithmetic
     known = {manifest.slug: manifest for manifest in manifests}
     wanted = {slug: training_fingerprint(generator.digest, manifest, params) for slug, manifest in known.items()}
     checkpoint = _checkpoint(workspace, of or list(known))
@@ -95,7 +96,7 @@ def train_many(
     def prepare(manifest: Manifest) -> Job:
         began[manifest.slug] = time.monotonic()
         initializer = manifest.initializer or _choose(manifest, choose_initializer)
-        return prepare_job(generator, manifest, trains[manifest.slug], params.seed, initializer)
+        return prepare_job(generator, manifest, trains[manifest.slug], params.seed, initializer, arithmetic)
 
     def done(job: Job, trained: Trained) -> None:
         manifest = known[job.concept]
@@ -152,8 +153,7 @@ def _write(workspace: Workspace, generator: Generator, manifest: Manifest, param
         "pictures_digest": digest_value([picture.digest for picture in manifest.pictures]),
         "picture_digests": json.dumps({picture.file: picture.digest for picture in manifest.pictures}, sort_keys=True, ensure_ascii=False),
         "params": json.dumps({"seed": params.seed, "train": job.train.decisive()}, sort_keys=True),
-        "precision": str(generator.dtype).removeprefix("torch."),
-        "memory_format": generator.memory_format,
+        **job.arithmetic,
         "steps": str(trained.steps),
         "chosen_step": str(trained.chosen),
         "stopped_by": trained.why,

@@ -13,7 +13,7 @@ import torch
 
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError, out_of_memory
+from ti_pipeline.errors import ConceptError, OutOfMemory, out_of_memory
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.source import digest_weights
 from ti_pipeline.inversion.adamw import Moments, update
@@ -27,6 +27,7 @@ from ti_pipeline.inversion.readings import Readings
 from ti_pipeline.inversion.schedule import rate_at
 from ti_pipeline.inversion.seat import Seat
 from ti_pipeline.inversion.state import State, Trained
+from ti_pipeline.inversion.workers import with_one_thread
 
 Progress = Callable[[int, int, str], None]
 
@@ -47,7 +48,8 @@ def train_concept(
     def failed(concept: str, error: Exception) -> None:
         raise error
 
-    waiting = Waiting(manifest.slug, train.steps, "", lambda: prepare_job(generator, manifest, train, seed, initializer))
+    arithmetic = generator.arithmetic
+    waiting = Waiting(manifest.slug, train.steps, "", lambda: prepare_job(generator, manifest, train, seed, initializer, arithmetic))
     train_pack(generator, [waiting], train, checkpoint, lambda job, result: trained.append(result), failed, progress)
     return trained[0]
 
@@ -70,31 +72,13 @@ def train_pack(
     on one thread of a CPU. `adopted` are concepts from other checkpoints, which go on from there when their turn comes.
     """
     with ExitStack() as stack:
-        workers = [stack.enter_context(_with_one_thread()) for _ in range(2)]
+        workers = [stack.enter_context(with_one_thread()) for _ in range(2)]
         trainer = _Trainer(generator, waiting, train, checkpoint, done, failed, progress, adopted or {}, *workers)
         try:
             trainer.run()
         finally:
             for worker in workers:
                 worker.shutdown(wait=True, cancel_futures=True)
-
-
-def _with_one_thread() -> ThreadPoolExecutor:
-    """A worker whose operations take one thread.
-
-    With a team of its own there would be more threads than processors, whereupon OpenMP has all of them sleep, not spin, while
-    they wait for each other: a pass of one concept then takes twice as long.
-    """
-
-    def take_one() -> None:
-        torch.set_num_threads(1)
-        torch.get_num_threads()  # this thread keeps what was set last when it first asks
-
-    threads = torch.get_num_threads()
-    worker = ThreadPoolExecutor(1, initializer=take_one)
-    worker.submit(torch.get_num_threads).result()
-    torch.set_num_threads(threads)
-    return worker
 
 
 class _Trainer:
@@ -137,6 +121,7 @@ class _Trainer:
         self.parked: deque[Seat] = deque()
         self.seats: list[Seat | None] = []
         self.saved_at = time.monotonic()
+        self.cramped = False  # whether the last pass had no memory for a single concept
 
     def run(self) -> None:
         while self._fill():
@@ -144,12 +129,13 @@ class _Trainer:
             try:
                 losses, gradient = losses_and_gradient(self.generator, self.diffusion, self.rows, draws, self.train.gradient_accumulation)
             except (RuntimeError, MemoryError) as error:
-                if len(self.seats) == 1 or not out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 losses = None
             if losses is None:  # outside of the except clause, whose error holds the tensors of the pass
-                self._halve()
+                self._make_room()
                 continue
+            self.cramped = False
             self._update(losses, gradient)
             self._look()
 
@@ -185,8 +171,33 @@ class _Trainer:
             try:
                 return coming.result()
             except Exception as error:
-                self._refuse(waiting.concept, error)
+                refused = error
+            if out_of_memory(refused):
+                refused = self._alone(waiting)
+            if isinstance(refused, Job):
+                return refused
+            self._refuse(waiting.concept, refused)
         return None
+
+    def _alone(self, waiting: Waiting) -> Job | Exception:
+        """The concept made ready with nothing else at work, after the memory was full; it is its own fault if that fails too."""
+        self._clear()
+        try:
+            return self.preparing.submit(waiting.prepare).result()
+        except Exception as error:
+            if not out_of_memory(error):
+                return error
+        return ConceptError(
+            waiting.concept,
+            "it needs more memory than there is to be made ready, even alone. Give it fewer or smaller pictures, or fewer `vectors`.",
+        )
+
+    def _clear(self) -> None:
+        """Let go of what is not needed now, and let the concept that is being made ready have been."""
+        if self.coming:
+            self.coming.exception()
+        if self.generator.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _seat(self, job: Job) -> Seat:
         saved = self.saved.pop(job.concept, None)
@@ -217,11 +228,21 @@ class _Trainer:
                 raise
         return 1
 
-    def _halve(self) -> None:
-        """Everybody of the second half steps back and goes on later from where it is."""
+    def _make_room(self) -> None:
+        """After a pass for which there was no memory: fewer in the next; a single concept once more with nothing beside it.
+
+        Everybody of the second half steps back and goes on later from where it is. Raises OutOfMemory when one is too many.
+        """
+        self._clear()
+        if len(self.seats) == 1:
+            if self.cramped:
+                raise OutOfMemory(
+                    f"train: the memory of {self.generator.device} is full with a single concept in a pass. Lower train.batch_size "
+                    f"({self.train.batch_size}), or free the device. What is finished is kept: the next run goes on from there."
+                )
+            self.cramped = True
+            return
         self._unstack()
-        if self.generator.device.type == "cuda":
-            torch.cuda.empty_cache()
         self.capacity = len(self.seats) // 2
         self.parked.extendleft(reversed(self.seats[self.capacity :]))
         self.seats = self.seats[: self.capacity]
