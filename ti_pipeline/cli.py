@@ -16,7 +16,7 @@ import typer
 import typer.core
 
 from ti_pipeline import __version__
-from ti_pipeline.errors import PipelineError
+from ti_pipeline.errors import PipelineError, without_passwords
 from ti_pipeline.params import Params, load
 from ti_pipeline.versioning import commands
 from ti_pipeline.workspace import Outcome, Workspace
@@ -215,9 +215,18 @@ def version() -> None:
 commands.add(app)
 
 
+class Discreet(logging.Formatter):
+    """Messages and tracebacks without the passwords of addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_passwords(super().format(record))
+
+
 def main() -> None:
     """Run the command; what a person can mend is one message, never a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Discreet("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         status = app(standalone_mode=False)  # with this mode a command's Exit comes back as its status
         if status == 130:  # typer's for Ctrl-C

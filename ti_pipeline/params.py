@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ti_pipeline.errors import ParamsError
+from ti_pipeline.errors import ParamsError, without_passwords
 
+
+def _for_all_to_read(address: str) -> str:
+    """These settings are in Git, in logs and in published links."""
+    if without_passwords(address) != address:
+        raise ValueError("leave the name and the password out; keys come from AWS's usual chain or .dvc/config.local")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_for_all_to_read)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
@@ -122,7 +131,7 @@ class Gallery(Section):
 
 
 class Storage(Section):
-    endpoint: str | None
+    endpoint: Address | None
     region: str | None
     bucket: str | None
     prefix: str
@@ -146,7 +155,7 @@ class Inbox(Section):
 class Publish(Section):
     bucket: str | None
     prefix: str
-    url: str | None
+    url: Address | None
     keep: Positive
 
 
