@@ -24,7 +24,9 @@ def report(workspace: Workspace, outcomes: Iterable[Mapping[str, Any]]) -> dict[
     of concepts} and `gallery`, the path of the index, empty where there is none.
     """
     outcomes = [Outcome(**outcome) for outcome in outcomes]
-    concepts = {slug: [o for o in outcomes if o.concept == slug] for slug in sorted({o.concept for o in outcomes})}
+    concepts: dict[str, list[Outcome]] = {slug: [] for slug in sorted({outcome.concept for outcome in outcomes})}
+    for outcome in outcomes:
+        concepts[outcome.concept].append(outcome)
     states = {slug: state(of_concept) for slug, of_concept in concepts.items()}
     rows = [row(of_concept, scores(workspace, slug)) for slug, of_concept in concepts.items()]
     create_table_artifact(rows, key="concepts", description=counted(states.values()))
