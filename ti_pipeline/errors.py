@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
+# `user:password@`, however the rest of the address is misspelt, and what a signed address carries in its query
+_PASSWORD = re.compile(r"""((?:^|[\s/:'"(])[^\s/:@'"()]+):(?!/)[^\s'"]+@""", re.MULTILINE)
+_PARAMETER = re.compile(r"""([?&][\w-]*(?:password|secret|token|signature|credential)=)[^\s&'"]+""", re.IGNORECASE)
+
+
+def without_passwords(text: str) -> str:
+    """A text for people or a log, with `***` for the passwords of addresses in it."""
+    return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
 
 class PipelineError(Exception):
-    """Something that the caller can mend; its text is shown without a traceback."""
+    """Something that the caller can mend; its text is shown without a traceback, and never with a password."""
+
+    def __init__(self, text: str = ""):
+        super().__init__(without_passwords(text))
 
 
 class ParamsError(PipelineError):
@@ -16,7 +30,7 @@ class ConceptError(PipelineError):
 
     def __init__(self, concept: str, reason: str):
         super().__init__(f"{concept}: {reason}")
-        self.concept, self.reason = concept, reason
+        self.concept, self.reason = concept, without_passwords(reason)
 
 
 class NotYet(ConceptError):

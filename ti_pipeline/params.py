@@ -8,11 +8,20 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, PLACE, WORD, check_places, cut
-from ti_pipeline.errors import ParamsError
+from ti_pipeline.errors import ParamsError, without_passwords
 
+
+def _for_all_to_read(address: str) -> str:
+    """These settings are in Git, in logs and in published links."""
+    if without_passwords(address) != address:
+        raise ValueError("leave the name and the password out; keys come from AWS's usual chain or .dvc/config.local")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_for_all_to_read)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]  # more is a slip of the finger, and would fill the memory
 Share = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
@@ -126,7 +135,7 @@ class Gallery(Section):
 
 
 class Storage(Section):
-    endpoint: str | None
+    endpoint: Address | None
     region: str | None
     bucket: str | None
     prefix: str
@@ -150,7 +159,7 @@ class Inbox(Section):
 class Publish(Section):
     bucket: str | None
     prefix: str
-    url: str | None
+    url: Address | None
     keep: Positive
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from ti_pipeline import reasons
 from ti_pipeline.collection import forget_gone, remove, remove_withdrawn, validated
@@ -75,15 +77,16 @@ def train(
 
     outcomes = {outcome.concept: outcome for outcome in _each_manifest("train", workspace, names, None, look)}
     if todo:
-        began = time.monotonic()
+        began, spent = time.monotonic(), Counter()
 
         def failed(slug: str, error: Exception) -> None:
-            outcomes[slug] = _lost(workspace, "train", slug, error, time.monotonic() - began)
+            outcomes[slug] = _lost(workspace, "train", slug, error, spent[slug])
 
         of = named(workspace, names)
         choose = models.choose_initializer
-        made = train_many(workspace, models.generator, todo, params, choose, progress, failed=failed, of=of, force=force)
+        made = train_many(workspace, models.generator, todo, params, choose, progress, failed=failed, of=of, force=force, spent=spent)
         outcomes |= {slug: _kept(workspace, outcome) for slug, outcome in made.items()}
+        outcomes |= _parted(outcomes, [manifest.slug for manifest in todo], spent, time.monotonic() - began)
     return [outcomes[slug] for slug in sorted(outcomes)]
 
 
@@ -109,15 +112,17 @@ def generate(
 
     outcomes = {outcome.concept: outcome for outcome in _each_manifest("generate", workspace, names, None, look)}
     if todo:
-        began = time.monotonic()
+        began, spent = time.monotonic(), Counter()
 
         def failed(slug: str, error: Exception) -> None:
-            outcomes[slug] = _lost(workspace, "generate", slug, error, time.monotonic() - began)
+            outcomes[slug] = _lost(workspace, "generate", slug, error, 0.0)
 
         made = generate_many(
-            workspace, models.generator, todo, params, progress, failed=failed, force=force, beside=beside, clip=models.ranker_if_there
-        )
+            workspace, models.generator, todo, params, progress, failed=failed, force=force, beside=beside, clip=models.ranker_if_there,
+            spent=spent,
+        )  # fmt: skip
         outcomes |= {slug: _kept(workspace, outcome) for slug, outcome in made.items()}
+        outcomes |= _parted(outcomes, [manifest.slug for manifest in todo], spent, time.monotonic() - began)
     return [outcomes[slug] for slug in sorted(outcomes)]
 
 
@@ -195,6 +200,12 @@ def _each(
             outcomes.append(_lost(workspace, stage, slug, error, time.monotonic() - began))
         step(1, 1, stage)
     return outcomes
+
+
+def _parted(outcomes: Mapping[str, Outcome], slugs: Sequence[str], spent: Mapping[str, float], seconds: float) -> dict[str, Outcome]:
+    """Outcomes of concepts that were worked on together: each has its part of the `seconds` that all of them took."""
+    whole = sum(spent[slug] for slug in slugs)
+    return {slug: replace(outcomes[slug], seconds=seconds * (spent[slug] / whole if whole else 1 / len(slugs))) for slug in slugs}
 
 
 def _lost(workspace: Workspace, stage: str, slug: str, error: Exception, seconds: float) -> Outcome:

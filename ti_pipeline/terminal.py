@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_pipeline.concepts.texts import is_control, visible
+from ti_pipeline.errors import without_passwords
 from ti_pipeline.workspace import Outcome
 
 Step = Callable[[int, int, str], None]
@@ -42,11 +43,13 @@ def say_json(value: Any) -> None:
 
 
 class _Format(logging.Formatter):
+    """Messages and tracebacks without control characters, and without the passwords of addresses."""
+
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return visible(super().formatMessage(record))
+        return without_passwords(visible(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:
-        return _lines_of(super().formatException(ei))
+        return without_passwords(_lines_of(super().formatException(ei)))
 
 
 def log_to_stderr() -> None:

@@ -42,7 +42,7 @@ def test_the_study_stands_in_the_evaluations_scatter_and_metrics(workspace: Work
     write_report(workspace, "one")
     plain = (summarise(workspace, ["one"]).parent / "scatter.svg").read_text()
     sum_up(workspace, [answer("q1", "0", "bac"), answer("q2", "0", "cab")])
-    metrics = json.loads(summarise(workspace, ["one"]).read_text())
+    metrics = json.loads(summarise(workspace, ["one"]).with_name("details.json").read_text())
     assert metrics["study_people"] == 1 and metrics["study_image_only_likeness"] == 1.0 and metrics["study_prompt_only_text_high"] == 1.0
     drawn = (workspace.evaluation / "scatter.svg").read_text()
     assert drawn.count('id="axes_') == 2 and plain.count('id="axes_') == 1

@@ -104,7 +104,7 @@ def test_a_style_has_a_prompt_of_its_own_and_the_summary_takes_both(evaluated, p
     assert found["reconstruction_prompt"] == RECONSTRUCTION["style"] == "a picture in the style of {token}"
     assert found["briefs"][0]["text"] == "a picture of a dog in the style of"
     path = summarise(workspace, ["fox", "cyanotype", "never-evaluated"])
-    metrics = json.loads(path.read_text())
+    metrics = json.loads(path.with_name("details.json").read_text())
     assert metrics["concepts"] == 2
     values = [report(workspace, slug)["setups"][PROMPT]["reconstruction"]["value"] for slug in ("fox", "cyanotype")]
     assert metrics["prompt_only_reconstruction"] == pytest.approx(np.mean(values), abs=1e-6)

@@ -12,7 +12,7 @@ from ti_pipeline.files import write_json
 from ti_pipeline.workspace import Workspace
 
 POINTS = {LEARNT: (0.7, 0.27), PICTURES: (0.85, 0.23), PROMPT: (0.55, 0.3)}
-FILES = ("metrics.json", "scatter.csv", "per_brief.csv", "scatter.svg", "per_brief.svg")
+FILES = ("metrics.json", "details.json", "scatter.csv", "per_brief.csv", "scatter.svg", "per_brief.svg")
 
 
 def write_report(workspace: Workspace, slug: str, shift: float = 0.0, judge: str = "j", prompts: tuple[str, ...] = ("a {token}",)) -> None:
@@ -43,7 +43,11 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_metrics_are_flat_means_with_intervals(workspace: Workspace):
     write_report(workspace, "one")
     write_report(workspace, "two", 0.1)
-    metrics = json.loads(summarise(workspace, ["two", "one"]).read_text())
+    path = summarise(workspace, ["two", "one"])
+    metrics = json.loads(path.with_name("details.json").read_text())
+    compared = json.loads(path.read_text())
+    assert list(compared) == ["concepts", "editability", "gain_percent", "reconstruction"]  # what fits beside params on a terminal
+    assert compared.items() <= metrics.items()
     assert metrics["reconstruction"] == pytest.approx(0.75) and metrics["image_only_reconstruction"] == pytest.approx(0.9)
     assert metrics["prompt_only_editability"] == pytest.approx(0.35) and metrics["editability_per_sample"] == pytest.approx(0.3)
     assert (
@@ -81,7 +85,7 @@ def test_numbers_of_another_judge_do_not_mix(workspace: Workspace):
     write_report(workspace, "one")
     write_report(workspace, "two")
     write_report(workspace, "three", 0.2, judge="another")
-    metrics = json.loads(summarise(workspace, ["one", "two", "three"]).read_text())
+    metrics = json.loads(summarise(workspace, ["one", "two", "three"]).with_name("details.json").read_text())
     assert (metrics["concepts"], metrics["left_out"]) == (2, 1)
     assert metrics["reconstruction"] == pytest.approx(0.7)
 
@@ -89,7 +93,8 @@ def test_numbers_of_another_judge_do_not_mix(workspace: Workspace):
 def test_nothing_evaluated_is_said_and_a_broken_report_passed_over(workspace: Workspace):
     concept_path(workspace, "broken").parent.mkdir(parents=True)
     concept_path(workspace, "broken").write_text("{")
-    metrics = json.loads(summarise(workspace, ["broken", "missing"]).read_text())
-    assert metrics == {"concepts": 0, "left_out": 0}
+    path = summarise(workspace, ["broken", "missing"])
+    assert json.loads(path.read_text()) == {"concepts": 0}
+    assert json.loads(path.with_name("details.json").read_text()) == {"concepts": 0, "left_out": 0}
     assert all((workspace.evaluation / name).is_file() for name in FILES)
     assert rows(workspace.evaluation / "scatter.csv") == []

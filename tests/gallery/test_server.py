@@ -153,7 +153,9 @@ def test_what_is_wrong_is_said_before_anything_is_served(made: Path, tmp_path: P
         ):
             done = call(*words)
             assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr
-    for url in ("nonsense", "sqlite:////proc/nowhere/x.sqlite", "postgresql://nobody:hidden@127.0.0.1:1/none"):
+    address = "nobody:hidden@127.0.0.1:1/none"
+    for url in ("nonsense", "sqlite:////proc/nowhere/x.sqlite", *(f"{scheme}{address}" for scheme in ("postgresql://", "postgresq://", "mysql://")),
+                "postgresql://nobody:hidden@127.0.0.1:port/none", "postgresql://127.0.0.1:1/none?password=hidden"):  # fmt: skip
         with pytest.raises(ParamsError) as error:
             Store(url)
         assert "hidden" not in str(error.value)

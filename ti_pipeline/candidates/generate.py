@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -62,7 +62,6 @@ class Sheet:
     order: Order
     plan: list[Planned]
     missing: list[Planned]
-    began: float
     left_out: str
     left: int = 0
     states: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -102,13 +101,14 @@ def generate_many(
     force: bool = False,
     beside: int = 0,
     clip: Clip | None = None,
+    spent: Counter[str] | None = None,
 ) -> dict[str, Outcome]:
     """Make the candidates of many concepts, those of different concepts and briefs in the same batches.
 
     Killed and started again, it keeps the pictures that are there; until a concept's new table is written, the old one and all
     its pictures stand. `failed` is told which concept failed and why; `beside` is how many candidates of the same collection
     stand already, so that a batch has the shape that it would have had with them. `clip` looks at the pictures while they are in
-    memory, so that the stage `rank` need not open them.
+    memory, so that the stage `rank` need not open them. `spent` counts the pictures made for each concept, which take equally long.
     """
     sheets, words = [], Words(workspace)
     for manifest in manifests:
@@ -144,6 +144,8 @@ def generate_many(
                 path = workspace.candidates(sheet.slug) / candidate.file
                 writer.submit(_write, sheet, path, picture, candidate.recipe, keep=clip is not None)
                 sheet.left -= 1
+                if spent is not None:
+                    spent[sheet.slug] += 1
                 if not sheet.left:
                     sheet.states = {}
                     closing[sheet.slug] = writer.submit(_close, workspace, generator, sheet, clip)
@@ -160,11 +162,10 @@ def generate_many(
 
 
 def _sheet(workspace: Workspace, generator: Generator, manifest: Manifest, params: Params, order: Order, force: bool) -> Sheet:
-    began = time.monotonic()
     order, left_out = _readable(generator, manifest.slug, order, params)
     plan, folder = list(_plan(generator, manifest.slug, order, params)), workspace.candidates(manifest.slug)
     missing = [candidate for candidate in plan if force or not stands(folder / candidate.file, candidate.recipe)]
-    return Sheet(manifest.slug, order, plan, missing, began, left_out, len(missing))
+    return Sheet(manifest.slug, order, plan, missing, left_out, len(missing))
 
 
 def _states(generator: Generator, sheet: Sheet, candidate: Planned) -> tuple[torch.Tensor, torch.Tensor]:
@@ -203,7 +204,7 @@ def _close(workspace: Workspace, generator: Generator, sheet: Sheet, clip: Clip 
         sheet.broken = error
     if sheet.broken is not None:
         raise _unwritable(workspace, sheet)
-    return Outcome(STAGE, sheet.slug, "done", time.monotonic() - sheet.began, sheet.left_out, str(table), digest_file(table))
+    return Outcome(STAGE, sheet.slug, "done", reason=sheet.left_out, path=str(table), digest=digest_file(table))
 
 
 def _look(sheet: Sheet, folder: Path, clip: Clip) -> np.ndarray:

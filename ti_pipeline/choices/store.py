@@ -7,6 +7,8 @@ the last row of each person for each picture. The row's number is the revision t
 from __future__ import annotations
 
 import secrets
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -63,6 +65,8 @@ _answer = Table(
     Column("at", String(32), nullable=False),
 )
 _setting = Table("setting", _tables, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
+Row = TypeVar("Row", "Choice", "Answer")
+PATIENCE = 20  # seconds for another writer
 _ALONE = 0x7469_6368  # the number of PostgreSQL's lock under which tables are made
 
 
@@ -110,9 +114,6 @@ class Answer:
     ticket: str
 
 
-Row = TypeVar("Row", Choice, Answer)
-
-
 class Store:
     """A log by its URL: `sqlite:///path`, or `postgresql://user@host/name`. Raises ParamsError when it cannot be opened."""
 
@@ -120,6 +121,8 @@ class Store:
         if url.startswith(("postgresql://", "postgres://")):
             url = f"postgresql+pg8000://{url.partition('://')[2]}"
         try:
+            if not url.startswith(("postgresql+", "sqlite:///")):
+                raise ArgumentError
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             self._engine: Engine = create_engine(url, pool_pre_ping=True)
@@ -132,9 +135,9 @@ class Store:
             raise ParamsError(
                 f"choices: {error.name} is needed for this database. Install it with `pip install 'ti-pipeline[postgresql]'`."
             ) from None
-        except (ArgumentError, NoSuchModuleError):
+        except (ArgumentError, NoSuchModuleError, ValueError):
             raise ParamsError("choices: expected a URL such as sqlite:///choices.sqlite or postgresql://user@host/name.") from None
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, TypeError) as error:
             reason = str(error.orig if isinstance(error, DBAPIError) else error)
             place = make_url(url).render_as_string(hide_password=True)
             raise ParamsError(f"choices: {place} cannot be opened: {reason}") from None
@@ -250,6 +253,14 @@ def _revision(connection: Connection, table: Table) -> int:
 def _durable(connection: Any, record: Any) -> None:
     """A commit is on the disk before it is answered, and readers do not wait for the writer."""
     connection.isolation_level = None  # the driver begins no transaction of its own: BEGIN IMMEDIATE comes from here
-    connection.execute("PRAGMA busy_timeout=20000")
-    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA busy_timeout={PATIENCE * 1000}")
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # two at once on a fresh file: SQLite does not wait here, whatever busy_timeout says
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
     connection.execute("PRAGMA synchronous=FULL")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.95
+AT_ONCE = 1 << 22  # shares that are drawn at a time: 32 MB
 DECIMALS = 6  # float32 cosines carry no more
 
 
@@ -46,7 +47,9 @@ def drawings(n: int, count: int, rng: np.random.Generator) -> np.ndarray:
 
 def mean_estimate(values: np.ndarray, count: int, rng: np.random.Generator) -> Estimate:
     """The mean of `values` `[n]` with its percentile interval (Efron 1979)."""
-    return _estimate(values.mean(), drawings(len(values), count, rng) @ values, len(values))
+    rows = max(1, AT_ONCE // len(values))
+    drawn = [drawings(len(values), min(rows, count - start), rng) @ values for start in range(0, count, rows)]
+    return _estimate(values.mean(), np.concatenate(drawn), len(values))
 
 
 def editability(

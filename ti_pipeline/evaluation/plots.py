@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,12 @@ STYLE = {
 }
 
 
-def draw_scatter(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any], study: dict[str, Any] | None) -> None:
+def draw_scatter(
+    path: Path, values: Mapping[str, Mapping[str, list[float | None]]], metrics: dict[str, Any], study: dict[str, Any] | None
+) -> None:
     """One small point for each concept and setup, one large point with its interval for each setup's mean over the concepts.
+
+    `values` are those of the concepts by setup and measure, `metrics` the means.
 
     With a `study` people's answers stand beside it on the same two axes, as in the paper's figure 10.
     """
@@ -48,8 +53,8 @@ def draw_scatter(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any]
         if study:
             _draw_study(figure.add_subplot(1, 2, 2), study)
         for name in SETUPS:
-            of_setup = [row for row in rows if row["setup"] == name and row["reconstruction"] is not None]
-            points = [(row["reconstruction"], row["editability"]) for row in of_setup]
+            pairs = zip(values[name]["reconstruction"], values[name]["editability"], strict=True)
+            points = [(x, y) for x, y in pairs if x is not None]
             if not points:
                 continue
             axes.scatter(*zip(*points, strict=True), s=16, color=COLOURS[name], alpha=0.35, linewidths=0)
@@ -83,16 +88,14 @@ def _draw_study(axes: Axes, study: dict[str, Any]) -> None:
     axes.set_title(title, fontsize=10, loc="left")
 
 
-def draw_per_brief(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Editability of each prompt as a mean over its concepts, one marker a setup."""
-    prompts = list(dict.fromkeys(row["prompt"] for row in rows))
-    shown = prompts[:PROMPTS]
+def draw_per_brief(path: Path, prompts: Mapping[str, Mapping[str, list[float]]]) -> None:
+    """Editability of each prompt as a mean over its concepts, one marker a setup; `prompts` has the values {prompt: {setup: …}}."""
+    shown = list(prompts)[:PROMPTS]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 1.6 + 0.42 * max(len(shown), 2)), layout="constrained")
         axes = figure.add_subplot()
         for name in SETUPS if shown else ():
-            values = [[r["editability"] for r in rows if r["prompt"] == prompt and r["setup"] == name] for prompt in shown]
-            means = [np.mean(v) for v in values]
+            means = [np.mean(prompts[prompt][name]) for prompt in shown]
             axes.scatter(means, range(len(shown)), s=52, color=COLOURS[name], marker=MARKERS[name], label=name, zorder=3)
         axes.set_yticks(range(len(shown)), [_short(prompt) for prompt in shown])
         axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)

@@ -1,12 +1,12 @@
-"""All concepts together: `metrics.json` for `dvc metrics`, two tables for `dvc plots`, two pictures for people."""
+"""All concepts together: `metrics.json` for `dvc metrics`, its details, two tables for `dvc plots`, two pictures for people."""
 
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,73 +16,94 @@ from ti_pipeline.choices.study import read_study
 from ti_pipeline.evaluation.metrics import DECIMALS, mean_estimate
 from ti_pipeline.evaluation.plots import draw_per_brief, draw_scatter
 from ti_pipeline.evaluation.report import LEARNT, SETUPS, concept_path, read_report
-from ti_pipeline.files import write_json, write_text
+from ti_pipeline.files import atomic, write_json
 from ti_pipeline.workspace import Workspace
 
 RESAMPLES = 10_000  # of a few hundred means at most: no cost worth a setting
+FIGURES = ("concepts", "reconstruction", "editability", "gain_percent")
 MEASURES = ("reconstruction", "editability", "editability_per_sample")
+_BRIEF = ("concept", "kind", "prompt", "text", "setup")
 _COLUMNS = tuple(f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high"))
 
 
 def summarise(workspace: Workspace, concepts: Iterable[str]) -> Path:
     """Write metrics, tables and plots over the reports of `concepts`; returns the path of `metrics.json`, written last.
 
+    `metrics.json` has the figures that a run is compared by, `details.json` beside it all of them with their intervals.
     Concepts without a report are passed over. Numbers of different generators, judges or CLIPs do not mix: those that
     most concepts were measured with count, and how many were left out is said.
     """
-    found = [report for slug in sorted(set(concepts)) if (report := read_report(concept_path(workspace, slug)))]
-    reports = _comparable(found)
     folder = workspace.evaluation
-    scatter = [{"concept": r["concept"], "setup": name, **_flat(r["setups"][name])} for r in reports for name in SETUPS]
-    briefs = [
-        {
-            "concept": r["concept"],
-            "kind": r["kind"],
-            **{k: brief[k] for k in ("prompt", "text")},
-            "setup": name,
-            **_flat(brief["setups"][name]),
-        }
-        for r in reports
-        for brief in r["briefs"]
-        for name in SETUPS
-    ]
-    _write_csv(folder / "scatter.csv", ("concept", "setup", *_COLUMNS), scatter)
-    _write_csv(folder / "per_brief.csv", ("concept", "kind", "prompt", "text", "setup", *_COLUMNS), briefs)
-    metrics = _metrics(reports) | {"left_out": len(found) - len(reports)}
+    paths = [concept_path(workspace, slug) for slug in sorted(set(concepts))]
+    models = {path: _models(report) for path in paths if (report := read_report(path))}
+    most = _most(models.values())
+    seen = _Seen()
+    # Each report is read a second time: all of them at once would fill the memory.
+    reports = (report for path, own in models.items() if own == most and (report := read_report(path)))
+    with _table(folder / "scatter.csv", ("concept", "setup")) as scatter, _table(folder / "per_brief.csv", _BRIEF) as briefs:
+        for report in reports:
+            seen.add(report)
+            scatter.writerows((report["concept"], name, *_flat(report["setups"][name])) for name in SETUPS)
+            for brief in report["briefs"]:
+                about = (report["concept"], report["kind"], brief["prompt"], brief["text"])
+                briefs.writerows((*about, name, *_flat(brief["setups"][name])) for name in SETUPS)
+    details = seen.metrics() | {"left_out": len(models) - seen.concepts}
     study = read_study(workspace)
     if study:
-        metrics |= _said(study)
-    draw_scatter(folder / "scatter.svg", scatter, metrics, study)
-    draw_per_brief(folder / "per_brief.svg", briefs)
+        details |= _said(study)
+    draw_scatter(folder / "scatter.svg", seen.values, details, study)
+    draw_per_brief(folder / "per_brief.svg", seen.prompts)
+    write_json(folder / "details.json", details)
     path = folder / "metrics.json"
-    write_json(path, metrics)
+    write_json(path, {name: details[name] for name in FIGURES if name in details})
     return path
 
 
-def _comparable(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    def models(report: dict[str, Any]) -> tuple[str, ...]:
-        return (report["generator"]["digest"], *(report["measured_by"][what]["digest"] for what in ("reconstruction", "editability")))
-
-    if not reports:
-        return []
-    counts = Counter(map(models, reports))
-    most = min(counts, key=lambda which: (-counts[which], which))
-    return [report for report in reports if models(report) == most]
+def _models(report: dict[str, Any]) -> tuple[str, ...]:
+    return (report["generator"]["digest"], *(report["measured_by"][what]["digest"] for what in ("reconstruction", "editability")))
 
 
-def _metrics(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the concepts; their intervals say what other concepts would have given."""
-    metrics: dict[str, Any] = {"concepts": len(reports)}
-    if not reports:
-        return metrics
-    rng = np.random.default_rng(0)
-    for name in SETUPS:
-        before = "" if name == LEARNT else f"{name.replace(' ', '_')}_"
-        for measure in MEASURES:
-            metrics |= _mean(f"{before}{measure}", [r["setups"][name][measure] for r in reports], rng)
-    metrics |= _mean("gain_percent", [r["gain_percent"] for r in reports], rng)
-    by = reports[0]["measured_by"]
-    return metrics | {"reconstruction_by": f"judge {by['reconstruction']['judge']}", "editability_by": f"CLIP {by['editability']['clip']}"}
+def _most(models: Iterable[tuple[str, ...]]) -> tuple[str, ...] | None:
+    counts = Counter(models)
+    return min(counts, key=lambda which: (-counts[which], which), default=None)
+
+
+class _Seen:
+    """What the means and the plots need of the reports, which are dropped one by one."""
+
+    def __init__(self) -> None:
+        self.concepts = 0
+        self.values: dict[str, dict[str, list[float | None]]] = {name: {measure: [] for measure in MEASURES} for name in SETUPS}
+        self.gains: list[float] = []
+        self.prompts: dict[str, dict[str, list[float]]] = {}
+        self.by: dict[str, Any] = {}
+
+    def add(self, report: dict[str, Any]) -> None:
+        self.concepts += 1
+        self.by = self.by or report["measured_by"]
+        for name, measures in self.values.items():
+            for measure, values in measures.items():
+                values.append((report["setups"][name][measure] or {}).get("value"))
+        if report["gain_percent"]:
+            self.gains.append(report["gain_percent"]["value"])
+        for brief in report["briefs"]:
+            of_prompt = self.prompts.setdefault(brief["prompt"], {name: [] for name in SETUPS})
+            for name, values in of_prompt.items():
+                values.append(brief["setups"][name]["editability"]["value"])
+
+    def metrics(self) -> dict[str, Any]:
+        """Means over the concepts; their intervals say what other concepts would have given."""
+        metrics: dict[str, Any] = {"concepts": self.concepts}
+        if not self.concepts:
+            return metrics
+        rng = np.random.default_rng(0)
+        for name, measures in self.values.items():
+            before = "" if name == LEARNT else f"{name.replace(' ', '_')}_"
+            for measure, values in measures.items():
+                metrics |= _mean(f"{before}{measure}", values, rng)
+        metrics |= _mean("gain_percent", self.gains, rng)
+        judge, clip = self.by["reconstruction"]["judge"], self.by["editability"]["clip"]
+        return metrics | {"reconstruction_by": f"judge {judge}", "editability_by": f"CLIP {clip}"}
 
 
 def _said(study: dict[str, Any]) -> dict[str, float | int]:
@@ -96,25 +117,22 @@ def _said(study: dict[str, Any]) -> dict[str, float | int]:
     return said
 
 
-def _mean(name: str, estimates: list[dict[str, Any] | None], rng: np.random.Generator) -> dict[str, float]:
-    values = np.array([estimate["value"] for estimate in estimates if estimate])
+def _mean(name: str, known: list[float | None], rng: np.random.Generator) -> dict[str, float]:
+    values = np.array([value for value in known if value is not None])
     if not len(values):
         return {}
     mean = mean_estimate(values, RESAMPLES, rng)
     return {name: round(mean.value, DECIMALS), f"{name}_low": round(mean.low, DECIMALS), f"{name}_high": round(mean.high, DECIMALS)}
 
 
-def _flat(setup: dict[str, Any]) -> dict[str, float | None]:
-    row: dict[str, float | None] = {}
-    for measure in MEASURES:
-        estimate = setup[measure] or {}
-        row |= {measure: estimate.get("value"), f"{measure}_low": estimate.get("low"), f"{measure}_high": estimate.get("high")}
-    return row
+def _flat(setup: dict[str, Any]) -> list[float | None]:
+    return [(setup[measure] or {}).get(end) for measure in MEASURES for end in ("value", "low", "high")]
 
 
-def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+@contextmanager
+def _table(path: Path, about: tuple[str, ...]) -> Iterator[Any]:
+    """A writer of rows, `about` before the measures."""
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*about, *_COLUMNS))
+        yield writer

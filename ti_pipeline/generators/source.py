@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -35,7 +36,7 @@ class Source:
     path: Path
     layout: Literal["folder", "file"]
 
-    @property
+    @cached_property  # a stage asks for it once a concept
     def digest(self) -> str:
         """SHA-256 over the bytes of every file that is loaded (weights, configurations, vocabulary), hexadecimal."""
         files = loaded_files(self.path) if self.layout == "folder" else [self.path, *_config_files(self.path)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -77,15 +77,17 @@ def train_many(
     failed: Callable[[str, Exception], None],
     of: Sequence[str] | None = None,
     force: bool = False,
+    spent: Counter[str] | None = None,
 ) -> dict[str, Outcome]:
     """Learn the words of all `manifests`; each is written as soon as it is learnt, the embedding last.
 
     `failed` is told which concept failed and why, and raises what no concept is to blame for; the others go on. `of` are the
     concepts of the whole collection that these are part of: its next call goes on from this one's checkpoint. `force` starts over.
+    `spent` takes the seconds of each, those of a common pass in equal parts.
     """
     outcomes: dict[str, Outcome] = {}
-    began: dict[str, float] = {}
     arithmetic = generator.arithmetic
+    spent = Counter() if spent is None else spent
     known = {manifest.slug: manifest for manifest in manifests}
     wanted = {slug: training_fingerprint(generator.digest, manifest, params) for slug, manifest in known.items()}
     checkpoint = _checkpoint(workspace, of or list(known))
@@ -94,7 +96,6 @@ def train_many(
     others = {} if force else _others(checkpoint, set(known))
 
     def prepare(manifest: Manifest) -> Job:
-        began[manifest.slug] = time.monotonic()
         initializer = manifest.initializer or _choose(manifest, choose_initializer)
         return prepare_job(generator, manifest, trains[manifest.slug], params.seed, initializer, arithmetic)
 
@@ -102,13 +103,12 @@ def train_many(
         manifest = known[job.concept]
         _write(workspace, generator, manifest, params, job, trained, wanted[job.concept])
         path = workspace.embedding(job.concept)
-        seconds = time.monotonic() - began[job.concept]
-        outcomes[job.concept] = Outcome("train", job.concept, "done", seconds, path=str(path), digest=digest_file(path))
+        outcomes[job.concept] = Outcome("train", job.concept, "done", spent[job.concept], path=str(path), digest=digest_file(path))
 
     trains = {slug: settings_for(manifest, params.train) for slug, manifest in known.items()}
     waiting = [Waiting(slug, trains[slug].steps, wanted[slug], partial(prepare, manifest)) for slug, manifest in known.items()]
     adopted = {saved.concept: saved for each in others.values() for saved in each}
-    train_pack(generator, waiting, params.train, checkpoint, done, failed, progress, adopted)
+    train_pack(generator, waiting, params.train, checkpoint, done, failed, progress, adopted, spent)
     for path in (checkpoint, *others):
         path.unlink(missing_ok=True)
     return outcomes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -63,17 +63,20 @@ def train_pack(
     failed: Callable[[str, Exception], None],
     progress: Progress | None = None,
     adopted: Mapping[str, Saved] | None = None,
+    spent: Counter[str] | None = None,
 ) -> None:
     """Train every concept of the queue, as many at a time as `train.pack` says or the device takes.
 
     Only the words' vectors move. Each concept has its own samples, streams, loss, clipping, rate and end; when one is done or
     failed, the next in the queue takes its place at the next step. `done` and `failed` are told of each; what `failed` raises
     ends the whole. Goes on from `checkpoint`; killed anywhere and started again with the same queue, it ends in the same bits
-    on one thread of a CPU. `adopted` are concepts from other checkpoints, which go on from there when their turn comes.
+    on one thread of a CPU. `adopted` are concepts from other checkpoints, which go on from there when their turn comes. `spent` is
+    where each concept's part of the seconds is added up.
     """
     with ExitStack() as stack:
         workers = [stack.enter_context(with_one_thread()) for _ in range(2)]
         trainer = _Trainer(generator, waiting, train, checkpoint, done, failed, progress, adopted or {}, *workers)
+        trainer.spent = Counter() if spent is None else spent
         try:
             trainer.run()
         finally:
@@ -120,8 +123,9 @@ class _Trainer:
         self.coming: Future[Job] | None = None
         self.parked: deque[Seat] = deque()
         self.seats: list[Seat | None] = []
-        self.saved_at = time.monotonic()
         self.cramped = False  # whether the last pass had no memory for a single concept
+        self.saved_at = self.parted_at = time.monotonic()
+        self.spent: Counter[str] = Counter()
 
     def run(self) -> None:
         while self._fill():
@@ -137,6 +141,7 @@ class _Trainer:
                 continue
             self.cramped = False
             self._update(losses, gradient)
+            self._part_time()
             self._look()
 
     def _fill(self) -> bool:
@@ -282,6 +287,13 @@ class _Trainer:
             self._draw(seat)
         self.step += 1
         self.readings.step(self.seats, losses, self.rows.norm(dim=-1).amax(dim=1), norms, rates)
+
+    def _part_time(self) -> None:
+        """Those who were in the pass share what has passed since the last one: none of them took all of it."""
+        now = time.monotonic()
+        for seat in self.seats:
+            self.spent[seat.job.concept] += (now - self.parted_at) / len(self.seats)
+        self.parted_at = now
 
     def _look(self) -> None:
         """Evaluate who is due, read the numbers when it is time to, and let go of who is done or failed."""

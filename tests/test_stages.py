@@ -1,0 +1,33 @@
+"""The stages as a command and a task call them, with the embedded model."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from ti_pipeline import stages
+from ti_pipeline.params import load
+from ti_pipeline.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["train.pack=2", "train.steps=3", "generate.candidates=2", "generate.steps=2", "generate.briefs={object: ['a {token}']}"]
+
+
+def test_concepts_that_are_worked_on_together_share_the_time(tmp_path: Path):
+    workspace, params = Workspace.at(tmp_path, "concepts"), load(ROOT / "params.yaml", SMALL)
+    for slug in ("one", "two"):
+        shutil.copytree(ROOT / "tests/data/duck-toy", workspace.concepts / slug)
+        (workspace.concepts / slug / "concept.yaml").write_text("initializer: duck\n")
+    stages.validate(workspace, params)
+    for stage in (stages.train, stages.generate):
+        began = time.monotonic()
+        outcomes = stage(workspace, params)
+        passed = time.monotonic() - began
+        assert [outcome.state for outcome in outcomes] == ["done", "done"]
+        parts = [outcome.seconds for outcome in outcomes]
+        assert 0 < sum(parts) <= passed  # each with the whole of it would have twice as much
+        assert parts[0] == pytest.approx(parts[1])
+        assert [outcome.seconds for outcome in stage(workspace, params)] == [0, 0]
