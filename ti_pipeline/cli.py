@@ -222,7 +222,7 @@ def main() -> None:
         sys.exit(status)
     except PipelineError as error:
         print(f"ti-pipeline: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.status)
     except OSError as error:
         print(f"ti-pipeline: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         sys.exit(3)

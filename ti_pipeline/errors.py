@@ -6,6 +6,8 @@ from __future__ import annotations
 class PipelineError(Exception):
     """Something that the caller can mend; its text is shown without a traceback."""
 
+    status = 2  # of the command that it ends; 3 where neither the call nor the params are to blame
+
 
 class ParamsError(PipelineError):
     """`params.yaml`, an option or a brief is wrong; nothing has been started."""
