@@ -12,7 +12,7 @@ from tests.versioning.small import bring, write
 from tests.versioning.test_record import dvc, step
 from ti_pipeline.versioning import leftovers
 from ti_pipeline.versioning.leftovers import held_folder, sweep
-from ti_pipeline.versioning.remote import repository as opened
+from ti_pipeline.versioning.repository import repository as opened
 
 DVCS, OURS = ".Kt21fWdidKS8pyPovYroGg.tmp", ".abcdefgh.pulled"
 

@@ -20,7 +20,8 @@ from ti_pipeline.versioning import git
 from ti_pipeline.versioning.disk import refusal
 from ti_pipeline.versioning.leftovers import sweep
 from ti_pipeline.versioning.lock import alone, dvc_folder
-from ti_pipeline.versioning.remote import Recorded, Transfer, place, point, push, repository
+from ti_pipeline.versioning.remote import Transfer, check_kept, place, point, push
+from ti_pipeline.versioning.repository import Recorded, repository
 from ti_pipeline.workspace import Workspace
 
 RECORD_TAG = re.compile(r"run/(\d+)")
@@ -136,6 +137,8 @@ def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str
             if repo.status(targets=[address]):
                 repo.commit(address, force=True)
                 done.append(stage)
+        if done:
+            check_kept(repo)
     except DvcException as error:
         if refused := refusal(error):
             raise OSError(refused.errno, refused.strerror, refused.filename or repo.cache.local.path) from None
