@@ -137,8 +137,7 @@ def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str
             if repo.status(targets=[address]):
                 repo.commit(address, force=True)
                 done.append(stage)
-        if done:
-            check_kept(repo)
+        check_kept(repo, done)
     except DvcException as error:
         if refused := refusal(error):
             raise OSError(refused.errno, refused.strerror, refused.filename or repo.cache.local.path) from None
@@ -149,9 +148,9 @@ def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str
 def _add_concepts(repo: Recorded, workspace: Workspace) -> list[str]:
     """Image sets that lie in the workspace and not in Git come under DVC."""
     folder, root = workspace.concepts, workspace.root
-    if not folder.is_relative_to(root) or (git.in_git(root) and git.tracked(root, folder)):
-        return []
     pointer = folder.with_name(f"{folder.name}.dvc")
+    if not folder.is_relative_to(root) or (not pointer.is_file() and git.in_git(root) and git.tracked(root, folder)):
+        return []
     if pointer.is_file() and not repo.status(targets=[str(pointer)]):
         return []
     repo.add(str(folder))

@@ -90,21 +90,23 @@ def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
     return Transfer(len(missing), sum(near.fs.size(near.oid_to_path(oid)) for oid in missing))
 
 
-def check_kept(repo: Recorded) -> None:
-    """Raise OSError, as for a full disk, or PipelineError where DVC's cache lacks something of the present record.
+def check_kept(repo: Recorded, done: Iterable[str]) -> None:
+    """Raise OSError, as for a full disk, or PipelineError where DVC's cache lacks something of these stages and image sets.
 
     DVC only logs when a copy into its cache fails, and writes its record all the same.
     """
     near = repo.cache.local
-    lost = [out for out in repo.ours if not near.exists(out.hash_info.value)]
-    if not lost:
-        folders, files = _objects(repo)
-        lost = [name for oid, name in (files | folders).items() if not near.exists(oid)]
-    if lost:
-        refused = next(filter(None, map(refusal, repo.heard)), None)
-        if refused:
+    for out in repo.ours:
+        if getattr(out.stage, "name", None) not in done and _name(repo, out) not in done:
+            continue
+        whole = near.exists(out.hash_info.value)
+        if whole and out.hash_info.isdir:
+            whole = all(near.exists(info.value) for _, _, info in _tree(near, out))
+        if whole:
+            continue
+        if refused := next(filter(None, map(refusal, repo.heard)), None):
             raise OSError(refused.errno, refused.strerror, near.path)
-        raise PipelineError(f"DVC has not kept {lost[0]} in its cache {near.path}. Run this again.")
+        raise PipelineError(f"DVC has not kept all of {out} in its cache {near.path}. Run this again.")
 
 
 def pull(repo: Recorded, here: Place, storage: Storage, below: Iterable[str] = ()) -> Pulled:
