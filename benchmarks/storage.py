@@ -27,7 +27,8 @@ from botocore.config import Config
 from ti_pipeline.params import Params
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.local_server import Server, serving
-from ti_pipeline.versioning.remote import place, point, pull, push, repository, restore
+from ti_pipeline.versioning.remote import place, point, pull, push, restore
+from ti_pipeline.versioning.repository import repository
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -1,6 +1,8 @@
 """The tasks around the stages: the inbox before them, the record and the galleries for readers behind them.
 
-None of them takes the others or the run with it: what goes wrong is a trouble in the summary, and the next run mends it.
+None of them takes the others or the run with it: what goes wrong is a trouble in the summary, and the next run mends it. A run that
+was not meant to be recorded (other settings than params.yaml, some concepts only) is none: its record has a `reason` or `left_out`,
+and its gallery is withheld.
 """
 
 from __future__ import annotations
@@ -73,10 +75,15 @@ def take_in(workspace: Workspace, params: Params) -> dict[str, Any]:
 
 def keep(workspace: Workspace, params: Params, summary: Mapping[str, Any], began: datetime) -> dict[str, Any]:
     """The run's last two steps; returns their part of the summary."""
-    parts = [_guarded("versions", lambda: versioning(workspace, params, sorted(summary["reasons"])))]
-    if summary["gallery"]:
-        parts.append(_guarded("published", lambda: publish(workspace, params, began)))
-    return merged(*parts)
+    recorded = _guarded("versions", lambda: versioning(workspace, params, sorted(summary["reasons"])))
+    if not summary["gallery"]:
+        return merged(recorded)
+    published = _guarded("published", lambda: publish(workspace, params, began))
+    withheld = published.get("published", {}).get("state") == "withheld"
+    done = recorded.get("versions", {})
+    if withheld and not done.get("reason") and not done.get("left_out"):  # with either, the run was not meant for everybody
+        published = published | {"troubles": {"published": published["published"]["reason"]}}
+    return merged(recorded, published)
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,8 +98,9 @@ def _guarded(step: str, work: Callable[[], Any]) -> dict[str, Any]:
     try:
         done = work()
     except (PipelineError, OSError) as error:
-        get_run_logger().error("%s: %s", step, visible(str(error)))
-        return {"notes": [f"{step}: {error}"], "troubles": {step: str(error)}}
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        get_run_logger().error("%s: %s", step, visible(why))
+        return {"notes": [f"{step}: {why}"], "troubles": {step: why}}
     if isinstance(done, dict):
         return {step: done, "notes": [done["said"]]}
     counts = Counter(arrival["state"] for arrival in done)

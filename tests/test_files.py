@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +20,13 @@ def test_a_failure_in_the_middle_leaves_the_old_file_and_no_other(tmp_path: Path
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == '{\n  "a": 1\n}\n' and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_written_has_the_rights_that_the_umask_leaves(tmp_path: Path):
+    code = "import sys; from pathlib import Path; from ti_pipeline.files import write_text; write_text(Path(sys.argv[1]), 'x')"
+    for umask, mode in ((0o077, 0o600), (0o002, 0o664)):
+        subprocess.run([sys.executable, "-c", code, tmp_path / "x"], umask=umask, check=True)
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
 
 
 def test_tables_keep_their_schema_and_metadata_in_a_folder_that_looks_like_a_partition(tmp_path: Path):

@@ -221,7 +221,7 @@ def main() -> None:
         sys.exit(status)
     except PipelineError as error:
         say(f"ti-pipeline: {error}", err=True)
-        sys.exit(2)
+        sys.exit(error.status)
     except OSError as error:
         say(f"ti-pipeline: {error.filename or ''}: {error.strerror or error}", err=True)
         sys.exit(3)

@@ -20,6 +20,8 @@ class PipelineError(Exception):
     def __init__(self, text: str = ""):
         super().__init__(without_passwords(text))
 
+    status = 2  # of the command that it ends; 3 where neither the call nor the params are to blame
+
 
 class ParamsError(PipelineError):
     """`params.yaml`, an option or a brief is wrong; nothing has been started."""

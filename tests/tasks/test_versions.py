@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefect.logging import disable_run_logger
 
+from tasks import versions as steps
 from tasks.versions import inbox, merged, publish, storage_can_pass, take_in, versioning
 from ti_pipeline.params import load
 from ti_pipeline.versioning.storage import StorageError
@@ -24,6 +25,30 @@ def test_without_a_storage_nothing_is_pushed_or_published_and_it_is_said(tmp_pat
         assert "not pushed" in versioning.fn(place, params, [])["said"]
         assert publish.fn(place, params, datetime.now(UTC))["said"] == "not published: publish.bucket is not set in params.yaml"
     assert list(tmp_path.iterdir()) == [tmp_path / "params.yaml"]
+
+
+def kept(monkeypatch, recorded: dict, published: dict) -> dict:
+    """What the run's last two steps add to the summary when they end so."""
+    monkeypatch.setattr(steps, "versioning", lambda *_: recorded | {"said": "x"})
+    monkeypatch.setattr(steps, "publish", lambda *_: published | {"said": "y"})
+    return steps.keep(None, None, {"reasons": {}, "gallery": "index.html"}, datetime.now(UTC))
+
+
+def test_a_gallery_that_is_withheld_is_a_trouble_unless_the_run_was_a_trial(monkeypatch) -> None:
+    withheld = {"state": "withheld", "reason": "it differs from DVC's record"}
+    assert kept(monkeypatch, {"reason": ""}, withheld)["troubles"] == {"published": "it differs from DVC's record"}
+    trial = kept(monkeypatch, {"reason": "this run had other settings"}, withheld)
+    assert trial["troubles"] == {} and trial["published"]["state"] == "withheld" and trial["notes"] == ["x", "y"]
+    assert kept(monkeypatch, {"left_out": {"train": "bear not up to date"}}, withheld)["troubles"] == {}
+    assert kept(monkeypatch, {"reason": ""}, {"state": "published", "reason": ""})["troubles"] == {}
+
+
+def test_a_full_disk_is_told_with_its_place() -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device", "/data/cache")
+
+    with disable_run_logger():
+        assert steps._guarded("versions", full)["troubles"] == {"versions": "/data/cache: No space left on device"}
 
 
 def test_parts_of_the_summary_are_merged() -> None:

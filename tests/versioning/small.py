@@ -11,7 +11,8 @@ import yaml
 
 from ti_pipeline.files import digest_file
 from ti_pipeline.params import Params
-from ti_pipeline.versioning.remote import Pulled, place, point, pull, repository, restore
+from ti_pipeline.versioning.remote import Pulled, place, point, pull, restore
+from ti_pipeline.versioning.repository import repository
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = ("bear", "fern", "lamp")

@@ -12,7 +12,7 @@ import yaml
 from tests.versioning.small import digests
 from ti_pipeline.versioning.record import record
 from ti_pipeline.versioning.remote import place, point, pull, restore
-from ti_pipeline.versioning.remote import repository as opened
+from ti_pipeline.versioning.repository import repository as opened
 from ti_pipeline.workspace import Workspace
 
 TRIES = 100

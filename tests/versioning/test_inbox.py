@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +16,9 @@ import pytest
 from tests.versioning.fault_proxy import faulty
 from tests.versioning.small import configured, content, digests, write
 from ti_pipeline.params import Params
+from ti_pipeline.versioning import dropped, inbox
 from ti_pipeline.versioning.inbox import RECORD, bring_in
-from ti_pipeline.versioning.storage import StorageError
+from ti_pipeline.versioning.storage import StorageError, connect, explained
 from ti_pipeline.workspace import Workspace
 
 
@@ -74,13 +79,68 @@ def test_the_rules_of_validate(settings, place, drop, admin, bucket) -> None:
         "fern/deeper/b.png",
         "__MACOSX/x.png",
         ".hidden/x.png",
-        "beside.png",
+        "how-to.txt",
         "fern/concept.yaml",
     ):
         drop(name)
     admin.put_object(Bucket=bucket, Key="drop/empty/", Body=b"")
-    assert states(bring_in(place, settings, print)) == {"fern": "taken"}
+    (fern,) = bring_in(place, settings, print)
+    assert (fern.set, fern.state) == ("fern", "taken") and fern.reason == "1 file in folders within it are passed over: deeper/b.png"
     assert names(place.concepts / "fern") == {"a.png", "concept.yaml"} and names(place.concepts) == {"fern"}
+
+
+def test_what_is_no_set_is_named_with_its_reason(settings, place, drop, bucket) -> None:
+    for name in ("nested-set/photos/a.png", "nested-set/photos/b.png", "loose.png", "fern/a.png"):
+        drop(name)
+    found = {arrival.set: arrival for arrival in bring_in(place, settings, print)}
+    assert found.pop("fern").state == "taken"
+    assert found["nested-set"].state == "failed" and found["nested-set"].reason == (
+        "no pictures in the folder itself, 2 files in folders within it: photos/a.png. Put them into nested-set/ itself."
+    )
+    loose = found[f"s3://{bucket}/drop"]
+    assert loose.state == "failed" and loose.reason.startswith("1 file beside the sets: loose.png. Put what belongs together into a folder")
+    assert names(place.concepts) == {"fern"}
+
+
+def test_a_set_over_the_limits_is_left_and_stops_nobody(settings, place, drop, monkeypatch) -> None:
+    monkeypatch.setattr(inbox, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(dropped, "MOST_FILES", 4)
+    monkeypatch.setattr(inbox, "MOST_FILES", 4)
+    monkeypatch.setattr(inbox, "MOST_A_RUN", 12_000)
+    drop("large/0.png", content("large", 10_001))
+    for number in range(6):
+        drop(f"many/{number}.png")
+    for slug in ("a-first", "b-second"):
+        drop(f"{slug}/0.png", content(slug, 9_000))
+    drop("z-small/0.png", content("z-small", 500))
+    found = {arrival.set: arrival for arrival in bring_in(place, settings, print)}
+    assert found["large"].state == found["many"].state == "failed" and found["many"].files == 0
+    assert "0.0 GB: a set has at most 4 files" in found["large"].reason and "more than 4 files" in found["many"].reason
+    assert found["a-first"].state == found["z-small"].state == "taken"  # the small ones first
+    assert found["b-second"].state == "waiting" and "the next run takes it" in found["b-second"].reason
+    assert not (place.concepts / ".inbox").exists()
+    assert bring_in(place, settings, print)[1].state == "taken"
+
+
+def test_a_set_that_the_disk_has_no_room_for_is_left_and_a_full_disk_ends_it(settings, place, drop, monkeypatch) -> None:
+    usage = shutil._ntuple_diskusage
+    drop("fern/0.png", content("fern", 3_000))
+    drop("lamp/0.png", content("lamp", 200))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage(20_000, 18_000, 2_000))
+        found = {arrival.set: arrival for arrival in bring_in(place, settings, print)}
+        assert found["lamp"].state == "taken" and found["fern"].state == "failed" and "has room for" in found["fern"].reason
+        patch.setattr(shutil, "disk_usage", lambda path: usage(20_000, 19_500, 500))
+        with pytest.raises(OSError) as told:
+            bring_in(place, settings, print)
+    assert told.value.errno == errno.ENOSPC and told.value.filename == str(place.concepts)
+
+
+def test_the_stage_of_a_set_that_is_gone_goes_too(settings, place, drop) -> None:
+    write(place.concepts / ".inbox" / "gone" / "files" / "0.png", b"half")
+    drop("fern/0.png")
+    bring_in(place, settings, print)
+    assert names(place.concepts) == {"fern"}
 
 
 def test_no_key_leads_out_of_the_folder(settings, place, drop) -> None:
@@ -89,7 +149,7 @@ def test_no_key_leads_out_of_the_folder(settings, place, drop) -> None:
     drop("long/" + "x" * 220 + ".png")
     found = {arrival.set: arrival for arrival in bring_in(place, settings, print)}
     assert found.pop("fern").state == "taken"
-    assert {arrival.state for arrival in found.values()} == {"failed"} and all("Rename it" in arrival.reason for arrival in found.values())
+    assert {arrival.state for arrival in found.values()} == {"failed"} and "Rename it" in found["long"].reason
     assert names(place.concepts) == {"fern"} and names(place.root) <= {"data", "artifacts"}
 
 
@@ -157,6 +217,19 @@ def test_the_record_says_where_it_came_from(settings, place, drop, bucket) -> No
     bring_in(place, settings, print)
     record = json.loads((place.concepts / "fern" / RECORD).read_text())
     assert record["source"] == f"s3://{bucket}/drop/fern" and list(record["files"]) == ["a.png"]
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_a_wrong_clock_is_told_as_that(settings, drop, monkeypatch, tmp_path, head) -> None:
+    """The real server refuses what this machine signs an hour ago."""
+    here = connect(settings.storage, settings.inbox.bucket, "drop", tmp_path)
+    drop("fern/a.png")
+    hour = timedelta(hours=1)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda remove_tzinfo=True: datetime.now(UTC).replace(tzinfo=None) - hour)
+    monkeypatch.setattr("ti_pipeline.versioning.storage.datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) - hour))
+    with pytest.raises(StorageError, match="the clocks of this machine and of the server differ by more than 15 minutes"):
+        with explained(here):
+            here.client.head_object(Bucket=here.bucket, Key="drop/fern/a.png") if head else here.client.list_objects_v2(Bucket=here.bucket)
 
 
 def test_no_inbox_and_no_server(settings, place) -> None:

@@ -59,8 +59,9 @@ def pull(
     """Bring back what the present Git commit records; every byte is checked, and what is lost is named."""
     from ti_pipeline.versioning.leftovers import sweep
     from ti_pipeline.versioning.lock import alone
-    from ti_pipeline.versioning.remote import place, point, repository, restore
+    from ti_pipeline.versioning.remote import place, point, restore
     from ti_pipeline.versioning.remote import pull as do
+    from ti_pipeline.versioning.repository import repository
 
     at, settings = _open(workspace, params, set_)
     here = place(at.root, settings.storage)

@@ -14,15 +14,19 @@ _IDENTITY = {"user.name": "ti-pipeline", "user.email": "ti-pipeline@localhost"} 
 
 
 class GitError(PipelineError):
-    """Git refused; `status` is that of its program, `said` its own words."""
+    """Git refused; `code` is its program's exit status, `said` its own words."""
 
-    def __init__(self, message: str, status: int, said: str):
+    status = 3
+
+    def __init__(self, message: str, code: int, said: str):
         super().__init__(message)
-        self.status, self.said = status, said
+        self.code, self.said = code, said
 
 
 class NoGit(PipelineError):
     """Git's program is not there."""
+
+    status = 3
 
 
 def git(root: Path, *words: str) -> str:
@@ -120,7 +124,7 @@ def identity(root: Path) -> list[str]:
         try:
             git(root, "config", key)
         except GitError as error:
-            if error.status != 1:  # anything but a key that is not set
+            if error.code != 1:  # anything but a key that is not set
                 raise
             words += ["-c", f"{key}={value}"]
     return words

@@ -6,29 +6,36 @@ in the set itself, so that pictures and record are there together or not at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ti_pipeline.concepts.folder import passed_over
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.files import atomic, digest_file, write_json
 from ti_pipeline.params import Params
+from ti_pipeline.versioning.disk import naming
+from ti_pipeline.versioning.dropped import MOST_FILES, Dropped, counted, look, size_of
 from ti_pipeline.versioning.lock import alone
-from ti_pipeline.versioning.storage import Place, StorageError, again, check, connect, explain, explained
+from ti_pipeline.versioning.storage import Place, StorageError, again, check, connect, explain
 from ti_pipeline.workspace import Workspace
 
+GB = 10**9
+# One outsider can neither fill the disk nor keep everybody waiting for a night; a person can copy in what is larger.
+MOST_BYTES = 2 * GB  # of a set
+MOST_A_RUN = 32 * GB
+RESERVE = GB  # of the disk, or a twentieth of a small one, that stays free
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CHUNK = 1 << 20
 STAGE = ".inbox"
 RECORD = ".taken.json"
 ROUNDS = 10  # over a picture whose connection breaks while it comes: each that lies idle in the pool may be about to
@@ -50,11 +57,14 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class _Object:
-    key: str
-    etag: str
-    size: int
-    modified: datetime
+class _Taking:
+    """What is the same for every set of a run."""
+
+    concepts: Path
+    here: Place
+    now: datetime
+    quiet: int
+    pool: ThreadPoolExecutor
 
 
 def bring_in(workspace: Workspace, params: Params, say: Callable[[str], None]) -> list[Arrival]:
@@ -71,18 +81,28 @@ def bring_in(workspace: Workspace, params: Params, say: Callable[[str], None]) -
         check(here)
         workspace.concepts.mkdir(parents=True, exist_ok=True)
         _finish(workspace.concepts)
-        sets, refused, now = again(lambda: _list(here))
-        arrivals = [Arrival(name, "failed", reason) for name, reason in refused.items()]
+        found = again(lambda: look(here))
+        _forget(workspace.concepts, found.sets)
+        arrivals = [Arrival(name, "failed", reason) for name, reason in found.refused.items()]
         gone = ""  # why the storage does not answer any more
+        left = MOST_A_RUN
         with ThreadPoolExecutor(params.storage.jobs) as pool:
-            for name, objects in sorted(sets.items()):
+            taking = _Taking(workspace.concepts, here, found.now, section.quiet_seconds, pool)
+            for name, objects in sorted(found.sets.items(), key=lambda item: (size_of(item[1]), item[0])):  # so that no big one delays many
                 try:
                     if gone:
                         raise PipelineError(gone)
-                    arrivals.append(_take(workspace.concepts, here, name, objects, now, section.quiet_seconds, pool))
+                    with naming(workspace.concepts):
+                        arrival = _take(taking, name, objects, left)
                 except (PipelineError, OSError) as error:
-                    arrivals.append(Arrival(name, "failed", str(error)))
+                    if isinstance(error, OSError) and error.errno in FULL:
+                        raise
+                    arrival = Arrival(name, "failed", str(error))
                     gone = gone or (str(error) if isinstance(error, StorageError) and not _answers(here) else "")
+                if not arrival.reason and (passed := found.nested.get(name)):
+                    arrival = replace(arrival, reason=f"{counted(passed)} in folders within it are passed over: {passed[0]}")
+                arrivals.append(arrival)
+                left -= arrival.bytes
         return sorted(arrivals, key=lambda arrival: arrival.set)
 
 
@@ -94,42 +114,25 @@ def _answers(here: Place) -> bool:
     return True
 
 
-def _list(here: Place, only: str = "") -> tuple[dict[str, dict[str, _Object]], dict[str, str], datetime]:
-    """{set: {file: object}}, {set: why it is refused}, and the time by the server's clock."""
-    sets: dict[str, dict[str, _Object]] = defaultdict(dict)
-    refused: dict[str, str] = {}
-    start, now = here.key(only) if only else (f"{here.prefix}/" if here.prefix else ""), None
-    with explained(here):
-        for page in here.client.get_paginator("list_objects_v2").paginate(Bucket=here.bucket, Prefix=start):
-            now = now or _clock(page)
-            for entry in page.get("Contents", []):
-                folder, _, name = entry["Key"].removeprefix(here.key("")).partition("/")
-                if not name or name.endswith("/") or passed_over(folder) or any(passed_over(part) for part in name.split("/")):
-                    continue  # a file beside the sets, a folder's own marker, or what file managers leave behind
-                if "/" in name:
-                    continue  # folders within a set are passed over, as `validate` does
-                if reason := _unsafe(folder) or _unsafe(name):
-                    refused[folder.encode("unicode_escape").decode()] = f"{entry['Key']!r}: {reason}"
-                    continue
-                sets[folder][name] = _Object(entry["Key"], entry["ETag"].strip('"'), entry["Size"], entry["LastModified"])
-    return {name: objects for name, objects in sets.items() if name not in refused}, refused, now or datetime.now().astimezone()
+def _over(concepts: Path, objects: dict[str, Dropped], left: int) -> tuple[State, str] | None:
+    """What becomes of a set that is not to be downloaded, and why; None for one that is. Raises OSError where the disk is full."""
+    size, disk = size_of(objects), shutil.disk_usage(concepts)
+    if len(objects) > MOST_FILES or size > MOST_BYTES:
+        files = f"more than {MOST_FILES} files" if len(objects) > MOST_FILES else f"{size / GB:.1f} GB"
+        most = f"a set has at most {MOST_FILES} files and {MOST_BYTES / GB:.0f} GB"
+        return "failed", f"{files}: {most}. Leave out what is no picture of it, or copy it to {concepts} by hand."
+    room = disk.free - min(RESERVE, disk.total // 20)
+    if room <= 0:
+        raise OSError(errno.ENOSPC, "no room for what is in the inbox", str(concepts))
+    if size > room:
+        return "failed", f"{size / GB:.1f} GB, and {concepts} has room for {room / GB:.1f} GB. Make room there, or drop less."
+    if size > left:
+        return "waiting", f"this run has taken {MOST_A_RUN / GB:.0f} GB already; the next run takes it"
+    return None
 
 
-def _clock(page: dict[str, Any]) -> datetime | None:
-    date = page["ResponseMetadata"]["HTTPHeaders"].get("date")
-    return parsedate_to_datetime(date) if date else None
-
-
-def _unsafe(name: str) -> str:
-    """Why a name of the bucket cannot be one of this file system; a key may hold anything."""
-    if name in (".", "..") or any(sign in name for sign in "\\\0\r\n") or len(os.fsencode(name)) > 200:
-        return "a name that no folder can have. Rename it in the inbox."
-    return ""
-
-
-def _take(
-    concepts: Path, here: Place, name: str, objects: dict[str, _Object], now: datetime, quiet: int, pool: ThreadPoolExecutor
-) -> Arrival:
+def _take(taking: _Taking, name: str, objects: dict[str, Dropped], left: int) -> Arrival:
+    concepts, here = taking.concepts, taking.here
     target, stage = concepts / name, concepts / STAGE / name
     source = f"{here.url}/{name}"
     before = _taken(target)
@@ -140,8 +143,10 @@ def _take(
     if before.get("files") == files:
         return Arrival(name, "unchanged")
     youngest = max(found.modified for found in objects.values())
-    if (age := (now - youngest).total_seconds()) < quiet:
+    if (age := (taking.now - youngest).total_seconds()) < taking.quiet:
         return Arrival(name, "waiting", f"a file is {max(age, 0):.0f} s old and may not be the last; the next run takes the set")
+    if over := _over(concepts, objects, left):
+        return Arrival(name, *over)
     (stage / "files").mkdir(parents=True, exist_ok=True)
     for path in (stage / "files").iterdir():
         if path.name not in files:
@@ -150,8 +155,8 @@ def _take(
     def get(file: str) -> int:
         return _get(here, objects[file], stage / "files" / file, target / file, before, file)
 
-    fetched = [size for size in pool.map(get, files) if size >= 0]
-    there = again(lambda: _list(here, f"{name}/"))[0].get(name, {})
+    fetched = [size for size in taking.pool.map(get, files) if size >= 0]
+    there = again(lambda: look(here, f"{name}/")).sets.get(name, {})
     if files != {file: [found.etag, found.size] for file, found in there.items()}:
         return Arrival(name, "waiting", "it has changed while it was downloaded; the next run takes it", len(fetched), sum(fetched))
     _keep_own(target, stage / "files", before, files)
@@ -162,7 +167,7 @@ def _take(
     return Arrival(name, "taken", "", len(fetched), sum(fetched))
 
 
-def _get(here: Place, found: _Object, path: Path, standing: Path, before: dict[str, Any], file: str) -> int:
+def _get(here: Place, found: Dropped, path: Path, standing: Path, before: dict[str, Any], file: str) -> int:
     """Bring one picture; returns its bytes, -1 where it had not to be downloaded. Raises StorageError."""
     if _is(path, found):
         return -1
@@ -173,7 +178,9 @@ def _get(here: Place, found: _Object, path: Path, standing: Path, before: dict[s
     for left in reversed(range(ROUNDS)):
         try:
             answer = here.client.get_object(Bucket=here.bucket, Key=found.key, IfMatch=found.etag)
-            data = answer["Body"].read()
+            with atomic(path) as temporary, temporary.open("wb") as file:
+                for chunk in answer["Body"].iter_chunks(CHUNK):
+                    file.write(chunk)
         except (BotoCoreError, ClientError) as error:
             if isinstance(error, ClientError) and error.response["ResponseMetadata"].get("HTTPStatusCode") in (404, 412):
                 raise PipelineError(f"{found.key} has changed while the set was downloaded; the next run takes it.") from None
@@ -181,15 +188,13 @@ def _get(here: Place, found: _Object, path: Path, standing: Path, before: dict[s
             if not left or not told.passing:
                 raise told from None
             continue
-        with atomic(path) as temporary:
-            temporary.write_bytes(data)
-        if _is(path, found) or (_whole_etag(found) is None and len(data) == found.size):
-            return len(data)
+        if _is(path, found) or (_whole_etag(found) is None and path.stat().st_size == found.size):
+            return found.size
         path.unlink()
     raise PipelineError(f"{found.key}: what comes has other bytes than its ETag says. Upload it again.")
 
 
-def _is(path: Path, found: _Object) -> bool:
+def _is(path: Path, found: Dropped) -> bool:
     """Whether the file has the object's bytes, so far as its ETag tells: one of a multipart upload does not."""
     digest = _whole_etag(found)
     if digest is None or not path.is_file() or path.stat().st_size != found.size:
@@ -198,7 +203,7 @@ def _is(path: Path, found: _Object) -> bool:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == digest
 
 
-def _whole_etag(found: _Object) -> str | None:
+def _whole_etag(found: Dropped) -> str | None:
     return found.etag if len(found.etag) == 32 and "-" not in found.etag else None
 
 
@@ -222,6 +227,13 @@ def _keep_own(target: Path, staged: Path, before: dict[str, Any], files: dict[st
         elif not (staged / path.name).exists() or digest_file(path) != digest_file(staged / path.name):
             with atomic(staged / path.name) as temporary:
                 shutil.copyfile(path, temporary)
+
+
+def _forget(concepts: Path, sets: Iterable[str]) -> None:
+    """Stages of sets that have gone from the inbox since a run was broken off."""
+    for stage in (concepts / STAGE).glob("*"):
+        if stage.name not in sets:
+            shutil.rmtree(stage)
 
 
 def _finish(concepts: Path) -> None:

@@ -20,7 +20,8 @@ from ti_pipeline.versioning import git
 from ti_pipeline.versioning.disk import refusal
 from ti_pipeline.versioning.leftovers import sweep
 from ti_pipeline.versioning.lock import alone, dvc_folder
-from ti_pipeline.versioning.remote import Recorded, Transfer, place, point, push, repository
+from ti_pipeline.versioning.remote import Transfer, check_kept, place, point, push
+from ti_pipeline.versioning.repository import Recorded, repository
 from ti_pipeline.workspace import Workspace
 
 RECORD_TAG = re.compile(r"run/(\d+)")
@@ -136,6 +137,7 @@ def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str
             if repo.status(targets=[address]):
                 repo.commit(address, force=True)
                 done.append(stage)
+        check_kept(repo, done)
     except DvcException as error:
         if refused := refusal(error):
             raise OSError(refused.errno, refused.strerror, refused.filename or repo.cache.local.path) from None
@@ -146,9 +148,9 @@ def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str
 def _add_concepts(repo: Recorded, workspace: Workspace) -> list[str]:
     """Image sets that lie in the workspace and not in Git come under DVC."""
     folder, root = workspace.concepts, workspace.root
-    if not folder.is_relative_to(root) or (git.in_git(root) and git.tracked(root, folder)):
-        return []
     pointer = folder.with_name(f"{folder.name}.dvc")
+    if not folder.is_relative_to(root) or (not pointer.is_file() and git.in_git(root) and git.tracked(root, folder)):
+        return []
     if pointer.is_file() and not repo.status(targets=[str(pointer)]):
         return []
     repo.add(str(folder))

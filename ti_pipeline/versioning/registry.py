@@ -156,7 +156,8 @@ def _about(message: str) -> dict[str, Any]:
 
 def _recorded(workspace: Workspace, concept: str) -> str:
     """The commit whose record has the concept's word as it lies in the workspace."""
-    from ti_pipeline.versioning.remote import recorded, repository
+    from ti_pipeline.versioning.remote import recorded
+    from ti_pipeline.versioning.repository import repository
 
     root, path = workspace.root, workspace.embedding(concept)
     name = path.relative_to(root).as_posix()

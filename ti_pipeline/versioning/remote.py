@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dvc.config import Config
 from dvc.config import ConfigError as DvcConfigError
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_objects.errors import ObjectFormatError
 from dvc_objects.fs.generic import transfer
@@ -23,8 +19,9 @@ from dvc_objects.fs.generic import transfer
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Storage
 from ti_pipeline.versioning import objects
-from ti_pipeline.versioning.disk import naming
+from ti_pipeline.versioning.disk import naming, refusal
 from ti_pipeline.versioning.lock import dvc_folder
+from ti_pipeline.versioning.repository import Recorded
 from ti_pipeline.versioning.storage import CONNECT_SECONDS, READ_SECONDS, REMOTE, Place, check, connect
 
 _PULLED = re.compile(r"\..+\.pulled")
@@ -74,34 +71,6 @@ def point(root: Path, storage: Storage) -> None:
         raise PipelineError(f".dvc/config.local: {error}. Mend or remove the file.") from None
 
 
-class Recorded(Repo):
-    """DVC's repository as one workspace sees it: that may be a folder of it, beside others that are not ours to push or to restore."""
-
-    workspace: Path
-
-    @property
-    def ours(self) -> list[Any]:
-        """The outputs below the workspace that DVC keeps and has a digest of."""
-        return [out for out in self.index.outs if out.use_cache and out.hash_info and Path(out.fs_path).is_relative_to(self.workspace)]
-
-
-@contextmanager
-def repository(root: Path) -> Iterator[Recorded]:
-    """The workspace as DVC's repository; what DVC says goes into its errors only. Raises PipelineError."""
-    if not dvc_folder(root):
-        raise PipelineError(f"{root} is no DVC repository. Run `git init` and `dvc init` there, or work in a clone.")
-    with _quiet():
-        try:
-            repo = Recorded(str(root))
-        except DvcException as error:
-            raise PipelineError(f"{root}: DVC cannot open it: {error}") from None
-        repo.workspace = root
-        try:
-            yield repo
-        finally:
-            repo.close()
-
-
 def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
     """Bring every object of the present record to the remote. Raises StorageError; what has arrived is kept.
 
@@ -119,6 +88,25 @@ def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
     for group in (missing & set(files), missing - set(files)):
         objects.carry(here, group, storage.jobs, lambda oid: objects.put(here, oid, Path(near.oid_to_path(oid))))
     return Transfer(len(missing), sum(near.fs.size(near.oid_to_path(oid)) for oid in missing))
+
+
+def check_kept(repo: Recorded, done: Iterable[str]) -> None:
+    """Raise OSError, as for a full disk, or PipelineError where DVC's cache lacks something of these stages and image sets.
+
+    DVC only logs when a copy into its cache fails, and writes its record all the same.
+    """
+    near = repo.cache.local
+    for out in repo.ours:
+        if getattr(out.stage, "name", None) not in done and _name(repo, out) not in done:
+            continue
+        whole = near.exists(out.hash_info.value)
+        if whole and out.hash_info.isdir:
+            whole = all(near.exists(info.value) for _, _, info in _tree(near, out))
+        if whole:
+            continue
+        if refused := next(filter(None, map(refusal, repo.heard)), None):
+            raise OSError(refused.errno, refused.strerror, near.path)
+        raise PipelineError(f"DVC has not kept all of {out} in its cache {near.path}. Run this again.")
 
 
 def pull(repo: Recorded, here: Place, storage: Storage, below: Iterable[str] = ()) -> Pulled:
@@ -271,20 +259,6 @@ def _below(name: str, places: Iterable[str]) -> bool:
 
 def _name(repo: Recorded, out: Any) -> str:
     return Path(out.fs_path).relative_to(repo.workspace).as_posix()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """DVC logs a traceback for each object that fails, with the request in it; here every failure is in the error that is raised."""
-    loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
-    before = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for log, level in zip(loggers, before, strict=True):
-            log.setLevel(level)
 
 
 def recorded(repo: Recorded, below: Iterable[str] = ()) -> dict[str, str]:

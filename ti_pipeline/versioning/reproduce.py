@@ -21,7 +21,8 @@ from ti_pipeline.versioning import git
 from ti_pipeline.versioning.leftovers import held_folder
 from ti_pipeline.versioning.lock import alone, dvc_folder
 from ti_pipeline.versioning.registry import find, versions
-from ti_pipeline.versioning.remote import place, point, pull, recorded, repository, restore
+from ti_pipeline.versioning.remote import place, point, pull, recorded, restore
+from ti_pipeline.versioning.repository import repository
 from ti_pipeline.workspace import Workspace
 
 # Of one concept; the overviews of all concepts are no part of it.

@@ -12,7 +12,8 @@ from ti_pipeline.params import Params, load
 from ti_pipeline.versioning.current import current
 from ti_pipeline.versioning.lock import dvc_folder
 from ti_pipeline.versioning.record import LOCK, other_settings
-from ti_pipeline.versioning.remote import repository, unlike
+from ti_pipeline.versioning.remote import unlike
+from ti_pipeline.versioning.repository import repository
 from ti_pipeline.workspace import Workspace
 
 SITE = ("_site", "_questionnaire")  # folders of the gallery that belong to no concept

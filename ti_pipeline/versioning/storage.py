@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ REMOTE = "storage"  # its name in `.dvc/config`
 ATTEMPTS = 4  # of one request
 TRIES = 5  # of what matters most, each of so many attempts
 CONNECT_SECONDS, READ_SECONDS = 5, 30
+SKEW = timedelta(minutes=15)  # between two clocks, past which no signature counts
 T = TypeVar("T")
 _DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AllAccessDisabled", "403"}
 _NO_BUCKET = {"NoSuchBucket"}
@@ -42,6 +45,7 @@ class StorageError(PipelineError):
     def __init__(self, message: str, *, passing: bool = False):
         super().__init__(message)
         self.passing = passing
+        self.status = 3 if passing else 2
 
 
 class NoServer(StorageError):
@@ -50,7 +54,7 @@ class NoServer(StorageError):
 
 @dataclass(frozen=True)
 class Place:
-    """A bucket and a prefix in it, and the client that reaches them."""
+    """A bucket and a prefix in it, and the client that reaches them; `endpoint` as people are told it, without a key that stands in it."""
 
     client: Any
     bucket: str
@@ -79,7 +83,7 @@ def connect(storage: Storage, bucket: str, prefix: str, root: Path) -> Place:
         client = session.client("s3", endpoint_url=storage.endpoint, config=client_config(storage))
     except (BotoCoreError, ValueError) as error:
         raise StorageError(f"storage: {error}. See to `storage` in params.yaml and to the credentials.") from None
-    return Place(client, bucket, prefix.strip("/"), storage.endpoint)
+    return Place(client, bucket, prefix.strip("/"), storage.endpoint and re.sub(r"//[^/@]*@", "//", storage.endpoint))
 
 
 def client_config(storage: Storage) -> Config:
@@ -142,6 +146,11 @@ def explain(error: BaseException, place: Place) -> StorageError:
             f"{place}: no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile, or put access_key_id and "
             f"secret_access_key of the remote `{REMOTE}` into .dvc/config.local."
         )
+    if code == "RequestTimeTooSkewed" or (status == 403 and _skewed(error)):
+        return StorageError(
+            f"{place}: the clocks of this machine and of the server differ by more than {SKEW.seconds // 60} minutes. Set this machine's "
+            "clock (it is what a time service such as NTP does) and run this again."
+        )
     if code in _DENIED or status == 403 or isinstance(error, PermissionError):
         return StorageError(f"{place}: the key is refused ({code or 'AccessDenied'}). Check the credentials and what they may do there.")
     if code in _NO_BUCKET:
@@ -151,6 +160,12 @@ def explain(error: BaseException, place: Place) -> StorageError:
     text = redact(" ".join(str(error).split()) or type(error).__name__)
     passing = status >= 500 or status == 429 or not isinstance(error, ClientError)
     return StorageError(f"{place}: {text}. What has arrived is kept: the same command goes on from there.", passing=passing)
+
+
+def _skewed(error: BaseException) -> bool:
+    """By the server's own date: the answer to a HEAD has no code."""
+    date = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("date") if isinstance(error, ClientError) else None
+    return bool(date) and abs(datetime.now(UTC) - parsedate_to_datetime(date)) > SKEW
 
 
 def redact(text: str) -> str:
