@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,14 @@ def test_gain_counts_from_the_word_to_the_pictures():
 def test_there_is_no_gain_where_the_word_alone_is_as_good_as_the_pictures():
     assert gain(np.full(4, 0.95), np.full(4, 0.97), 0.9, 50, rng()) is None
     assert gain(np.array([0.5, 1.2, 0.5, 1.2]), np.full(4, 0.9), 0.9, 200, rng()) is None
+
+
+def test_the_resamples_of_a_large_collection_are_never_all_in_the_memory():
+    values = np.random.default_rng(1).random(20_000)
+    tracemalloc.start()
+    made = mean_estimate(values, 1000, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120e6  # together they are 160 MB, and the shares as many again
+    whole = drawings(len(values), 1000, np.random.default_rng(0)) @ values
+    assert (made.low, made.high) == pytest.approx(np.percentile(whole, [2.5, 97.5]), rel=1e-12)
