@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
+from pydantic import ValidationError
 
 from ti_pipeline.cli import Concepts, ForceOption, JsonOption, ParamsOption, SetOption, WorkspaceOption, app, main, open_workspace
 from ti_pipeline.errors import ParamsError
@@ -37,14 +38,18 @@ def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, con
     place, _ = open_workspace(workspace, params, overrides)  # wrong params are told before a server is started
     prefect_server, train_concepts, turn = _prefect()
     with turn(place.root, note), prefect_server(place.root):
-        state = train_concepts(
-            workspace=str(place.root),
-            params=str(params.expanduser().resolve()) if params else None,
-            overrides=list(overrides or ()),
-            concepts=concepts or None,
-            force=force,
-            return_state=True,
-        )
+        try:
+            state = train_concepts(
+                workspace=str(place.root),
+                params=str(params.expanduser().resolve()) if params else None,
+                overrides=list(overrides or ()),
+                concepts=concepts or None,
+                force=force,
+                return_state=True,
+            )
+        except httpx.HTTPError as error:
+            note(f"ti-pipeline: Prefect's server does not answer any more ({error}). What is finished stands; run it again to see it.")
+            raise typer.Exit(3) from None
         summary = state.result(raise_on_failure=False)
     if isinstance(summary, BaseException):
         raise summary
@@ -55,15 +60,14 @@ def _prefect() -> tuple[Callable, Callable, Callable]:
     """Imports Prefect, which takes seconds and reads what is set for it. Its own handler is the run's: with the time, and of which task."""
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if type(handler) is not logging.StreamHandler]
-    with warnings.catch_warnings():
-        # of a home that cannot be written: the run's own server has one in the workspace
-        warnings.filterwarnings("ignore", "Failed to create the Prefect home", UserWarning)
-        try:
-            from flows.server import prefect_server
-            from flows.train_concepts import train_concepts
-            from tasks.turn import turn
-        except ValueError as error:
-            raise ParamsError(f"what is set for Prefect (PREFECT_…, or its profile) is wrong: {error}") from None
+    try:
+        from flows.server import prefect_server
+        from flows.train_concepts import train_concepts
+        from tasks.turn import turn
+    except ValueError as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        why = f"{error.title}: {first['loc'][-1]}: {first['msg']}" if first else error
+        raise ParamsError(f"what is set for Prefect (PREFECT_…, or its profile) is wrong: {why}") from None
     return prefect_server, train_concepts, turn
 
 

@@ -85,7 +85,7 @@ def _start_anyhow(home: Path, settings: Mapping[str, str]) -> str:
         (home / DATABASE).replace(aside)
         for rest in (f"{DATABASE}-wal", f"{DATABASE}-shm"):
             (home / rest).unlink(missing_ok=True)
-        get_logger().warning(f"{error} The record of past runs is put aside as {aside}, and a new one begins.")
+        get_logger().warning(f"{error} It tries again without the record of past runs, which is put aside as {aside}.")
     return _start(home, settings)
 
 

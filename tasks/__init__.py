@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from ti_pipeline.loopback import spare_loopback
 
@@ -16,3 +17,4 @@ PLATFORM = {
 for _name, _value in PLATFORM.items():
     os.environ.setdefault(_name, _value)
 spare_loopback()
+warnings.filterwarnings("ignore", "Failed to create the Prefect home", UserWarning)  # a run's own server has one in the workspace

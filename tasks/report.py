@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.exceptions import PrefectException
 
 from tasks.stages import counted
 from ti_pipeline.concepts.texts import visible
@@ -40,16 +43,23 @@ def summarise(workspace: Workspace, outcomes: Sequence[Mapping[str, Any]]) -> di
 
 
 def show(workspace: Workspace, outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """Publish the table and the links. What fails is a line in the log: the work that they tell of is done."""
+    """Publish the table and the links."""
     concepts = _by_concept(outcomes)
-    try:
+    with shown():
         rows = [row(of_concept, scores(workspace, slug)) for slug, of_concept in concepts.items()]
         create_table_artifact(rows, key="concepts", description=counted(state(of_concept) for of_concept in concepts.values()))
         pages = {o["concept"]: Path(o["path"]) for o in outcomes if o["stage"] == "gallery" and o["path"]}
         if pages:
             create_markdown_artifact(links({"all concepts": workspace.galleries / "index.html", **pages}), key="galleries")
-    except Exception as error:
-        get_run_logger().warning("the table of the run could not be shown: %s", error)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Prefect may be away when artifacts are made in this block: that is a line in the log, for the work that they tell of is done."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("Prefect could not be shown what came of the run: %s", error)
 
 
 def _by_concept(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, list[Outcome]]:

@@ -17,6 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tasks.failures import DELAYS
+from tasks.report import shown
 from ti_pipeline.concepts.texts import visible
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Params
@@ -64,7 +65,8 @@ def publish(workspace: Workspace, params: Params, began: datetime) -> dict[str, 
     done = publish_galleries(workspace, params, log.info, began)
     log.info("%s", done)
     if done.state in ("published", "up-to-date"):
-        create_markdown_artifact(f"[Galleries and embeddings]({done.url}), build `{done.build}`", key="published")
+        with shown():
+            create_markdown_artifact(f"[Galleries and embeddings]({done.url}), build `{done.build}`", key="published")
     return done.to_json() | {"said": str(done)}
 
 
