@@ -69,6 +69,16 @@ def test_who_may_not_send_is_told_so_before_anything_is_read(locked_url: str):
     assert raw(locked_url, head("/enter", announced)).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize("sign", ["%3F", "%23", "%3f/..", "%2f..", "/..", "%5c.."])
+def test_no_spelling_of_a_path_gets_round_the_secret(locked_url: str, sign: str):
+    """What is open to all is told by the path that is served, not by the address that it looks like."""
+    for before in ("enter", "_site/gallery.css"):
+        for up in ("/../", "/../../"):
+            for wanted in ("toy/toy.safetensors", "api/choices", "toy/index.html"):
+                line = f"GET /{before}{sign}{up}{wanted} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                assert raw(locked_url, line.encode()).split(b" ")[1] in (b"303", b"401", b"404"), line
+
+
 def test_a_body_without_a_length_is_cut_off_as_it_comes(open_url: str):
     chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
     sent = head("/api/choices", "Transfer-Encoding: chunked", "Content-Type: application/json") + chunk * (LARGEST // 0x8000 + 1)

@@ -48,7 +48,7 @@ class Guard:
         app: ASGIApp = self._refused(request) or self.app
         body, unread = b"", _has_body(request)
         if app is self.app and request.method == "POST":
-            limit = LARGEST_FORM if request.url.path == "/enter" else LARGEST
+            limit = LARGEST_FORM if request.scope["path"] == "/enter" else LARGEST
             try:
                 body, unread = await _read(request, limit), False
             except ClientDisconnect:
@@ -79,7 +79,7 @@ class Guard:
         origin = request.headers.get("origin")
         if request.method == "POST" and origin and origin.partition("://")[2] != host:
             return _said(403, "This page is not of this server.")
-        if self.gate is None or request.url.path in FOR_ALL or self.gate.knows(request.cookies.get(self.cookie, "")):
+        if self.gate is None or request.scope["path"] in FOR_ALL or self.gate.knows(request.cookies.get(self.cookie, "")):
             return None
         shown = request.headers.get("authorization", "")
         if shown.startswith("Bearer "):
@@ -89,7 +89,7 @@ class Guard:
                     return None
             except TooMany as error:
                 return too_many(error)
-        path = PurePosixPath(request.url.path)
+        path = PurePosixPath(request.scope["path"])
         page_wanted = request.method in ("GET", "HEAD") and not path.is_relative_to("/api") and path.suffix in ("", ".html")
         return RedirectResponse("/enter", 303) if page_wanted else _said(401, "The secret is missing or wrong.")
 
