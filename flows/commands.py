@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 from pydantic import ValidationError
 
@@ -35,6 +34,8 @@ def run(
 
 
 def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict:
+    import httpx
+
     place, _ = open_workspace(workspace, params, overrides)  # wrong params are told before a server is started
     prefect_server, train_concepts, turn = _prefect()
     with turn(place.root, note), prefect_server(place.root):
