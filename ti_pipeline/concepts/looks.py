@@ -8,6 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 _SIZE = 256  # pixels of the longer edge that pictures are measured at
+_COARSE = 4  # pixels
 _SPREAD_FLOOR = 0.02  # of cosines; pictures that are all alike would make the least difference an outlier
 
 
@@ -28,6 +29,27 @@ def sharpness(light: np.ndarray) -> float:
     return float(ndimage.laplace(light).var())
 
 
+def detail(light: np.ndarray) -> float:
+    """Fine detail relative to coarse, in the direction that has least of it; a picture that was moved has little in one.
+
+    Squares of second differences over 1 pixel by those over 4; contrast has no part in it. 1 where a picture is too small to say.
+    """
+    if min(light.shape) <= 2 * _COARSE:
+        return 1.0
+    ratios = [_curvature(light, *way, 1) / max(_curvature(light, *way, _COARSE), 1e-9) for way in ((0, 1), (1, 0), (1, 1), (1, -1))]
+    return float(min(ratios))
+
+
+def _curvature(light: np.ndarray, down: int, right: int, step: int) -> float:
+    height, width = light.shape
+
+    def moved(by: int) -> np.ndarray:
+        y, x = step + by * down * step, step + by * right * step
+        return light[y : y + height - 2 * step, x : x + width - 2 * step]
+
+    return float(np.square(2 * moved(0) - moved(1) - moved(-1)).mean())
+
+
 def perceptual_hash(image: Image.Image) -> np.uint64:
     """64 bits of the low frequencies (pHash); near-duplicates differ in few of them."""
     bits = imagehash.phash(image).hash
@@ -46,9 +68,23 @@ def nearest_earlier(hashes: list[np.uint64]) -> list[tuple[int, int] | None]:
 
 def likeness_to_others(embeddings: np.ndarray) -> np.ndarray:
     """Median cosine of each picture to the others; `embeddings` [n, d] with unit rows, n > 1, gives [n]."""
+    return np.nanmedian(_cosines(embeddings), axis=1)
+
+
+def apart_from_all(embeddings: np.ndarray) -> np.ndarray:
+    """Which pictures [n] are less like their nearest than any of the others is usually like the rest of them; n > 2."""
+    cosines = _cosines(embeddings)
+    apart = []
+    for index, own in enumerate(cosines):
+        others = np.delete(np.delete(cosines, index, axis=0), index, axis=1)
+        apart.append(np.nanmax(own) < np.nanmedian(others, axis=1).min())
+    return np.array(apart)
+
+
+def _cosines(embeddings: np.ndarray) -> np.ndarray:
     cosines = embeddings @ embeddings.T
     np.fill_diagonal(cosines, np.nan)
-    return np.nanmedian(cosines, axis=1)
+    return cosines
 
 
 def outlier_scores(likeness: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
-VERSION = 1
+VERSION = 2
 
 
 def validate_fingerprint(concept: Concept, params: Params, ranker: str) -> str:
