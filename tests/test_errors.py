@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ti_pipeline.choices.files import gather
-from ti_pipeline.cli import Discreet
 from ti_pipeline.errors import ConceptError, ParamsError, without_passwords
 from ti_pipeline.params import load
+from ti_pipeline.terminal import Discreet
 from ti_pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]

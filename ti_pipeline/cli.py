@@ -19,6 +19,7 @@ from ti_pipeline.errors import PipelineError
 from ti_pipeline.loopback import spare_loopback
 from ti_pipeline.params import Params, load
 from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_status, print_study, progress, say, say_json
+from ti_pipeline.turns import OVERVIEW, turn
 from ti_pipeline.versioning import commands
 from ti_pipeline.workspace import Outcome, Workspace
 
@@ -130,7 +131,8 @@ def rank(
     if with_choices or choices:
         from ti_pipeline.choices.agreement import agreement, told
 
-        say(told(agreement(place, validated(place), settings.rank.best)), err=True)
+        with turn(place, "rank", [OVERVIEW]):
+            say(told(agreement(place, validated(place), settings.rank.best)), err=True)
     _report(outcomes, json_)
 
 
@@ -176,7 +178,8 @@ def answers(
 
     place, _ = open_workspace(workspace, params, set_)
     study = sum_up(place, gather(place, choices)[1])
-    summarise(place, validated(place))
+    with turn(place, "evaluate", [OVERVIEW]):
+        summarise(place, validated(place))
     if json_:
         say_json(study)
     else:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.reasons import forget, of_stage
+from ti_pipeline.turns import turn
 from ti_pipeline.workspace import OUTPUTS, SLUG, Workspace
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,10 @@ def remove_withdrawn(workspace: Workspace, stages: Iterable[str] = tuple(OUTPUTS
     for stage in stages if known else ():
         left = {*workspace.made(stage), *(reason.concept for reason in of_stage(workspace, stage))} - known
         for slug in sorted(slug for slug in left if not (workspace.concepts / slug).is_dir()):
-            remove(workspace, stage, slug)
-            forget(workspace, stage, slug)
+            with turn(workspace, stage, [slug], wait=False) as mine:  # one that is being made goes with the next run
+                if mine:
+                    remove(workspace, stage, slug)
+                    forget(workspace, stage, slug)
         if stage == "train":
             _remove_checkpoints(workspace, known)
 
@@ -78,7 +81,9 @@ def _remove_checkpoints(workspace: Workspace, known: Collection[str]) -> None:
     for path in workspace.checkpoint("x").parent.glob("[!.]*.safetensors"):
         inside = concepts_in(path)
         if inside and not any(slug in known or (workspace.concepts / slug).is_dir() for slug in inside):
-            path.unlink(missing_ok=True)
+            with turn(workspace, "train", inside, wait=False) as mine:
+                if mine:
+                    path.unlink(missing_ok=True)
 
 
 def _few(slugs: Collection[str]) -> str:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from ti_pipeline import reasons
@@ -18,8 +19,10 @@ from ti_pipeline.concepts.concept import discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError, PipelineError, out_of_memory
 from ti_pipeline.files import read_table
+from ti_pipeline.leftovers import sweep
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
+from ti_pipeline.turns import OVERVIEW, turn
 from ti_pipeline.workspace import Outcome, Workspace
 
 Progress = Callable[[int, int, str], None]
@@ -45,11 +48,11 @@ def validate(
     tokens = {concept.token.lower() for concept in whole}
     if names is None:
         forget_gone(workspace, {*by_slug, *wrong}, by_slug)
-    for slug in wrong:  # its last manifest is of other settings; what else was made of it waits until it is mended
-        remove(workspace, "validate", slug)
+    sweep(workspace, "validate", names)
 
     def work(slug: str, step: Step) -> Outcome:
-        if slug in wrong:
+        if slug in wrong:  # its last manifest is of other settings; what else was made of it waits until it is mended
+            remove(workspace, "validate", slug)
             return Outcome("validate", slug, "quarantined", reason=wrong[slug])
         outcome = validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
         return foretold(workspace, outcome, params, tokens, models.reader_if_there) if outcome.ok else outcome
@@ -61,6 +64,15 @@ def train(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Manifests to embeddings. The generator is loaded only when some concept needs it."""
+    from ti_pipeline.inversion.stage import checkpoint_of
+
+    of = named(workspace, names)
+    sweep(workspace, "train", names)
+    with turn(workspace, "train", [*of, checkpoint_of(workspace, of).stem]):
+        return _train(workspace, params, names, force, progress)
+
+
+def _train(workspace: Workspace, params: Params, names: Names, force: bool, progress: Progress | None) -> list[Outcome]:
     from ti_pipeline.inversion.stage import half_done, standing, train_many, training_fingerprint
 
     models = Models(params, workspace.root)
@@ -75,7 +87,7 @@ def train(
             return None
         return outcome
 
-    outcomes = {outcome.concept: outcome for outcome in _each_manifest("train", workspace, names, None, look)}
+    outcomes = {outcome.concept: outcome for outcome in _each_manifest("train", workspace, names, None, look, alone=True)}
     if todo:
         began, spent = time.monotonic(), Counter()
 
@@ -94,6 +106,12 @@ def generate(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Embeddings and briefs to candidates."""
+    sweep(workspace, "generate", names)
+    with turn(workspace, "generate", named(workspace, names)):
+        return _generate(workspace, params, names, force, progress)
+
+
+def _generate(workspace: Workspace, params: Params, names: Names, force: bool, progress: Progress | None) -> list[Outcome]:
     from ti_pipeline.candidates.generate import generate_many, read_order, standing
     from ti_pipeline.candidates.learnt import Words
 
@@ -110,7 +128,7 @@ def generate(
         todo.append(manifest)
         return None
 
-    outcomes = {outcome.concept: outcome for outcome in _each_manifest("generate", workspace, names, None, look)}
+    outcomes = {outcome.concept: outcome for outcome in _each_manifest("generate", workspace, names, None, look, alone=True)}
     if todo:
         began, spent = time.monotonic(), Counter()
 
@@ -158,7 +176,8 @@ def evaluate(
         return evaluate_one(workspace, models.generator, models.ranker, models.judge, manifest, params, step, force=force)
 
     outcomes = _each_manifest("evaluate", workspace, names, progress, work)
-    summarise(workspace, validated(workspace))
+    with turn(workspace, "evaluate", [OVERVIEW]):
+        summarise(workspace, validated(workspace))
     return outcomes
 
 
@@ -168,12 +187,16 @@ def gallery(
     """Everything to pages; the overview is always over every concept of the workspace."""
     from ti_pipeline.gallery.build import build_page
     from ti_pipeline.gallery.overview import build_index
+    from ti_pipeline.gallery.render import write_static
 
     def work(manifest: Manifest, step: Step) -> Outcome:
         return build_page(workspace, manifest, params, force=force)
 
+    with turn(workspace, "gallery", [OVERVIEW]):
+        write_static(workspace.galleries)  # so that no page, which has the turn of its concept only, has to
     outcomes = _each_manifest("gallery", workspace, names, progress, work)
-    build_index(workspace, params, validated(workspace))
+    with turn(workspace, "gallery", [OVERVIEW]):
+        build_index(workspace, params, validated(workspace))
     return outcomes
 
 
@@ -181,9 +204,14 @@ STAGES = {"validate": validate, "train": train, "generate": generate, "rank": ra
 
 
 def _each(
-    workspace: Workspace, stage: str, slugs: Sequence[str], progress: Progress | None, work: Callable[[str, Step], Outcome | None]
+    workspace: Workspace,
+    stage: str,
+    slugs: Sequence[str],
+    progress: Progress | None,
+    work: Callable[[str, Step], Outcome | None],
+    alone: bool = False,
 ) -> list[Outcome]:
-    """The outcomes of those concepts that `work` has one for, their reasons kept."""
+    """The outcomes of those concepts that `work` has one for, their reasons kept. Each waits its turn, unless the caller is `alone`."""
     outcomes = []
     for index, slug in enumerate(slugs):
 
@@ -193,11 +221,12 @@ def _each(
 
         began = time.monotonic()
         step(0, 1, stage)
-        try:
-            if outcome := work(slug, step):
-                outcomes.append(_kept(workspace, outcome))
-        except Exception as error:
-            outcomes.append(_lost(workspace, stage, slug, error, time.monotonic() - began))
+        with nullcontext() if alone else turn(workspace, stage, [slug]):
+            try:
+                if outcome := work(slug, step):
+                    outcomes.append(_kept(workspace, outcome))
+            except Exception as error:
+                outcomes.append(_lost(workspace, stage, slug, error, time.monotonic() - began))
         step(1, 1, stage)
     return outcomes
 
@@ -233,17 +262,24 @@ def named(workspace: Workspace, names: Names) -> list[str]:
 
 
 def _each_manifest(
-    stage: str, workspace: Workspace, names: Names, progress: Progress | None, work: Callable[[Manifest, Step], Outcome | None]
+    stage: str,
+    workspace: Workspace,
+    names: Names,
+    progress: Progress | None,
+    work: Callable[[Manifest, Step], Outcome | None],
+    alone: bool = False,
 ) -> list[Outcome]:
     slugs = named(workspace, names)
     if not slugs:
         raise ParamsError(f"{workspace.artifacts / 'manifests'} holds no manifest. Run `ti-pipeline validate` first.")
     if names is None:
         remove_withdrawn(workspace, [stage])
+    if not alone:
+        sweep(workspace, stage, names)
 
     def on_manifest(slug: str, step: Step) -> Outcome | None:
         if lost := reasons.before(workspace, stage, slug):
             raise NotYet(slug, f"{QUARANTINE}{lost.reason}" if lost.stage == "validate" else str(lost))
         return work(read_manifest(workspace, slug), step)
 
-    return _each(workspace, stage, slugs, progress, on_manifest)
+    return _each(workspace, stage, slugs, progress, on_manifest, alone)

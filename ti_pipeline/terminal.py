@@ -42,7 +42,7 @@ def say_json(value: Any) -> None:
     print("".join(f"\\u{ord(char):04x}" if is_control(char) and char != "\n" else char for char in text), flush=True)
 
 
-class _Format(logging.Formatter):
+class Discreet(logging.Formatter):
     """Messages and tracebacks without control characters, and without the passwords of addresses."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -55,7 +55,7 @@ class _Format(logging.Formatter):
 def log_to_stderr() -> None:
     """Warnings and errors of every library as lines with their time."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Format("%(asctime)s %(levelname)s %(name)s: %(message)s", TIME))
+    handler.setFormatter(Discreet("%(asctime)s %(levelname)s %(name)s: %(message)s", TIME))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
