@@ -63,8 +63,10 @@ def shown() -> Iterator[None]:
 
 
 def _by_concept(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, list[Outcome]]:
-    every = [Outcome(**outcome) for outcome in outcomes]
-    return {slug: [o for o in every if o.concept == slug] for slug in sorted({o.concept for o in every})}
+    concepts: dict[str, list[Outcome]] = {slug: [] for slug in sorted({outcome["concept"] for outcome in outcomes})}
+    for outcome in outcomes:
+        concepts[outcome["concept"]].append(Outcome(**outcome))
+    return concepts
 
 
 def state(outcomes: Sequence[Outcome]) -> State:
