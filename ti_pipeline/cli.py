@@ -226,7 +226,7 @@ def main() -> None:
         print(f"ti-pipeline: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"ti-pipeline: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        print(f"ti-pipeline: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
         sys.exit(3)
     except Exception as error:
         if not hasattr(error, "show"):
