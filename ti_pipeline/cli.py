@@ -226,7 +226,7 @@ def main() -> None:
         say(f"ti-pipeline: {error}", err=True)
         sys.exit(error.status)
     except OSError as error:
-        say(f"ti-pipeline: {error.filename or ''}: {error.strerror or error}", err=True)
+        say(f"ti-pipeline: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", err=True)
         sys.exit(3)
     except Exception as error:
         if not hasattr(error, "show"):

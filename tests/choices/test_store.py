@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ti_pipeline.choices.files import gather, read_exported
+from ti_pipeline.choices.files import default_url, gather, read_exported
 from ti_pipeline.choices.store import Answer, Choice, Store
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.workspace import Workspace
@@ -100,3 +100,11 @@ def test_a_workspace_without_choices_and_a_foreign_file_are_told_in_words(tmp_pa
     (tmp_path / "a.json").write_text('{"format": "another"}')
     with pytest.raises(ParamsError, match="no file of choices.*format"):
         read_exported(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("name", ["plain", "what?", "a#b", "50%20", "a b"])
+def test_the_workspaces_own_database_lies_in_it_whatever_it_is_called(name, tmp_path) -> None:
+    place = Workspace.at(tmp_path / name, "concepts")
+    Store(default_url(place)).close()
+    assert (tmp_path / name / "choices" / "choices.sqlite").is_file() and [path.name for path in tmp_path.iterdir()] == [name]
+    assert gather(place, None) == ([], [])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ti_pipeline.choices.store import Answer, Choice, Flag, Store
+from ti_pipeline.choices.store import Answer, Choice, Flag, Store, sqlite_url
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.workspace import Workspace
 
@@ -74,7 +74,7 @@ class Exported(BaseModel):
 
 def default_url(workspace: Workspace) -> str:
     """Beside the artifacts, not in them: no stage made it."""
-    return f"sqlite:///{workspace.root / 'choices' / 'choices.sqlite'}"
+    return sqlite_url(workspace.root / "choices" / "choices.sqlite")
 
 
 def read_exported(path: Path) -> Exported:

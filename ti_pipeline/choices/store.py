@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote, unquote
 
 from sqlalchemy import (
     BigInteger,
@@ -114,6 +115,11 @@ class Answer:
     ticket: str
 
 
+def sqlite_url(path: Path) -> str:
+    """The URL of a database in an absolute path. SQLite's own form, for in SQLAlchemy's a path ends at its first question mark."""
+    return f"sqlite:///file:{quote(str(path))}?uri=true"
+
+
 class Store:
     """A log by its URL: `sqlite:///path`, or `postgresql://user@host/name`. Raises ParamsError when it cannot be opened."""
 
@@ -123,7 +129,9 @@ class Store:
         try:
             if not url.startswith(("postgresql+", "sqlite:///")):
                 raise ArgumentError
-            if url.startswith("sqlite:///"):
+            if url.startswith("sqlite:///file:"):
+                Path(unquote(make_url(url).database.removeprefix("file:"))).parent.mkdir(parents=True, exist_ok=True)
+            elif url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             self._engine: Engine = create_engine(url, pool_pre_ping=True)
             if self._engine.dialect.name == "sqlite":
