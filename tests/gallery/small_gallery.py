@@ -11,6 +11,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
+from ti_pipeline import reasons
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.stage import validate_one
@@ -24,6 +25,7 @@ from ti_pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 COUNT = 10
+CLIP = "digest of a CLIP"
 PROMPTS = ("a photo of a <toy>", "a sketch picture of a <toy> on a yellow background")
 
 
@@ -100,7 +102,7 @@ def add_candidates(
                 }
             )
     for path, rows in ((workspace.candidate_table(slug), recipes), (workspace.ranking(slug), ranked)):
-        write_table(path, rows, pa.Table.from_pylist(rows).schema, {})
+        write_table(path, rows, pa.Table.from_pylist(rows).schema, {"ranker_digest": CLIP})
 
 
 def add_evaluation(workspace: Workspace, slug: str = "toy") -> None:
@@ -112,7 +114,8 @@ def add_evaluation(workspace: Workspace, slug: str = "toy") -> None:
         "embedding": digest_file(workspace.embedding(slug)),
         "setups": {name: {"reconstruction": around(like), "editability": around(edit)} for name, (like, edit) in values.items()},
         "gain_percent": {"value": 48.2, "low": 43.0, "high": 53.4, "n": 64},
-        "measured_by": {"reconstruction": {"judge": "a judge"}, "editability": {"clip": "a CLIP"}},
+        "clip_likeness": {PROMPT: 0.6, PICTURES: 0.8},
+        "measured_by": {"reconstruction": {"judge": "a judge"}, "editability": {"clip": "a CLIP", "digest": CLIP}},
         "kept": [],
     }
     folder = pictures_folder(workspace, slug)
@@ -143,7 +146,9 @@ def collection(root: Path) -> tuple[Workspace, Params]:
     (workspace.concepts / "broken").mkdir()
     (workspace.concepts / "broken" / "a.png").write_bytes(b"no picture")
     params = small_params()
-    assert not validate_one(workspace, load_concept(workspace.concepts / "broken"), params, None).ok
+    outcome = validate_one(workspace, load_concept(workspace.concepts / "broken"), params, None)
+    assert not outcome.ok
+    reasons.keep(workspace, outcome)
     against = {"last week": str(before.root)}
     params = params.model_copy(update={"gallery": params.gallery.model_copy(update={"against": against})})
     for slug in ("toy", "ink"):

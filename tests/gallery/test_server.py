@@ -113,7 +113,7 @@ def test_two_pages_see_each_others_choices_and_outlive_a_dead_server(made: Path,
             page.keyboard.press("Tab")
             page.keyboard.press("Escape")
         anna.locator(".card:visible [data-do=pick]").first.click()
-        until(anna, "document.getElementById('kept').textContent === 'All kept'")
+        until(anna, "document.getElementById('saved').textContent === 'Saved'")
         ben.locator(".card:visible [data-stars='5']").first.click()
         until(ben, "document.querySelector('.others')?.textContent === 'Anna picked'")
         until(anna, "document.querySelector('.others')?.textContent === '<b>Ben</b> ★★★★★'")
@@ -124,10 +124,10 @@ def test_two_pages_see_each_others_choices_and_outlive_a_dead_server(made: Path,
         expect(anna.locator(".card:visible")).to_have_count(0)
         server.kill()
         ben.locator(".card:visible [data-do=reject]").nth(1).click()
-        until(ben, "document.getElementById('kept').textContent.startsWith('1 not yet kept')")
+        until(ben, "document.getElementById('saved').textContent.startsWith('1 not saved yet')")
         expect(ben.locator(".card:visible").nth(1)).to_contain_class("pending")
         server.start()
-        until(ben, "document.getElementById('kept').textContent === 'All kept'")
+        until(ben, "document.getElementById('saved').textContent === 'Saved'")
         flags = [(row["name"], row["flag"], row["stars"]) for row in httpx.get(f"{server.url}api/choices").json()["choices"]]
         assert flags == [("Anna", "pick", 0), ("<b>Ben</b>", "", 5), ("<b>Ben</b>", "reject", 0)]
         for context in contexts:

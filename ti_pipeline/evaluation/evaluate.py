@@ -25,7 +25,7 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.draw import Progress, Seen, Studio, draw_shared, sample_seed
 from ti_pipeline.evaluation.judge import Judge
-from ti_pipeline.evaluation.metrics import Estimate, alike, alike_among, editability, gain, mean_estimate
+from ti_pipeline.evaluation.metrics import DECIMALS, Estimate, alike, alike_among, editability, gain, mean_estimate
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS, concept_path, pictures_folder, read_report
 from ti_pipeline.files import atomic, digest_file, digest_value, write_json
 from ti_pipeline.generators.generator import Generator
@@ -35,7 +35,7 @@ from ti_pipeline.ranking.ranker import Ranker
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "evaluate"
-VERSION = 2
+VERSION = 3
 RECONSTRUCTION = {"object": f"a photo of {PLACE}", "style": f"a picture in the style of {PLACE}"}
 
 
@@ -211,7 +211,10 @@ def _measure(ranker: Ranker, manifest: Manifest, params: Params, seen: dict[str,
         of_brief = {name: row(likeness(name, part), [part], [texts[k]]) for name, part in parts.items()}
         briefs.append({"prompt": prompt, "text": left[k], "setups": of_brief})
     rise = None if among is None else gain(neutral[PROMPT], neutral[LEARNT], float(among.mean()), section.bootstrap, rng)
-    return {"setups": setups, "gain_percent": _json(rise), "briefs": briefs, "pictures": len(pictures.judged)}
+    ends = {PROMPT: alike(seen["neutral"][PROMPT].clip, pictures.clip).mean()}
+    ends[PICTURES] = None if among is None else alike_among(pictures.clip).mean()
+    clip = {name: None if value is None else round(float(value), DECIMALS) for name, value in ends.items()}
+    return {"setups": setups, "gain_percent": _json(rise), "clip_likeness": clip, "briefs": briefs, "pictures": len(pictures.judged)}
 
 
 def _json(estimate: Estimate | None) -> dict[str, float | int] | None:

@@ -19,6 +19,7 @@ RULES = {
     PICTURES: "the accepted pictures are the samples; no picture is compared with itself",
     PROMPT: "no learnt word: the placeholder is left out of the prompt; for reconstruction the initializer stands in its place",
     "gain_percent": "how far reconstruction rises from the initializer word (0) to the pictures themselves (100)",
+    "clip_likeness": "the ranker's likeness to the accepted pictures of what the initializer word draws, and of the pictures to each other",
     "interval": "95 %, percentile bootstrap over the samples; the pictures of the set stay as they are",
 }
 

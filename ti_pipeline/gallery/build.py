@@ -19,13 +19,14 @@ from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import atomic, digest_file, write_json, write_text
 from ti_pipeline.gallery.exhibit import Shot, Versus, Wall, read_numbers, read_versus, read_walls, read_word
+from ti_pipeline.gallery.identity import write_identity
 from ti_pipeline.gallery.pictures import Hung, carried, hang_candidate, hang_references
 from ti_pipeline.gallery.render import design_digest, render, write_static
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "gallery"
-VERSION = 2
+VERSION = 3
 COVERS = 4
 WAITING = 4  # threads a core: most of their time goes by until the disk has a file
 SHARP = 2  # a thumbnail's pixels for each on the page
@@ -69,6 +70,7 @@ def build_page(workspace: Workspace, manifest: Manifest, params: Params, *, forc
     wanted = gallery_fingerprint(workspace, manifest, params)
     with _writable(folder, slug):
         write_static(workspace.galleries)
+        write_identity(workspace)
         if not force and (outcome := standing(workspace, slug, wanted)):
             return outcome
         files, about = _write_page(workspace, manifest, params, folder)
@@ -131,13 +133,13 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
     files = {"index.html", word, f"{slug}.js"}
     for picture in (*references, *hung.values(), *older.values()):
         files |= {name for name in (picture.shown, picture.opens, picture.carrier) if name}
-    first = numbers.scales if numbers else ()
+    scales = {scale.name: round(scale.percent) for scale in numbers.scales} if numbers else {}
     about = {
         "token": manifest.token, "kind": manifest.kind, "owner": manifest.owner or "", "license": manifest.license or "",
         "briefs": len(walls), "candidates": len(pictures), "initializer": initializer, "version": version,
         "learnt": datetime.fromtimestamp(embedding.stat().st_mtime, UTC).strftime("%Y-%m-%d"),
         "gain_percent": numbers.gain["value"] if numbers and numbers.gain else None,
-        "scores": {scale.name.lower(): scale.value for scale in first}, "prompts": [wall.prompt for wall in walls],
+        "follows_percent": scales.get("Follows the prompt"), "prompts": [wall.prompt for wall in walls],
         "pictures": list(pictures),
         "covers": [_cover(hung[wall.shots[0].id]) for wall in walls[:COVERS]],
         "references": [_cover(r) for r in references[:COVERS]],
@@ -171,9 +173,10 @@ def _hang(
 def _data(wall: Wall, shot: Shot, hung: Hung) -> dict[str, Any]:
     """What the script knows of a picture."""
     return {
-        "brief": wall.index, "place": shot.place, "of": len(wall.shots), "best": shot.place <= wall.best, "candidate": shot.candidate,
-        "words": shot.words, "reason": shot.reason, "likeness": round(shot.likeness, 4), "faithfulness": round(shot.faithfulness, 4),
-        "prompt": shot.prompt, "negative": shot.negative_prompt, "seed": shot.seed, "solver": shot.solver, "steps": shot.steps,
+        "brief": wall.index, "place": shot.place, "of": len(wall.shots), "best": shot.best, "stack": shot.stack,
+        "candidate": shot.candidate, "words": shot.words, "reason": shot.reason,
+        "likeness": round(shot.likeness, 4), "faithfulness": round(shot.faithfulness, 4), "prompt": shot.prompt,
+        "negative": shot.negative_prompt, "seed": shot.seed, "solver": shot.solver, "steps": shot.steps,
         "guidance": shot.guidance, "generator": shot.generator, "label": hung.label, "shown": hung.shown, "opens": hung.opens,
         "carrier": hung.carrier, "width": hung.full_width, "height": hung.full_height, "file": _download_name(shot),
         "parameters": hung.parameters or _parameters(shot),

@@ -19,12 +19,16 @@ from ti_pipeline.files import digest_file, read_table, table_metadata
 from ti_pipeline.ranking.select import competition_rank, ordinal
 from ti_pipeline.workspace import Workspace
 
-SHORTEST_BAR = 6  # percent, of the lowest value of a brief
+FLAT = 1e-3  # ends of a scale that are nearer than this are no scale
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A candidate in its place. Bars are in percent of the spread of the brief's candidates."""
+    """A candidate in its place.
+
+    `stack` is the id of the best of those that are almost the same picture, its own where it is that one; `alike` says there how
+    many others there are. `percent` is the likeness on the way from the plain word (0) to the photos (100), where that is known.
+    """
 
     id: str
     place: int
@@ -32,11 +36,12 @@ class Shot:
     words: str
     people: str
     reason: str
-    duplicate_of: int | None
+    stack: str
+    alike: int
+    best: bool
     likeness: float
     faithfulness: float
-    likeness_bar: float
-    faithfulness_bar: float
+    percent: float | None
     candidate: int
     prompt: str
     negative_prompt: str
@@ -73,7 +78,7 @@ class Versus:
 
 @dataclass(frozen=True)
 class Wall:
-    """One brief: all of its candidates, best first, and how many of them are shown as the best."""
+    """One brief: all of its candidates, best first, and how many different ones of them are shown as the best."""
 
     index: int
     prompt: str
@@ -83,17 +88,15 @@ class Wall:
 
 @dataclass(frozen=True)
 class Scale:
-    """A measured value between its two references; positions in percent from the left."""
+    """A measured value with its interval, in percent of the way from `ends[0]` to `ends[1]`; `raw` are the cosines, by setup."""
 
     name: str
     about: str
-    value: float
+    ends: tuple[str, str]
+    percent: float
     low: float
     high: float
-    marks: tuple[tuple[str, float, float], ...]  # name, value, position
-    at: float
-    low_at: float
-    high_at: float
+    raw: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -130,18 +133,49 @@ def read_walls(workspace: Workspace, concept: str, best: int) -> list[Wall]:
     ranked = sorted(_rows(workspace.ranking(concept), concept, "rank"), key=lambda row: (row["brief_index"], row["place"]))
     if {key: row["digest"] for key, row in recipes.items()} != {(row["brief_index"], row["candidate"]): row["digest"] for row in ranked}:
         raise ConceptError(concept, f"the ranking is of other candidates than there are. Run `ti-pipeline rank {concept}`.")
+    generator = table_metadata(workspace.candidate_table(concept)).get("generator", "")
+    ends = _likeness_ends(workspace, concept)
     walls = []
     for index, group in groupby(ranked, key=lambda row: row["brief_index"]):
         rows = list(group)
-        bars = {name: _bars([row[name] for row in rows]) for name in ("likeness", "faithfulness")}
-        words = _words(rows)
-        generator = table_metadata(workspace.candidate_table(concept)).get("generator", "")
+        stacks = _stacks(rows)
+        leads = [k for k, lead in enumerate(stacks) if lead == k]
+        shown, words = set(leads[:best]), _words(rows, stacks)
         shots = tuple(
-            _shot(row, recipes[index, row["candidate"]], bars["likeness"][k], bars["faithfulness"][k], words[k], generator)
-            for k, row in enumerate(rows)
-        )
-        walls.append(Wall(index, rows[0]["prompt"], shots, min(best, len(shots))))
+            _shot(
+                row, recipes[index, row["candidate"]], words=words[k], generator=generator, percent=_percent(row["likeness"], ends),
+                stack=rows[lead]["digest"][:ID], alike=stacks.count(k) - 1 if lead == k else 0, best=lead in shown,
+            )
+            for k, (row, lead) in enumerate(zip(rows, stacks, strict=True))
+        )  # fmt: skip
+        walls.append(Wall(index, rows[0]["prompt"], shots, len(shown)))
     return walls
+
+
+def _stacks(rows: list[dict]) -> list[int]:
+    """For each row of a brief the first of those that are almost the same picture. People's choices may have put any of them first."""
+    first: dict[int, int] = {}
+    for k, row in enumerate(rows):
+        first.setdefault(row["candidate"] if row["duplicate_of"] is None else row["duplicate_of"], k)
+    return [first[row["candidate"] if row["duplicate_of"] is None else row["duplicate_of"]] for row in rows]
+
+
+def _likeness_ends(workspace: Workspace, concept: str) -> tuple[float, float] | None:
+    """The ranker's likeness of what the plain word draws, and of the photos to each other; None unless the same ranker saw both."""
+    report = read_report(concept_path(workspace, concept))
+    embedding = workspace.embedding(concept)
+    if report is None or not embedding.is_file() or report.get("embedding") != digest_file(embedding):
+        return None
+    ends, clip = report.get("clip_likeness"), report["measured_by"]["editability"].get("digest")
+    if not ends or ends[PICTURES] is None or clip != table_metadata(workspace.ranking(concept)).get("ranker_digest"):
+        return None
+    return ends[PROMPT], ends[PICTURES]
+
+
+def _percent(value: float, ends: tuple[float, float] | None) -> float | None:
+    if ends is None or ends[1] - ends[0] < FLAT:
+        return None
+    return round(100 * (value - ends[0]) / (ends[1] - ends[0]), 1)
 
 
 def read_versus(workspace: Workspace, concept: str, name: str, folder: str, walls: list[Wall]) -> Versus | None:
@@ -171,13 +205,14 @@ def read_numbers(workspace: Workspace, manifest: Manifest) -> Numbers | None:
     if report is None or not embedding.is_file() or report.get("embedding") != digest_file(embedding):
         return None
     scales = []
-    for name, measure, about in (
-        ("Likeness", "reconstruction", "how much fresh pictures look like the concept"),
-        ("Editability", "editability", "how well fresh pictures follow the rest of a prompt"),
-    ):
+    for name, measure, about, low, high in (
+        ("Likeness", "reconstruction", "how much fresh pictures look like your photos", (PROMPT, "plain word"), (PICTURES, "your photos")),
+        ("Follows the prompt", "editability", "how well fresh pictures show what else a prompt asks for",
+         (PICTURES, "your photos"), (PROMPT, "without the word")),
+    ):  # fmt: skip
         setups = {setup: report["setups"][setup][measure] for setup in (LEARNT, PROMPT, PICTURES)}
         if all(setups.values()):
-            scales.append(_scale(name, about, setups))
+            scales += _scale(name, about, setups, low, high)
     by = report["measured_by"]
     samples = report["setups"][LEARNT]["reconstruction"]["n"] + report["setups"][LEARNT]["editability"]["n"]
     return Numbers(report["gain_percent"], tuple(scales), by["reconstruction"]["judge"], by["editability"]["clip"], samples)
@@ -198,29 +233,20 @@ def _rows(path: Path, concept: str, stage: str) -> list[dict]:
     return rows
 
 
-def _bars(values: list[float]) -> list[float]:
-    low, high = min(values), max(values)
-    if high == low:
-        return [100.0] * len(values)
-    return [round(SHORTEST_BAR + (100 - SHORTEST_BAR) * (value - low) / (high - low), 1) for value in values]
-
-
-def _words(rows: list[dict]) -> list[str]:
+def _words(rows: list[dict], stacks: list[int]) -> list[str]:
     """Why each stands where it does, in the words of someone who looks at pictures."""
     places = {name: competition_rank(np.array([row[name] for row in rows])) for name in ("likeness", "faithfulness")}
-    number = {row["candidate"]: row["place"] for row in rows}
     told = []
-    for k, row in enumerate(rows):
-        if row["duplicate_of"] is not None:
-            told.append(f"Almost the same picture as no.\N{NO-BREAK SPACE}{number.get(row['duplicate_of'], '?')}")
-            continue
+    for k, lead in enumerate(stacks):
         like, faith = int(places["likeness"][k]), int(places["faithfulness"][k])
-        if len(rows) == 1:
+        if lead != k:
+            told.append(f"Almost the same picture as no.\N{NO-BREAK SPACE}{rows[lead]['place']}")
+        elif len(rows) == 1:
             told.append("The only candidate")
         elif like == faith == 1:
-            told.append("Most like the references and closest to the brief")
+            told.append("Most like your photos and closest to the brief")
         else:
-            told.append(f"{_most(like)} like the references, {_closest(faith)} to the brief")
+            told.append(f"{_most(like)} like your photos, {_closest(faith)} to the brief")
     return told
 
 
@@ -232,30 +258,25 @@ def _closest(place: int) -> str:
     return "closest" if place == 1 else f"{ordinal(place)} closest"
 
 
-def _shot(row: dict, recipe: dict, likeness_bar: float, faithfulness_bar: float, words: str, generator: str) -> Shot:
+def _shot(row: dict, recipe: dict, **about: Any) -> Shot:
     reason = row["reason"].partition(": ")[2] or row["reason"]
     first = reason.partition("; ")[0]
     return Shot(
-        id=row["digest"][:ID], place=row["place"], ordinal=ordinal(row["place"]), words=words, reason=reason,
+        id=row["digest"][:ID], place=row["place"], ordinal=ordinal(row["place"]), reason=reason,
         people=first if first.startswith(("picked by ", "rejected by ")) or first.endswith((" star", " stars")) else "",
-        duplicate_of=row["duplicate_of"], likeness=row["likeness"], faithfulness=row["faithfulness"],
-        likeness_bar=likeness_bar, faithfulness_bar=faithfulness_bar, candidate=row["candidate"], prompt=recipe["prompt"],
+        likeness=row["likeness"], faithfulness=row["faithfulness"], candidate=row["candidate"], prompt=recipe["prompt"],
         negative_prompt=recipe["negative_prompt"], seed=recipe["seed"], solver=recipe["solver"],
         steps=recipe["steps"], guidance=recipe["guidance_scale"], file=row["file"], digest=row["digest"],
-        width=recipe["width"], height=recipe["height"], generator=generator,
+        width=recipe["width"], height=recipe["height"], **about,
     )  # fmt: skip
 
 
-def _scale(name: str, about: str, setups: dict[str, dict[str, Any]]) -> Scale:
-    learnt, ends = setups[LEARNT], {setup: setups[setup]["value"] for setup in (PROMPT, PICTURES)}
-    values = [learnt["low"], learnt["high"], *ends.values()]
-    low, high = min(values), max(values)
-    room = (high - low) or 1.0
-
-    def at(value: float) -> float:
-        return round(4 + 92 * (value - low) / room, 2)
-
-    marks = tuple((setup, value, at(value)) for setup, value in ends.items())
-    return Scale(
-        name, about, learnt["value"], learnt["low"], learnt["high"], marks, at(learnt["value"]), at(learnt["low"]), at(learnt["high"])
-    )
+def _scale(name: str, about: str, setups: dict[str, dict], low: tuple[str, str], high: tuple[str, str]) -> list[Scale]:
+    """The learnt word's value between those of two other setups, each with its name here; empty where there is no room between them."""
+    ends = (setups[low[0]]["value"], setups[high[0]]["value"])
+    learnt = setups[LEARNT]
+    percent = [_percent(learnt[key], ends) for key in ("value", "low", "high")]
+    if None in percent:
+        return []
+    raw = {shown: setups[setup]["value"] for setup, shown in ((LEARNT, "learnt word"), (PROMPT, "plain word"), (PICTURES, "your photos"))}
+    return [Scale(name, about, (low[1], high[1]), *percent, raw)]

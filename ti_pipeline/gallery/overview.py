@@ -1,4 +1,4 @@
-"""The page over all concepts: those that have a page of their own, and those that have none, with the reason."""
+"""The page over all concepts: what needs fixing, the pages that there are, and what has not been made yet."""
 
 from __future__ import annotations
 
@@ -10,49 +10,46 @@ from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import write_text
 from ti_pipeline.gallery.build import gallery_fingerprint, read_page, standing
+from ti_pipeline.gallery.identity import write_identity
+from ti_pipeline.gallery.needs import read_needs
 from ti_pipeline.gallery.questionnaire import build_questionnaire
 from ti_pipeline.gallery.render import render, write_static
 from ti_pipeline.params import Params
+from ti_pipeline.reasons import read_all
 from ti_pipeline.workspace import Workspace
 
 
 def build_index(workspace: Workspace, params: Params, concepts: Iterable[str]) -> Path:
     """Write the page over `concepts` and the questionnaire, if an evaluation has pictures for one. Returns the first's path."""
-    pages, waiting = [], []
-    for slug in sorted(set(concepts)):
-        page, state, reason = _state(workspace, params, slug)
-        if page:
-            pages.append(page | {"state": state, "reason": reason})
-        else:
-            waiting.append({"concept": slug, "state": state, "reason": reason})
-    path = workspace.galleries / "index.html"
+    path, title = workspace.galleries / "index.html", params.gallery.title
+    reasons = read_all(workspace)
     try:
         write_static(workspace.galleries)
+        write_identity(workspace)
+        needs = read_needs(workspace, params, reasons)
+        fallen = {need.concept for need in needs}
+        pages, coming = [], []
+        for slug in sorted(set(concepts)):
+            page = read_page(workspace.galleries / slug / "page.json")
+            if page:
+                left_out = [reason.reason for reason in reasons.get(slug, ()) if reason.ok]
+                state = "ready" if _is_ready(workspace, params, slug) else "out of date"
+                pages.append(page | {"state": state, "left_out": left_out})
+            elif slug not in fallen:
+                coming.append(slug)
         questions = build_questionnaire(workspace, params, [page["concept"] for page in pages])
-        data = {
-            "page": "overview",
-            "title": params.gallery.title,
-            "concepts": {page["concept"]: page["pictures"] for page in pages},
-        }
-        owners = sorted({page["owner"] for page in pages if page["owner"]})
-        write_text(
-            path,
-            render("index.html", title=params.gallery.title, pages=pages, waiting=waiting, owners=owners, questions=questions, data=data),
-        )
+        data = {"page": "overview", "title": title, "concepts": {page["concept"]: page["pictures"] for page in pages}}
+        about: dict[str, Any] = {"owners": sorted({page["owner"] for page in pages if page["owner"]}), "questions": questions, "data": data}
+        write_text(path, render("index.html", title=title, needs=needs, pages=pages, coming=coming, **about))
     except OSError as error:
         raise ParamsError(f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
     return path
 
 
-def _state(workspace: Workspace, params: Params, slug: str) -> tuple[dict[str, Any] | None, str, str]:
-    """A concept's page, `ready`, `behind` (the page is of earlier files), `unfinished` or `quarantined`, and why."""
-    page = read_page(workspace.galleries / slug / "page.json")
+def _is_ready(workspace: Workspace, params: Params, slug: str) -> bool:
+    """Whether a concept's page shows what there is by now."""
     try:
-        manifest = read_manifest(workspace, slug)
-        wanted = gallery_fingerprint(workspace, manifest, params)  # says which stage is missing
-        if page is None:
-            return None, "unfinished", f"There is no page yet. Run `ti-pipeline gallery {slug}`."
-        return (page, "ready", "") if standing(workspace, slug, wanted) else (page, "behind", "the page is older than what it shows")
-    except ConceptError as error:
-        quarantined = error.reason.startswith("in quarantine: ")
-        return page, "quarantined" if quarantined else "behind" if page else "unfinished", error.reason.removeprefix("in quarantine: ")
+        wanted = gallery_fingerprint(workspace, read_manifest(workspace, slug), params)
+    except ConceptError:
+        return False
+    return standing(workspace, slug, wanted) is not None

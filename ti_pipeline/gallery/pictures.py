@@ -59,7 +59,7 @@ def hang_candidate(source: Path, folder: Path, concept: str, digest: str, edge: 
             shown = target.with_name(f"{name}-{edge}.webp")
             size = shown_size(picture.size, edge)
             if not shown.is_file():
-                _write_at(picture.convert("RGB"), shown, size)
+                write_webp(picture.convert("RGB"), shown, size)
             parameters = str(picture.info.get(PARAMETERS_KEY, ""))
             return Hung(
                 f"pictures/{shown.name}", f"pictures/{name}.png", *size, *picture.size, label, f"pictures/{carrier.name}", parameters
@@ -78,8 +78,8 @@ def hang_references(manifest: Manifest, folder: Path, edge: int) -> list[Hung]:
         full = shown_size((picture.width, picture.height), LARGE)
         if not (shown.is_file() and large.is_file()):
             pixels = manifest.open(picture)
-            _write_at(pixels, shown, size)
-            _write_at(pixels, large, full)
+            write_webp(pixels, shown, size)
+            write_webp(pixels, large, full)
         label = picture.caption or picture.file
         hung.append(Hung(f"references/{shown.name}", f"references/{large.name}", *size, *full, label))
     return hung
@@ -97,7 +97,8 @@ def shown_size(size: tuple[int, int], edge: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _write_at(pixels: Image.Image, path: Path, size: tuple[int, int]) -> None:
+def write_webp(pixels: Image.Image, path: Path, size: tuple[int, int]) -> None:
+    """At `size` pixels; there whole or not at all."""
     scaled = pixels if size == pixels.size else pixels.resize(size, Image.Resampling.LANCZOS)
     with atomic(path) as temporary:
         scaled.save(temporary, format="WEBP", quality=QUALITY, method=METHOD)

@@ -58,6 +58,11 @@ def split_at(text: str, word: str) -> list[tuple[str, bool]]:
     return [(piece, piece == word) for piece in pieces if piece]
 
 
+def within(value: float, low: float = 0, high: float = 100) -> float:
+    """The nearest value that a bar or a scale can show."""
+    return min(max(value, low), high)
+
+
 def whole(value: float) -> str:
     """To the nearest whole number, with the sign that typographers use and no negative zero."""
     return str(round(value)).replace("-", "\N{MINUS SIGN}")
@@ -83,5 +88,5 @@ def _environment() -> Environment:
         loader=FileSystemLoader(ROOT / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=printable, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"split_at": split_at, "inline": inline, "whole": whole}
+    environment.filters |= {"split_at": split_at, "inline": inline, "whole": whole, "within": within}
     return environment
