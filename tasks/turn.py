@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,16 +15,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
 from prefect.states import Crashed
 
-from ti_pipeline.errors import PipelineError
 from ti_pipeline.files import write_json
-
-PATIENCE = 3600.0  # seconds that one run waits for another
-EVERY = 60.0  # seconds between two messages of one that waits
+from ti_pipeline.turns import PATIENCE, take
 
 
 @contextmanager
@@ -37,17 +33,8 @@ def turn(root: Path, say: Callable[[str], None], patience: float = PATIENCE) -> 
     """
     folder = root / "artifacts"
     folder.mkdir(parents=True, exist_ok=True)
-    lock, until, wait = FileLock(folder / "run.lock", is_singleton=True), time.monotonic() + patience, 0.0
-    while True:
-        try:
-            lock.acquire(timeout=wait)
-            break
-        except Timeout:
-            holder = _read(root).get("holder", "another run")
-            if time.monotonic() >= until:
-                raise PipelineError(f"{root}: {holder} works there and has not ended in {patience:.0f} s. Try again when it has.") from None
-            say(f"{root}: waiting for {holder}")
-            wait = min(EVERY, max(until - time.monotonic(), 0.0))
+    lock = FileLock(folder / "run.lock", is_singleton=True)
+    take(lock, str(root), lambda: _read(root).get("holder", "another run"), say, patience)
     try:
         if lock.lock_counter == 1:
             since = datetime.now(UTC).isoformat(timespec="seconds")

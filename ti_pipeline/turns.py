@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -23,11 +23,13 @@ from uuid import uuid4
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from ti_pipeline.errors import PipelineError
 from ti_pipeline.workspace import Workspace
 
 OVERVIEW = "*"  # what a stage writes over all concepts
 POLL = 0.2  # seconds between two looks at whether the other one is done
 EVERY = 60.0  # seconds between two messages of one that waits
+PATIENCE = 3600.0  # seconds that one waits for a whole run or its record
 log = logging.getLogger(__name__)
 _WITHOUT = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
@@ -58,6 +60,23 @@ def turn(workspace: Workspace, stage: str, names: Collection[str], *, wait: bool
     finally:
         Path(mine.lock_file).unlink(missing_ok=True)
         mine.release()
+
+
+def take(lock: BaseFileLock, what: str, who: Callable[[], str], say: Callable[[str], None], patience: float = PATIENCE) -> None:
+    """Acquire a lock for `what`; wait for another holder, and say for whom. `who` tells who that is.
+
+    Raises PipelineError when the other one has not ended in `patience` seconds.
+    """
+    until, wait = time.monotonic() + patience, 0.0
+    while True:
+        try:
+            lock.acquire(timeout=wait)
+            return
+        except Timeout:
+            if time.monotonic() >= until:
+                raise PipelineError(f"{what}: {who()} has not ended in {patience:.0f} s. Try again when it has.") from None
+            say(f"{what} waits for {who()}")
+            wait = min(EVERY, max(until - time.monotonic(), 0.0))
 
 
 class _Taken(Exception):

@@ -259,7 +259,7 @@ def test_what_stands_counts_as_it_was_drawn_in_the_shape_of_the_batches(tmp_path
     for slug in ("candle", "duck-toy"):
         shutil.copytree(PHOTOS / "duck-toy", tmp_path / "photos" / slug)
         workspace, _ = add_concept(tmp_path, slug, photos=tmp_path / "photos")
-    generator, sizes = Models(params).generator, []
+    generator, sizes = Models(params, workspace.root).generator, []
     for slug in ("candle", "duck-toy"):
         add_word(workspace, slug, f"<{slug}>", width=generator.vocabulary.shape[1], initializer="toy")
     hook = generator.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from ti_pipeline.errors import PipelineError
-
-PATIENCE = 3600.0  # seconds
-EVERY = 60.0  # seconds between two messages of one that waits
+from ti_pipeline.turns import PATIENCE, take
 
 
 def dvc_folder(root: Path) -> Path | None:
@@ -36,16 +32,7 @@ def alone(root: Path, what: str, say: Callable[[str], None], patience: float = P
     folder = dvc / "tmp" if dvc else root / "artifacts"
     folder.mkdir(parents=True, exist_ok=True)
     lock, note = FileLock(folder / "ti-pipeline.lock"), folder / "ti-pipeline.holder"
-    until, wait = time.monotonic() + patience, 0.0
-    while True:
-        try:
-            lock.acquire(timeout=wait)
-            break
-        except Timeout:
-            if time.monotonic() >= until:
-                raise PipelineError(f"{what}: {_holder(note)} has not ended in {patience:.0f} s. Try again when it has.") from None
-            say(f"{what} waits for {_holder(note)}")
-            wait = min(EVERY, max(until - time.monotonic(), 0.0))
+    take(lock, what, lambda: _holder(note), say, patience)
     try:
         note.write_text(f"{what} (process {os.getpid()})")
         yield
