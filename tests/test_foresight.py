@@ -96,7 +96,7 @@ def test_a_generator_that_is_not_here_is_neither_fetched_nor_needed(workspace: W
 
 def test_the_tokenizer_alone_reads_as_the_generator_does() -> None:
     params: Params = load(ROOT / "params.yaml")
-    models = Models(params)
+    models = Models(params, ROOT)
     reader, generator = models.reader_if_there, models.generator
     assert (reader.name, reader.context) == (generator.name, generator.context)
     assert reader.tokenizer.get_vocab() == generator.tokenizer.get_vocab()

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Collection, Iterable
 
+from ti_pipeline.concepts.concept import discover
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.reasons import forget, of_stage
 from ti_pipeline.turns import turn
@@ -30,13 +31,22 @@ def current(workspace: Workspace) -> set[str]:
     return {*validated(workspace), *(reason.concept for reason in of_stage(workspace, "validate"))}
 
 
-def forget_gone(workspace: Workspace, present: Collection[str], usable: Collection[str]) -> None:
-    """Take away the manifests and reasons of concepts that are not `present`; `usable` are those that have nothing wrong.
+def present(workspace: Workspace) -> set[str]:
+    """The concepts whose folder of pictures is there now, validated or not. What is learnt of any other is withdrawn.
+
+    Raises ParamsError when the folder of concepts cannot be read or holds none.
+    """
+    concepts, errors = discover(workspace.concepts)
+    return {concept.slug for concept in concepts} | {error.concept for error in errors}
+
+
+def forget_gone(workspace: Workspace, there: Collection[str], usable: Collection[str]) -> None:
+    """Take away the manifests and reasons of concepts that are not `there`; `usable` are those that have nothing wrong.
 
     Raises ParamsError, and takes nothing away, when this looks like another folder or an empty one rather than like a withdrawal.
     """
     known = current(workspace)
-    gone = known - set(present)
+    gone = known - set(there)
     if gone and (not usable or (len(gone) > 1 and gone == known)):
         what = "no concept that can be used" if not usable else "other concepts only"
         raise ParamsError(

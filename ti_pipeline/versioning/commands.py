@@ -138,13 +138,13 @@ def versions(
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Every version of every learnt word: stage, scores, commit and provenance, and whether its concept is withdrawn."""
-    from ti_pipeline.versioning.current import current
+    from ti_pipeline.collection import present
     from ti_pipeline.versioning.registry import versions as rows
 
     at, _ = _open(workspace, params, set_)
     found = rows(at.root, concept)
     try:
-        standing = current(at)
+        standing = present(at)
     except ParamsError:
         standing = {row["concept"] for row in found}  # a clone without its pictures
     found = [row | {"withdrawn": row["concept"] not in standing} for row in found]

@@ -20,11 +20,11 @@ from gto.tag import parse_name
 from safetensors import safe_open
 from scmrepo.exceptions import SCMError
 
+from ti_pipeline.collection import present
 from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
 from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
 from ti_pipeline.files import digest_file
 from ti_pipeline.versioning import git
-from ti_pipeline.versioning.current import current
 from ti_pipeline.workspace import Workspace
 
 STAGES = ("candidate", "approved", "retired")
@@ -43,7 +43,7 @@ def register(workspace: Workspace, concept: str) -> str:
     root, path = workspace.root, workspace.embedding(concept)
     if not path.is_file():
         raise ConceptError(concept, f"{path}: there is no learnt word. Train it first.")
-    if concept not in current(workspace):
+    if concept not in present(workspace):
         raise ConceptError(concept, f"it is withdrawn: {workspace.concepts / concept} is not there. Its earlier versions stay.")
     digest = digest_file(path)
     known = versions(root, concept)
@@ -71,7 +71,7 @@ def register_changed(workspace: Workspace) -> list[str]:
     """A version of every current concept's word that differs from its last one; returns the new ones."""
     before = {f"{row['concept']}@{row['version']}" for row in versions(workspace.root)}
     folder = workspace.artifacts / "embeddings"
-    found = sorted(current(workspace) & {path.parent.name for path in folder.glob("*/learned_embeds.safetensors")})
+    found = sorted(present(workspace) & {path.parent.name for path in folder.glob("*/learned_embeds.safetensors")})
     return [name for name in (register(workspace, concept) for concept in found) if name not in before]
 
 

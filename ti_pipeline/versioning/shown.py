@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ti_pipeline.collection import present
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.gallery.build import read_page
 from ti_pipeline.params import Params, load
-from ti_pipeline.versioning.current import current
 from ti_pipeline.versioning.lock import dvc_folder
 from ti_pipeline.versioning.record import LOCK, other_settings
 from ti_pipeline.versioning.remote import unlike
@@ -28,7 +28,7 @@ def for_readers(workspace: Workspace) -> dict[str, Path]:
     galleries, index = workspace.galleries, workspace.galleries / "index.html"
     if not index.is_file():
         raise PipelineError(f"{galleries}: there is no gallery to publish. Run `ti-pipeline gallery` first.")
-    slugs = current(workspace)
+    slugs = present(workspace)
     withdrawn = set(_LINK.findall(index.read_text(encoding="utf-8"))) - slugs
     if withdrawn:
         raise PipelineError(f"{index} still shows what is withdrawn: {_few(withdrawn)}. Run `ti-pipeline gallery` first.")
