@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
 
 from tasks.failures import DELAYS, can_pass
 from tasks.progress import log_lines
@@ -24,7 +25,8 @@ HOURS = {"validate": 0.25, "train": 12, "generate": 12, "rank": 1, "evaluate": 1
 
 def _task(name: str) -> Task:
     def stage(workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
-        gc.collect()  # what an attempt that ran out of memory still holds
+        if (task_run.get_run_count() or 1) > 1:
+            gc.collect()  # what an attempt that ran out of memory still holds; not at first: a signal that comes in here is lost
         log = get_run_logger()
         outcomes = stages.STAGES[name](workspace, params, names, force=force, progress=log_lines(log.info))
         if name == "validate" and names is None:

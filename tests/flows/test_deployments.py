@@ -38,13 +38,15 @@ def test_a_worker_sees_a_scheduled_run_through(server, checkout, tmp_path) -> No
         assert on_demand.schedules == []
         (schedule,) = nightly.schedules
         assert schedule.active and schedule.schedule.cron == "0 2 * * *"
-        assert nightly.parameters == on_demand.parameters and nightly.parameters["params"] == "params.yaml"
+        assert nightly.parameters == on_demand.parameters and nightly.parameters["workspace"] is None
+        assert str(ROOT) not in nightly.model_dump_json() + on_demand.model_dump_json() and not nightly.pull_steps
+        assert [deployment.global_concurrency_limit.limit for deployment in (nightly, on_demand)] == [1, 1]
 
-    target = {"workspace": str(tmp_path), "params": str(checkout / "params.yaml"), "stages": ["validate"]}
+    target = {"params": str(checkout / "params.yaml"), "stages": ["validate"]}
     target["overrides"] = [f"concepts.folder={checkout / 'examples' / 'concepts'}"]
     log = tmp_path / "worker.log"
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ti-pipeline", "--limit", "1"]
-    with started(worker, log, server | {"PREFECT_WORKER_QUERY_SECONDS": "1"}) as process:
+    with started(worker, log, server | {"PREFECT_WORKER_QUERY_SECONDS": "1", "TI_PIPELINE_WORKSPACE": str(tmp_path)}) as process:
         every = CronSchedule(cron="* * * * * */20", timezone="UTC")  # the sixth field is the second
         with get_client(sync_client=True) as client:
             client.create_deployment_schedules(nightly.id, [(every, True)], parameters=target)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from prefect import flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.train_concepts import Stage, train_concepts
+from flows.train_concepts import Stage, ended, train_concepts
+from tasks.report import show
 from tasks.stages import TASKS, run_stage
-from tests.flows.processes import artifact
+from tasks.turn import turn
+from tests.flows.processes import ROOT, artifact
 from ti_pipeline import stages
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.files import digest_file
@@ -20,8 +25,8 @@ from ti_pipeline.workspace import Outcome, Workspace
 
 
 def written(folder: Path) -> dict[Path, tuple[str, int]]:
-    """Digest and time of every file."""
-    return {path: (digest_file(path), path.stat().st_mtime_ns) for path in (folder / "artifacts").rglob("*") if path.is_file()}
+    """Digest and time of every file that a stage has made; those of the run itself lie above them."""
+    return {path: (digest_file(path), path.stat().st_mtime_ns) for path in (folder / "artifacts").glob("*/**/*") if path.is_file()}
 
 
 def test_the_stages_are_those_of_the_package() -> None:
@@ -73,6 +78,70 @@ def test_wrong_params_fail_the_run_without_a_traceback(server, checkout, caplog)
     assert ended.is_failed() and "stepz" in ended.message
     said = caplog.text
     assert "Finished in state Failed" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("concepts", "troubles", "name", "completed"),
+    [
+        ({"fox": "done", "owl": "up-to-date"}, {}, "Completed", True),
+        ({"fox": "done", "owl": "failed"}, {}, "Incomplete", True),
+        ({"fox": "done"}, {"inbox: owl": "a name that no folder can have"}, "Incomplete", True),
+        ({"fox": "quarantined", "owl": "failed"}, {}, "Failed", False),
+        ({"fox": "done"}, {"versions": "no server answers"}, "Failed", False),
+        ({"fox": "done"}, {"published": "no server answers"}, "Failed", False),
+        ({"fox": "done"}, {"inbox": "the key is refused"}, "Failed", False),
+    ],
+)
+def test_what_a_run_ends_as(concepts, troubles, name, completed) -> None:
+    reasons = {slug: "why" for slug, state in concepts.items() if state not in ("done", "up-to-date")}
+    state = ended({"concepts": concepts, "reasons": reasons, "troubles": troubles})
+    assert (state.name, state.is_completed(), state.is_failed()) == (name, completed, not completed)
+    assert all(why in state.message for why in troubles.values())
+
+
+def test_a_misspelt_workspace_is_neither_made_nor_filled(server, checkout, tmp_path, monkeypatch) -> None:
+    params = str(checkout / "params.yaml")
+    with pytest.raises(ParamsError, match="there is no such folder"):
+        train_concepts(workspace=str(tmp_path / "toyz"), params=params)
+    with pytest.raises(ParamsError, match="params.yaml: there is no such file"):
+        train_concepts(workspace=str(tmp_path))
+    monkeypatch.delenv("TI_PIPELINE_WORKSPACE", raising=False)
+    with pytest.raises(ParamsError, match="TI_PIPELINE_WORKSPACE"):
+        train_concepts(params=params)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_waits_for_the_one_that_works_in_its_workspace(server, checkout) -> None:
+    holding = "import sys; from pathlib import Path; from tasks.turn import turn\n"
+    holding += "with turn(Path(sys.argv[1]), print): print('in', flush=True); input()"
+    said: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(checkout)], cwd=ROOT, env=server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(PipelineError, match=f"the run of process {other.pid} on "):
+            with turn(checkout, said.append, patience=0):
+                pass
+
+        def leave(text: str) -> None:
+            said.append(text)
+            other.communicate("\n")
+
+        with turn(checkout, leave), turn(checkout, leave):  # the command's and the flow's
+            assert other.poll() == 0 and f"waiting for the run of process {other.pid}" in said[-1]
+
+
+def test_what_came_of_the_run_is_kept_when_prefect_cannot_be_shown_it(server, checkout, caplog) -> None:
+    """Nothing listens at the address any more when the table is due."""
+    workspace = Workspace.at(checkout, "x")
+
+    @flow
+    def late() -> None:
+        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+            show(workspace, [Outcome("validate", "fox", "done").to_json()])
+
+    late()
+    assert "Prefect could not be shown what came of the run" in caplog.text
 
 
 def attempts(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
