@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from ti_pipeline.concepts import looks
 
@@ -11,6 +12,20 @@ def test_blur_lowers_sharpness_across_the_limit(photo, params):
     sharp = looks.sharpness(looks.luminance(photo))
     blurred = looks.sharpness(looks.luminance(photo.filter(ImageFilter.GaussianBlur(3))))
     assert blurred < params.validate_.min_sharpness < sharp
+
+
+def test_a_movement_takes_the_detail_of_one_direction(photo):
+    values = np.asarray(photo.resize((512, 384)).convert("RGB"), dtype=float)
+    for axis, across in ((0, "down"), (1, "right")):
+        moved = Image.fromarray(ndimage.uniform_filter1d(values, 15, axis=axis).astype(np.uint8))
+        assert looks.detail(looks.luminance(moved)) < 0.06 < looks.detail(looks.luminance(photo)), across
+    assert looks.detail(looks.luminance(photo.resize((8, 64)))) == 1.0  # too small to say
+
+
+def test_apart_from_all_by_hand():
+    pair = np.array([[1, 0, 0], [0.8, 0.6, 0]])
+    assert looks.apart_from_all(np.array([*pair, [0.96, 0.28, 0], [0, 0, 1]])).tolist() == [False, False, False, True]
+    assert not looks.apart_from_all(np.array([*pair, [0.96, 0.28, 0], [0.9, 0, 0.436]])).any()  # near enough to one of them
 
 
 def test_contrast_of_a_blank_and_of_a_checkerboard():

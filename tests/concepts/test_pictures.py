@@ -44,6 +44,9 @@ KINDS = {
     "tiff cmyk": ("TIFF", ".tif", {"format": "TIFF"}, "CMYK", 1),
     "tiff lab": ("TIFF", ".tif", {"format": "TIFF"}, "LAB", 3),
     "gif": ("GIF", ".gif", {"format": "GIF"}, "RGB", 12),
+    "bmp": ("BMP", ".bmp", {"format": "BMP"}, "RGB", 0),
+    "jpeg 2000": ("JPEG2000", ".jp2", {"format": "JPEG2000"}, "RGB", 0),
+    "jpeg 2000 bare": ("JPEG2000", ".j2k", {"format": "JPEG2000", "no_jp2": True}, "L", 0),
 }
 
 
@@ -131,6 +134,9 @@ def test_empty_and_foreign_files_are_refused(tmp_path):
         b"RIFF____WEBP",
         b"\x00\x00\x00\x20ftypavif",
         b"\x00\x00\x00\x20ftypheic",
+        b"BM",
+        b"\xff\x4f\xff\x51",
+        b"\x00\x00\x00\x0cjP  \r\n\x87\n",
     ],
 )
 def test_noise_behind_a_signature_raises_nothing_else(start, tmp_path):
@@ -200,3 +206,20 @@ def test_frames_are_counted_and_the_first_is_taken(photo, tmp_path):
         with Image.open(path) as whole:
             first = next(ImageSequence.Iterator(whole)).convert("RGB")
             assert difference(open_picture(path, WHITE), first) < 2
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".gif"])
+def test_damage_behind_the_first_page_leaves_the_first(suffix, photo, tmp_path):
+    path = save(tmp_path / f"a{suffix}", photo, save_all=True, append_images=[photo.rotate(180), photo.rotate(90)])
+    content = path.read_bytes()
+    first = open_picture(path, WHITE)
+    if suffix == ".tif":
+        directory = int.from_bytes(content[4:8], "little")
+        entries = int.from_bytes(content[directory : directory + 2], "little")
+        following = directory + 2 + 12 * entries  # where the next directory's place stands
+        path.write_bytes(content[:following] + (len(content) + 9).to_bytes(4, "little") + content[following + 4 :])
+    else:
+        path.write_bytes(content[: int(0.9 * len(content))])
+    assert read_header(path).frames is None
+    found = decode(path, WHITE)
+    assert found.image.tobytes() == first.tobytes()

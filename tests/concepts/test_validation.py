@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.validation import Row, Validation, validate_concept
@@ -160,3 +161,25 @@ def test_the_pixel_digest_is_of_the_pixels(duck, params):
     validation = validate(duck, params)
     one, other = row(validation, "00.jpg"), row(validation, "same-pixels.png")
     assert one.pixel_digest == other.pixel_digest and one.digest != other.digest
+
+
+def test_a_moved_picture_is_said_to_be_blurred(duck, params):
+    with Image.open(duck / "00.jpg") as picture:
+        values = ndimage.uniform_filter1d(np.asarray(picture, dtype=float), 9, axis=1)
+    Image.fromarray(values.astype(np.uint8)).save(duck / "moved.png")
+    assert row(validate(duck, params), "moved.png").warnings[0].startswith("blurred")
+
+
+def test_a_large_set_is_looked_at_in_parts_of_one_opinion(folder, params):
+    path, batches = folder(), []
+    noise = np.random.default_rng(0)
+    for index in range(70):
+        grain = noise.normal(0, 30, (48, 48, 3)) + ((210, 120, 60) if index != 40 else (40, 90, 230))
+        Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(path / f"{index:02}.png")
+
+    def embed(pictures):
+        batches.append(len(pictures))
+        return colours(pictures)
+
+    named = [row.file for row in validate(path, params, embed).rows if any("belongs here" in warning for warning in row.warnings)]
+    assert named == ["40.png"] and batches == [32, 32, 6]

@@ -32,7 +32,7 @@ def data_span(content: bytes) -> tuple[int, int | None]:
 
 def ended(content: bytes, end: int | None) -> bytes:
     """The first picture with an end marker, and without what follows it."""
-    return content[:end] + _END
+    return _data(content, end) + _END
 
 
 def is_whole(picture: Image.Image, content: bytes, end: int | None) -> bool:
@@ -40,5 +40,9 @@ def is_whole(picture: Image.Image, content: bytes, end: int | None) -> bool:
 
     Raises what the decoder raises.
     """
-    with JpegImagePlugin.JpegImageFile(io.BytesIO(content[:end] + _OTHER + _END)) as other:
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(_data(content, end) + _OTHER + _END)) as other:
         return ImageChops.difference(picture, other).getbbox(alpha_only=False) is None
+
+
+def _data(content: bytes, end: int | None) -> bytes:
+    return content[:end].rstrip(b"\xff")  # the first half of a marker; in the data a zero follows it
