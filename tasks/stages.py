@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.failures import DELAYS, can_pass
 from tasks.progress import log_lines
 from ti_pipeline import stages
+from ti_pipeline.collection import remove_withdrawn
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Workspace
@@ -26,6 +27,8 @@ def _task(name: str) -> Task:
         gc.collect()  # what an attempt that ran out of memory still holds
         log = get_run_logger()
         outcomes = stages.STAGES[name](workspace, params, names, force=force, progress=log_lines(log.info))
+        if name == "validate" and names is None:
+            remove_withdrawn(workspace)  # the flow's other stages are given names, and remove nothing then
         for outcome in outcomes:
             if outcome.reason:
                 log.warning("%s is %s: %s", outcome.concept, outcome.state, outcome.reason)

@@ -18,6 +18,7 @@ import typer.core
 from ti_pipeline import __version__
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Params, load
+from ti_pipeline.turns import OVERVIEW, turn
 from ti_pipeline.versioning import commands
 from ti_pipeline.workspace import Outcome, Workspace
 
@@ -133,7 +134,8 @@ def rank(
     if with_choices or choices:
         from ti_pipeline.choices.agreement import agreement, told
 
-        print(told(agreement(place, validated(place), settings.rank.best)), file=sys.stderr)
+        with turn(place, "rank", [OVERVIEW]):
+            print(told(agreement(place, validated(place), settings.rank.best)), file=sys.stderr)
     _report(outcomes, json_)
 
 
@@ -177,7 +179,8 @@ def answers(
 
     place, _ = open_workspace(workspace, params, set_)
     study = sum_up(place, gather(place, choices)[1])
-    summarise(place, validated(place))
+    with turn(place, "evaluate", [OVERVIEW]):
+        summarise(place, validated(place))
     if json_:
         print(json.dumps(study, indent=2, ensure_ascii=False))
     else:

@@ -70,14 +70,15 @@ def read_all(workspace: Workspace) -> dict[str, list[Reason]]:
     """The reasons of every concept, in the order of the stages; nothing of a stage behind one that the concept fell out of."""
     found: dict[str, list[Reason]] = {}
     for stage in OUTPUTS:
-        for reason in _of_stage(workspace, stage):
+        for reason in of_stage(workspace, stage):
             of_concept = found.setdefault(reason.concept, [])
             if not any(earlier.stage in NEEDS[stage] and not earlier.ok for earlier in of_concept):
                 of_concept.append(reason)
     return dict(sorted(found.items()))
 
 
-def _of_stage(workspace: Workspace, stage: str) -> Iterator[Reason]:
+def of_stage(workspace: Workspace, stage: str) -> Iterator[Reason]:
+    """What the stage said of each concept that it last had something to say of."""
     for path in sorted((workspace.output(stage) / FOLDER).glob("*.json")):
         if not path.name.startswith(".") and (reason := _read(path)):
             yield reason

@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import nullcontext
 
 from ti_pipeline import reasons
+from ti_pipeline.collection import forget_gone, remove, remove_withdrawn, validated
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError, PipelineError, out_of_memory
+from ti_pipeline.leftovers import sweep
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
+from ti_pipeline.turns import OVERVIEW, turn
 from ti_pipeline.workspace import Outcome, Workspace
 
 Progress = Callable[[int, int, str], None]
@@ -38,12 +41,12 @@ def validate(
     by_slug = {concept.slug: concept for concept in concepts}
     wrong = {error.concept: error.reason for error in errors}
     if names is None:
-        _forget(workspace, set(by_slug))
-    for slug in wrong:
-        _remove(workspace, slug)
+        forget_gone(workspace, {*by_slug, *wrong}, by_slug)
+    sweep(workspace, "validate", names)
 
     def work(slug: str, step: Step) -> Outcome:
-        if slug in wrong:
+        if slug in wrong:  # its last manifest is of other settings; what else was made of it waits until it is mended
+            remove(workspace, "validate", slug)
             return Outcome("validate", slug, "quarantined", reason=wrong[slug])
         return validate_one(workspace, by_slug[slug], params, models.embed, models.ranker.digest, force=force)
 
@@ -54,6 +57,15 @@ def train(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Manifests to embeddings. The generator is loaded only when some concept needs it."""
+    from ti_pipeline.inversion.stage import checkpoint_of
+
+    of = named(workspace, names)
+    sweep(workspace, "train", names)
+    with turn(workspace, "train", [*of, checkpoint_of(workspace, of).stem]):
+        return _train(workspace, params, names, force, progress)
+
+
+def _train(workspace: Workspace, params: Params, names: Names, force: bool, progress: Progress | None) -> list[Outcome]:
     from ti_pipeline.inversion.stage import half_done, standing, train_many, training_fingerprint
 
     models = Models(params)
@@ -68,7 +80,7 @@ def train(
             return None
         return outcome
 
-    outcomes = {outcome.concept: outcome for outcome in _each_manifest("train", workspace, names, None, look)}
+    outcomes = {outcome.concept: outcome for outcome in _each_manifest("train", workspace, names, None, look, alone=True)}
     if todo:
         began = time.monotonic()
 
@@ -86,22 +98,29 @@ def generate(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Embeddings and briefs to candidates."""
-    from ti_pipeline.candidates.generate import generate_many, read_order, standing
+    sweep(workspace, "generate", names)
+    with turn(workspace, "generate", named(workspace, names)):
+        return _generate(workspace, params, names, force, progress)
 
-    models = Models(params)
+
+def _generate(workspace: Workspace, params: Params, names: Names, force: bool, progress: Progress | None) -> list[Outcome]:
+    from ti_pipeline.candidates.generate import generate_many, read_order, standing
+    from ti_pipeline.candidates.learnt import Words
+
+    models, words = Models(params), Words(workspace)
     todo: list[Manifest] = []
     beside = 0
 
     def look(manifest: Manifest, step: Step) -> Outcome | None:
         nonlocal beside
-        order = read_order(workspace, models.source.digest, manifest, params)
+        order = read_order(workspace, models.source.digest, manifest, params, words)
         if not force and (outcome := standing(workspace, manifest.slug, order.fingerprint)):
             beside += len(order.briefs) * params.generate.candidates
             return outcome
         todo.append(manifest)
         return None
 
-    outcomes = {outcome.concept: outcome for outcome in _each_manifest("generate", workspace, names, None, look)}
+    outcomes = {outcome.concept: outcome for outcome in _each_manifest("generate", workspace, names, None, look, alone=True)}
     if todo:
         began = time.monotonic()
 
@@ -147,7 +166,8 @@ def evaluate(
         return evaluate_one(workspace, models.generator, models.ranker, models.judge, manifest, params, step, force=force)
 
     outcomes = _each_manifest("evaluate", workspace, names, progress, work)
-    summarise(workspace, validated(workspace))
+    with turn(workspace, "evaluate", [OVERVIEW]):
+        summarise(workspace, validated(workspace))
     return outcomes
 
 
@@ -157,12 +177,16 @@ def gallery(
     """Everything to pages; the overview is always over every concept of the workspace."""
     from ti_pipeline.gallery.build import build_page
     from ti_pipeline.gallery.overview import build_index
+    from ti_pipeline.gallery.render import write_static
 
     def work(manifest: Manifest, step: Step) -> Outcome:
         return build_page(workspace, manifest, params, force=force)
 
+    with turn(workspace, "gallery", [OVERVIEW]):
+        write_static(workspace.galleries)  # so that no page, which has the turn of its concept only, has to
     outcomes = _each_manifest("gallery", workspace, names, progress, work)
-    build_index(workspace, params, validated(workspace))
+    with turn(workspace, "gallery", [OVERVIEW]):
+        build_index(workspace, params, validated(workspace))
     return outcomes
 
 
@@ -170,9 +194,14 @@ STAGES = {"validate": validate, "train": train, "generate": generate, "rank": ra
 
 
 def _each(
-    workspace: Workspace, stage: str, slugs: Sequence[str], progress: Progress | None, work: Callable[[str, Step], Outcome | None]
+    workspace: Workspace,
+    stage: str,
+    slugs: Sequence[str],
+    progress: Progress | None,
+    work: Callable[[str, Step], Outcome | None],
+    alone: bool = False,
 ) -> list[Outcome]:
-    """The outcomes of those concepts that `work` has one for, their reasons kept."""
+    """The outcomes of those concepts that `work` has one for, their reasons kept. Each waits its turn, unless the caller is `alone`."""
     outcomes = []
     for index, slug in enumerate(slugs):
 
@@ -182,11 +211,12 @@ def _each(
 
         began = time.monotonic()
         step(0, 1, stage)
-        try:
-            if outcome := work(slug, step):
-                outcomes.append(_kept(workspace, outcome))
-        except Exception as error:
-            outcomes.append(_lost(workspace, stage, slug, error, time.monotonic() - began))
+        with nullcontext() if alone else turn(workspace, stage, [slug]):
+            try:
+                if outcome := work(slug, step):
+                    outcomes.append(_kept(workspace, outcome))
+            except Exception as error:
+                outcomes.append(_lost(workspace, stage, slug, error, time.monotonic() - began))
         step(1, 1, stage)
     return outcomes
 
@@ -216,31 +246,24 @@ def named(workspace: Workspace, names: Names) -> list[str]:
 
 
 def _each_manifest(
-    stage: str, workspace: Workspace, names: Names, progress: Progress | None, work: Callable[[Manifest, Step], Outcome | None]
+    stage: str,
+    workspace: Workspace,
+    names: Names,
+    progress: Progress | None,
+    work: Callable[[Manifest, Step], Outcome | None],
+    alone: bool = False,
 ) -> list[Outcome]:
     slugs = named(workspace, names)
     if not slugs:
         raise ParamsError(f"{workspace.artifacts / 'manifests'} holds no manifest. Run `ti-pipeline validate` first.")
+    if names is None:
+        remove_withdrawn(workspace, [stage])
+    if not alone:
+        sweep(workspace, stage, names)
 
     def on_manifest(slug: str, step: Step) -> Outcome | None:
         if lost := reasons.before(workspace, stage, slug):
             raise NotYet(slug, f"{QUARANTINE}{lost.reason}" if lost.stage == "validate" else str(lost))
         return work(read_manifest(workspace, slug), step)
 
-    return _each(workspace, stage, slugs, progress, on_manifest)
-
-
-def validated(workspace: Workspace) -> list[str]:
-    return sorted(path.stem for path in workspace.manifest("x").parent.glob("*.parquet") if not path.name.startswith("."))
-
-
-def _forget(workspace: Workspace, known: set[str]) -> None:
-    """Manifests of concepts that are gone: no later stage may take them for current."""
-    for slug in set(validated(workspace)) - known:
-        _remove(workspace, slug)
-
-
-def _remove(workspace: Workspace, slug: str) -> None:
-    path: Path
-    for path in (workspace.manifest(slug), workspace.report(slug)):
-        path.unlink(missing_ok=True)
+    return _each(workspace, stage, slugs, progress, on_manifest, alone)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ti_pipeline.candidates.generate import read_order
 from ti_pipeline.candidates.generate import standing as generated
-from ti_pipeline.candidates.learnt import load_own
+from ti_pipeline.candidates.learnt import Words, load_own
 from ti_pipeline.choices.verdicts import read_verdicts
 from ti_pipeline.concepts.concept import Concept, discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
@@ -33,18 +33,18 @@ def survey(workspace: Workspace, params: Params) -> list[dict]:
     A stage behind one that is not up to date has that one's state: its own inputs are about to change. `failed` is one that is not up
     to date and failed when it was last tried; of a concept that is up to date the reason says what was left out.
     """
-    models, kept = Models(params), read_all(workspace)
+    models, words, kept = Models(params), Words(workspace), read_all(workspace)
     concepts, errors = discover(workspace.concepts)
     rows = [{"concept": e.concept, "stages": dict.fromkeys(STAGES, "quarantined"), "reason": e.reason} for e in errors]
-    rows += [_row(workspace, params, models, concept, kept.get(concept.slug, [])) for concept in concepts]
+    rows += [_row(workspace, params, models, words, concept, kept.get(concept.slug, [])) for concept in concepts]
     return sorted(rows, key=lambda row: row["concept"])
 
 
-def _row(workspace: Workspace, params: Params, models: Models, concept: Concept, kept: list[Reason]) -> dict:
+def _row(workspace: Workspace, params: Params, models: Models, words: Words, concept: Concept, kept: list[Reason]) -> dict:
     states = {}
     reason = "; ".join(str(each) for each in kept if each.ok)
     try:
-        for stage, state in _states(workspace, params, models, concept):
+        for stage, state in _states(workspace, params, models, words, concept):
             states[stage] = state
             if state != "up-to-date":
                 reason = f"{stage} has not run yet" if state == "missing" else f"{stage}: pictures, params or models have changed"
@@ -58,7 +58,7 @@ def _row(workspace: Workspace, params: Params, models: Models, concept: Concept,
     return {"concept": concept.slug, "stages": {stage: states.get(stage, last) for stage in STAGES}, "reason": reason}
 
 
-def _states(workspace: Workspace, params: Params, models: Models, concept: Concept) -> Iterator[tuple[str, str]]:
+def _states(workspace: Workspace, params: Params, models: Models, words: Words, concept: Concept) -> Iterator[tuple[str, str]]:
     slug = concept.slug
     stored = table_metadata(workspace.manifest(slug)).get("fingerprint")
     yield "validate", _state(stored is not None, lambda: stored == validate_fingerprint(concept, params, models.ranker.digest))
@@ -72,7 +72,7 @@ def _states(workspace: Workspace, params: Params, models: Models, concept: Conce
         "generate",
         _state(
             workspace.candidate_table(slug).is_file(),
-            lambda: generated(workspace, slug, read_order(workspace, generator, manifest, params).fingerprint),
+            lambda: generated(workspace, slug, read_order(workspace, generator, manifest, params, words).fingerprint),
         ),
     )
     ranked = table_metadata(workspace.ranking(slug)).get("fingerprint")

@@ -18,6 +18,11 @@ OUTPUTS = {
     "rank": "rankings", "evaluate": "evaluation", "gallery": "galleries",
 }  # fmt: skip
 """The folder under `artifacts/` that each stage writes, in the order of the stages."""
+PLACES = {
+    "validate": ("{}.parquet", "{}.json"), "train": ("{}",), "generate": ("{}",),
+    "rank": ("{}.parquet",), "evaluate": ("concepts/{}.json", "pictures/{}"), "gallery": ("{}",),
+}  # fmt: skip
+"""What of a stage's folder is of one concept: a name with a suffix is a file, one without a folder."""
 NEEDS: dict[str, tuple[str, ...]] = {
     "validate": (),
     "train": ("validate",),
@@ -48,6 +53,21 @@ class Workspace:
     def output(self, stage: str) -> Path:
         """The folder that a stage writes; nothing else writes there."""
         return self.artifacts / OUTPUTS[stage]
+
+    def places(self, stage: str, concept: str) -> list[Path]:
+        """Everything that a stage writes for one concept, but for its reason."""
+        return [self.output(stage) / place.format(concept) for place in PLACES[stage]]
+
+    def made(self, stage: str) -> set[str]:
+        """Concepts of which a stage has written something, current or not."""
+        found = set()
+        for place in PLACES[stage]:
+            suffix = Path(place).suffix
+            for path in self.output(stage).glob(place.format("*")):
+                slug = path.name.removesuffix(suffix)
+                if SLUG.fullmatch(slug) and path.is_dir() == (not suffix):
+                    found.add(slug)
+        return found
 
     def manifest(self, concept: str) -> Path:
         return self.output("validate") / f"{concept}.parquet"

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
+from ti_pipeline.collection import current
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.stage import validate_one
 from ti_pipeline.embeddings.store import write_embedding
 from ti_pipeline.params import Params, load
-from ti_pipeline.workspace import Workspace
+from ti_pipeline.reasons import keep
+from ti_pipeline.workspace import Outcome, Workspace
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests" / "data"
@@ -37,6 +39,8 @@ def add_concept(root: Path, slug: str, settings: str = "", photos: Path = PHOTOS
 
 
 def add_word(workspace: Workspace, slug: str, token: str, seed: int = 0, width: int = 32, **provenance: str) -> None:
-    """A word of two random vectors, as long as ordinary ones."""
+    """A word of two random vectors, as long as ordinary ones; of a concept that is held back where it has no manifest."""
+    if slug not in current(workspace):
+        keep(workspace, Outcome("validate", slug, "quarantined", reason="no pictures in the folder"))
     vectors = 0.02 * torch.randn(2, width, generator=torch.Generator().manual_seed(seed))
     write_embedding(workspace.embedding(slug), token, vectors, provenance)

@@ -7,7 +7,8 @@ import torch
 
 from tests.candidates.small_workspace import add_concept, add_word, small_params
 from ti_pipeline.candidates.briefs import brief_texts, briefs_for, words_in
-from ti_pipeline.candidates.learnt import LearntWord, load_others, load_own
+from ti_pipeline.candidates.learnt import LearntWord, Words, load_others, load_own
+from ti_pipeline.embeddings.store import write_embedding
 from ti_pipeline.errors import ConceptError
 
 
@@ -55,8 +56,19 @@ def test_words_of_other_concepts(tmp_path: Path) -> None:
         load_own(workspace, "duck-toy", "<duck-toy>", None)
     add_word(workspace, "duck-toy", "<duck-toy>")
     add_word(workspace, "candle", "<Red-Candle>", initializer="candle")
-    found = load_others(workspace, "duck-toy", ["<red-candle>"])
+    found = load_others(Words(workspace), "duck-toy", ["<red-candle>"])
     assert found["<red-candle>"].class_words == "candle" and found["<red-candle>"].vectors.shape == (2, 32)
     with pytest.raises(ConceptError, match="a brief names <spoon>, which no concept .* Learnt are: <duck-toy>, <red-candle>"):
-        load_others(workspace, "duck-toy", ["<red-candle>", "<spoon>"])
-    assert load_others(workspace, "duck-toy", []) == {}
+        load_others(Words(workspace), "duck-toy", ["<red-candle>", "<spoon>"])
+    assert load_others(Words(workspace), "duck-toy", []) == {}
+
+
+def test_a_renamed_folder_is_drawn_with_the_word_of_the_folder_that_is_there(tmp_path: Path) -> None:
+    workspace, _ = add_concept(tmp_path, "duck-toy")
+    add_word(workspace, "duck-toy", "<mascot>", seed=1)
+    write_embedding(workspace.embedding("our-mascot"), "<mascot>", torch.zeros(2, 32), {})
+    write_embedding(workspace.embedding("our-spoon"), "<spoon>", torch.zeros(2, 32), {})
+    own = load_own(workspace, "duck-toy", "<mascot>", None)
+    assert load_others(Words(workspace), "zoo", ["<mascot>"])["<mascot>"].digest == own.digest
+    with pytest.raises(ConceptError, match="<spoon>, which no concept .* Learnt are: <mascot>"):
+        load_others(Words(workspace), "zoo", ["<spoon>"])

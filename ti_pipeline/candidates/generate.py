@@ -15,7 +15,7 @@ from PIL import Image
 
 from ti_pipeline.candidates.briefs import Brief, brief_texts, briefs_for, words_in
 from ti_pipeline.candidates.files import SCHEMA, stands, sweep, write_picture
-from ti_pipeline.candidates.learnt import LearntWord, check_width, load_others, load_own
+from ti_pipeline.candidates.learnt import LearntWord, Words, check_width, load_others, load_own
 from ti_pipeline.candidates.looks import Clip, write_looks
 from ti_pipeline.candidates.recipe import VERSION, Recipe, file_name
 from ti_pipeline.candidates.sample import Settings, encode_texts, even_batch, sample_states
@@ -105,10 +105,11 @@ def generate_many(
     stand already, so that a batch has the shape that it would have had with them. `clip` looks at the pictures while they are in
     memory, so that the stage `rank` need not open them.
     """
-    sheets = []
+    sheets, words = [], Words(workspace)
     for manifest in manifests:
         try:
-            sheets.append(_sheet(workspace, generator, manifest, params, force))
+            order = read_order(workspace, generator.digest, manifest, params, words)
+            sheets.append(_sheet(workspace, generator, manifest, params, order, force))
         except Exception as error:
             failed(manifest.slug, error)
     section, todo = params.generate, [(sheet, candidate) for sheet in sheets for candidate in sheet.missing]
@@ -153,9 +154,8 @@ def generate_many(
     return outcomes
 
 
-def _sheet(workspace: Workspace, generator: Generator, manifest: Manifest, params: Params, force: bool) -> Sheet:
+def _sheet(workspace: Workspace, generator: Generator, manifest: Manifest, params: Params, order: Order, force: bool) -> Sheet:
     began = time.monotonic()
-    order = read_order(workspace, generator.digest, manifest, params)
     _check(generator, manifest.slug, order, params)
     plan, folder = list(_plan(generator, manifest.slug, order, params)), workspace.candidates(manifest.slug)
     missing = [candidate for candidate in plan if force or not stands(folder / candidate.file, candidate.recipe)]
@@ -217,11 +217,14 @@ def _unwritable(workspace: Workspace, sheet: Sheet) -> ConceptError:
     return ConceptError(sheet.slug, f"{folder} cannot be written: {sheet.broken}. Make room there, or see to the permissions.")
 
 
-def read_order(workspace: Workspace, generator_digest: str, manifest: Manifest, params: Params) -> Order:
-    """Briefs and learnt words as they are now. Needs the generator's digest only, so what stands is found without loading it."""
+def read_order(workspace: Workspace, generator_digest: str, manifest: Manifest, params: Params, words: Words | None = None) -> Order:
+    """Briefs and learnt words as they are now. Needs the generator's digest only, so what stands is found without loading it.
+
+    `words` spare a run over many concepts a look at every embedding for each.
+    """
     texts = brief_texts(manifest, params.generate)
     own = load_own(workspace, manifest.slug, manifest.token, manifest.initializer)
-    learnt = {manifest.token.lower(): own, **load_others(workspace, manifest.slug, words_in(texts))}
+    learnt = {manifest.token.lower(): own, **load_others(words or Words(workspace), manifest.slug, words_in(texts))}
     briefs = briefs_for(manifest, texts, learnt)
     inputs = {
         "concept": manifest.slug,

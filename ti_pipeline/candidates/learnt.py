@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from ti_pipeline.embeddings.store import read_embedding
+from ti_pipeline.collection import current
+from ti_pipeline.embeddings.store import embedding_token, read_embedding
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError
 from ti_pipeline.files import digest_file
 from ti_pipeline.generators.generator import Generator
@@ -24,6 +26,19 @@ class LearntWord:
     digest: str
 
 
+@dataclass(frozen=True)
+class Words:
+    """Which current concept has learnt which word. Looked up once, when the first one is asked for: make a new one for each run."""
+
+    workspace: Workspace
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The embedding of each token, in lower case. What a renamed or removed concept has left behind is nobody's word."""
+        paths = [path for slug in sorted(current(self.workspace)) if (path := self.workspace.embedding(slug)).is_file()]
+        return {token.lower(): path for path in paths if (token := embedding_token(path))}
+
+
 def load_own(workspace: Workspace, concept: str, token: str, initializer: str | None) -> LearntWord:
     """The concept's own word under the token that it has now. Raises ConceptError when it is not learnt."""
     path = workspace.embedding(concept)
@@ -32,22 +47,19 @@ def load_own(workspace: Workspace, concept: str, token: str, initializer: str | 
     return _load(path, concept, token, initializer)
 
 
-def load_others(workspace: Workspace, concept: str, tokens: list[str]) -> dict[str, LearntWord]:
+def load_others(words: Words, concept: str, tokens: list[str]) -> dict[str, LearntWord]:
     """Words of other concepts by their token in lower case. Raises ConceptError that names a word nobody has learnt here."""
-    if not tokens:
-        return {}
-    paths = {_token(path).lower(): path for path in sorted((workspace.artifacts / "embeddings").glob("*/learned_embeds.safetensors"))}
-    words = {}
+    found = {}
     for token in tokens:
-        if token not in paths:
-            known = ", ".join(sorted(filter(None, paths))[:12]) or "none"
+        if token not in words.files:
+            known = ", ".join(sorted(words.files)[:12]) or "none"
             raise ConceptError(
                 concept,
                 f"a brief names {token}, which no concept of this workspace has learnt. Learnt are: {known}. "
                 "Train that concept first, or take the word out of the brief.",
             )
-        words[token] = _load(paths[token], concept, token, None)
-    return words
+        found[token] = _load(words.files[token], concept, token, None)
+    return found
 
 
 def check_width(generator: Generator, concept: str, word: LearntWord) -> None:
@@ -59,13 +71,6 @@ def check_width(generator: Generator, concept: str, word: LearntWord) -> None:
             f"the vectors of {word.token} have {own} numbers and {generator.name} takes {width}, so the word was learnt "
             "for another model. Train it again, or set generator.model to that model.",
         )
-
-
-def _token(path: Path) -> str:
-    try:
-        return read_embedding(path).token
-    except ParamsError:
-        return ""
 
 
 def _load(path: Path, concept: str, token: str, initializer: str | None) -> LearntWord:

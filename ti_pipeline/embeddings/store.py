@@ -71,6 +71,16 @@ def embedding_fingerprint(path: Path) -> str:
         return ""
 
 
+def embedding_token(path: Path) -> str:
+    """The one word in a safetensors file, by its header alone; empty where there is none, or several, or the file cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if not name.endswith("_out")]  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return ""
+    return names[0] if len(names) == 1 else ""
+
+
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """A safetensors file with a sorted header: the library's own writer puts the metadata in another order in every process."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}

@@ -75,3 +75,12 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         return None
     seated = len(everyone) - about["parked"]
     return Checkpoint(about["step"], about["capacity"], everyone[:seated], everyone[seated:], about["failed"])
+
+
+def concepts_in(path: Path) -> set[str]:
+    """Who is in a checkpoint, by its header alone; empty when it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {concept for concept, _, _ in json.loads((file.metadata() or {})["pack"])["seats"]}
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return set()

@@ -62,7 +62,7 @@ def half_done(workspace: Workspace, concepts: Sequence[str]) -> set[str]:
 
     One that was written just before a kill is trained to its end again, so that the others have the company that they had.
     """
-    saved = read_checkpoint(_checkpoint(workspace, concepts))
+    saved = read_checkpoint(checkpoint_of(workspace, concepts))
     return {each.concept for each in (*saved.seats, *saved.parked)} & set(concepts) if saved else set()
 
 
@@ -87,7 +87,7 @@ def train_many(
     began: dict[str, float] = {}
     known = {manifest.slug: manifest for manifest in manifests}
     wanted = {slug: training_fingerprint(generator.digest, manifest, params) for slug, manifest in known.items()}
-    checkpoint = _checkpoint(workspace, of or list(known))
+    checkpoint = checkpoint_of(workspace, of or list(known))
     if force:
         checkpoint.unlink(missing_ok=True)
     others = {} if force else _others(checkpoint, set(known))
@@ -170,8 +170,8 @@ def _write(workspace: Workspace, generator: Generator, manifest: Manifest, param
         temporary.unlink(missing_ok=True)
 
 
-def _checkpoint(workspace: Workspace, concepts: Sequence[str]) -> Path:
-    """Of the training of these concepts together."""
+def checkpoint_of(workspace: Workspace, concepts: Sequence[str]) -> Path:
+    """Where the training of these concepts together is saved."""
     return workspace.checkpoint(concepts[0] if len(concepts) == 1 else f"pack-{digest_value(sorted(concepts))[:16]}")
 
 
