@@ -16,8 +16,6 @@ from tests.gallery.server import Server
 from ti_pipeline.gallery.identity import write_identity
 from ti_pipeline.workspace import Workspace
 
-STORED = "localStorage.getItem(`ti-gallery/${document.documentElement.dataset.gallery}/choices`)"
-
 
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
@@ -74,7 +72,8 @@ def test_an_import_asks_before_it_changes_what_i_have_chosen(context: BrowserCon
     file = tmp_path / "choices.json"
     file.write_text(json.dumps({"format": "ti-pipeline choices", "choices": rows}))
     dialog = page.locator("#import-dialog")
-    for answer, first, second in (("Cancel", "picked", ""), ("Keep mine", "picked", "rejected"), ("Use the file’s", "rejected", "rejected")):
+    answers = (("Cancel", "picked", ""), ("Keep mine", "picked", "rejected"), ("Use the file’s", "rejected", "rejected"))
+    for answer, first, second in answers:
         page.locator("#import-file").set_input_files(file)
         expect(dialog).to_contain_text("1 picture you have chosen otherwise")
         dialog.get_by_role("button", name=answer).click()
@@ -92,7 +91,10 @@ def test_an_import_asks_before_it_changes_what_i_have_chosen(context: BrowserCon
         ("[null]", "This is not a file of choices that a gallery exported."),
         ("null", "This is not a file of choices that a gallery exported."),
         ("{", "This is not a file of choices: it is no JSON."),
-        ('{"format": "ti-pipeline choices", "choices": [null, 3, {"picture": null}]}', "Nothing imported: there are no choices in this file."),
+        (
+            '{"format": "ti-pipeline choices", "choices": [null, 3, {"picture": null}]}',
+            "Nothing imported: there are no choices in this file.",
+        ),
         (
             '{"format": "ti-pipeline choices", "choices": [{"concept": "toy", "picture": "0123456789abcdef", "flag": "pick", "stars": 0}]}',
             "Nothing imported: these choices are for pictures that this page does not show.",
@@ -121,7 +123,8 @@ def test_one_gallery_knows_nothing_of_anothers_choices(context: BrowserContext, 
     foreign.port = port
     with foreign:
         page = opened(context, foreign.url)
-        page.evaluate("localStorage.setItem('ti-gallery/choices', JSON.stringify({toy: {[document.querySelector('.card').dataset.id]: {flag: 'pick', stars: 0, at: '2026', ticket: 'x'}}}))")
+        page.evaluate("""localStorage.setItem('ti-gallery/choices', JSON.stringify({toy: {
+            [document.querySelector('.card').dataset.id]: {flag: 'pick', stars: 0, at: '2026', ticket: 'x'}}}))""")
         page.reload()
         page.locator(".card .choose").first.wait_for()
         card(page, 1).locator("[data-do=reject]").click()
@@ -193,7 +196,13 @@ def test_undo_of_what_another_device_has_changed_since_is_refused_by_the_server(
         card(one).locator("[data-do=pick]").click()
         until(one, "document.getElementById('saved').textContent === 'Saved'")
         one.route("**/api/choices?since=*", lambda route: route.abort())
-        row = {"concept": "toy", "picture": card(one).get_attribute("data-id"), "flag": "reject", "stars": 2, "at": "2026-01-01T00:00:00.000Z"}
+        row = {
+            "concept": "toy",
+            "picture": card(one).get_attribute("data-id"),
+            "flag": "reject",
+            "stars": 2,
+            "at": "2026-01-01T00:00:00.000Z",
+        }
         sent = httpx.post(f"{server.url}api/choices", json={"choices": [row | {"ticket": "elsewhere", "person": me["person"], "name": ""}]})
         assert sent.status_code == 200
         one.locator("#undo").click()

@@ -23,6 +23,7 @@ MEGAPIXELS = 50  # and none larger than this: the overview is no place to run ou
 WHITE = (255, 255, 255)
 LATER = "The next run takes it up once that is put right."
 _SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z])")
+_WORD = re.compile(r"[a-z]+(?=[ ,.'’]|$)(?!\.\w)")
 _STAGES = {"validate": "its pictures and settings", "train": "training", "generate": "drawing", "rank": "ranking",
            "evaluate": "measuring", "gallery": "making its page"}  # fmt: skip
 
@@ -58,7 +59,8 @@ def read_needs(workspace: Workspace, params: Params, reasons: dict[str, list[Rea
 def told(reason: str) -> tuple[str, str]:
     """What is wrong, and what to do about it: the sentences after the first."""
     first, *rest = _SENTENCE.split(reason.strip(), maxsplit=1)
-    first = first[:1].upper() + first[1:]
+    if _WORD.match(first):  # a file's name stays as it is
+        first = first[:1].upper() + first[1:]
     return first if first.endswith((".", "!", "?")) else f"{first}.", rest[0] if rest else LATER
 
 
