@@ -30,7 +30,7 @@ def run(workspace: Workspace, params: Params, *stages: str, names: list[str] | N
 
 
 def files(workspace: Workspace) -> dict[str, bytes]:
-    return {str(p.relative_to(workspace.root)): p.read_bytes() for p in workspace.artifacts.rglob(".reasons/*")}
+    return {str(p.relative_to(workspace.root)): p.read_bytes() for p in workspace.artifacts.rglob("_reasons/*")}
 
 
 @pytest.fixture()

@@ -127,7 +127,7 @@ def test_what_killed_processes_left_goes_and_what_live_ones_write_stays(started:
     run(workspace, quick(), *STAGES)
     before = files(workspace)
     places = {
-        "validate": ["{}", ".reasons/{}"], "train": ["frog/{}", "{}"], "generate": ["frog/{}"], "rank": ["{}"],
+        "validate": ["{}", "_reasons/{}"], "train": ["frog/{}", "{}"], "generate": ["frog/{}"], "rank": ["{}"],
         "evaluate": ["concepts/{}", "pictures/frog/{}", "{}"], "gallery": ["frog/pictures/{}", "_site/vendor/{}", "{}"],
     }  # fmt: skip
     halves = [workspace.output(stage) / place.format(".frog-a_b1c2d3.json") for stage in STAGES for place in places[stage]]

@@ -1,7 +1,7 @@
 """Why a concept fell out of a stage, or what a stage left out of it: the last reason of each, kept for whoever looks later.
 
-It lies in the stage's own output (`<output>/.reasons/`), so DVC records it and brings it back with the rest. No concept's name
-begins with a dot, and what begins with one is neither published nor served.
+It lies in the stage's own output (`<output>/_reasons/`), so DVC records it and brings it back with the rest. No concept's name
+begins with an underscore.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from ti_pipeline.files import digest_value, write_json
 from ti_pipeline.workspace import NEEDS, OUTPUTS, SLUG, Outcome, Workspace
 
-FOLDER = ".reasons"
+FOLDER = "_reasons"
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\",;]+/)+(?=[^\s/])")  # of an absolute path, all but the last name
 
 

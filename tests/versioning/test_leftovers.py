@@ -10,6 +10,7 @@ import pytest
 
 from tests.versioning.small import bring, write
 from tests.versioning.test_record import dvc, step
+from ti_pipeline.reasons import FOLDER
 from ti_pipeline.versioning import leftovers
 from ti_pipeline.versioning.leftovers import held_folder, sweep
 from ti_pipeline.versioning.repository import repository as opened
@@ -92,6 +93,9 @@ def test_a_record_holds_nothing_that_is_half_written(repository, params) -> None
     assert step(repository, params).recorded == []
     write(repository / "data" / "concepts" / "fern" / ".taken.json", b"{}")  # the record of the inbox is part of a set
     assert step(repository, params).recorded[0] == "data/concepts"
+    write(repository / "artifacts" / "embeddings" / FOLDER / "fern.json", b"{}")  # a reason that was kept is part of an output
+    assert "modified" in dvc(repository, "status")
+    assert "train" in step(repository, params).recorded
     bring(repository, params)
     assert not (repository / "data" / "concepts" / "fern" / ".0.png.pulled").exists()
     assert not (repository / "artifacts" / "galleries" / "fern" / ".page.html.pulled").exists()
