@@ -92,8 +92,8 @@ def test_what_was_left_out_of_a_concept_that_went_on_is_kept(workspace: Workspac
         outcome = run(workspace, quick(), "validate")["validate"]["fox"]
         assert outcome.state == state
         assert reasons.read_all(workspace)["fox"] == [reasons.Reason("validate", "fox", "done", outcome.reason)]
-        written = next(iter((workspace.output("validate") / ".reasons").iterdir())).stat().st_mtime_ns
-    assert next(iter((workspace.output("validate") / ".reasons").iterdir())).stat().st_mtime_ns == written
+        written = next(iter((workspace.output("validate") / reasons.FOLDER).iterdir())).stat().st_mtime_ns
+    assert next(iter((workspace.output("validate") / reasons.FOLDER).iterdir())).stat().st_mtime_ns == written
     run(workspace, quick(), *list(STAGES)[1:], names=["fox"])
     assert survey(workspace, quick())[0]["reason"] == f"validate: {outcome.reason}"
     (workspace.concepts / "fox" / "noise.png").unlink()
@@ -112,7 +112,7 @@ def test_no_reason_says_where_the_workspace_lies(workspace: Workspace) -> None:
 
 
 def test_a_torn_file_is_no_reason(workspace: Workspace) -> None:
-    folder = workspace.output("train") / ".reasons"
+    folder = workspace.output("train") / reasons.FOLDER
     folder.mkdir(parents=True)
     for name, text in {"fox.json": '{"stage": "tra', "frog.json": "[]", "hat.json": "{}", ".x-1.json": ""}.items():
         (folder / name).write_text(text)

@@ -74,7 +74,12 @@ def read_all(workspace: Workspace) -> dict[str, list[Reason]]:
             of_concept = found.setdefault(reason.concept, [])
             if not any(earlier.stage in NEEDS[stage] and not earlier.ok for earlier in of_concept):
                 of_concept.append(reason)
-    return dict(sorted(found.items()))
+    return {slug: [reason for reason in found[slug] if not _foretold(reason, found[slug])] for slug in sorted(found)}
+
+
+def _foretold(reason: Reason, others: list[Reason]) -> bool:
+    """Whether it only says beforehand what the stage that it is about has said itself meanwhile."""
+    return reason.ok and any(str(other) == reason.reason for other in others)
 
 
 def of_stage(workspace: Workspace, stage: str) -> Iterator[Reason]:
