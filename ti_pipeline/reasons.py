@@ -79,7 +79,7 @@ def read_all(workspace: Workspace) -> dict[str, list[Reason]]:
 
 def _foretold(reason: Reason, others: list[Reason]) -> bool:
     """Whether it only says beforehand what the stage that it is about has said itself meanwhile."""
-    return reason.ok and any(str(other) == reason.reason for other in others)
+    return reason.ok and any(reason.reason.startswith(f"{other.stage}: ") for other in others)
 
 
 def of_stage(workspace: Workspace, stage: str) -> Iterator[Reason]:
