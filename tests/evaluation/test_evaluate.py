@@ -130,8 +130,19 @@ def test_what_is_missing_or_too_long_is_a_concept_error(evaluated, params, model
 def test_a_gallery_reads_the_numbers(evaluated):
     workspace, manifest, _, _ = evaluated
     numbers = read_numbers(workspace, manifest)
-    assert [scale.name for scale in numbers.scales] == ["Likeness", "Editability"]
-    assert numbers.scales[0].value == report(workspace)["setups"][LEARNT]["reconstruction"]["value"]
+    assert [scale.name for scale in numbers.scales] == ["Likeness", "Follows the prompt"]
+    found = report(workspace)
+    assert numbers.scales[0].raw["learnt word"] == found["setups"][LEARNT]["reconstruction"]["value"]
+    assert numbers.scales[0].percent == pytest.approx(found["gain_percent"]["value"], abs=0.06)  # one decimal
+
+
+def test_the_rankers_likeness_of_the_plain_words_pictures_and_of_the_photos(evaluated, models):
+    workspace, manifest, _, _ = evaluated
+    seen = models[1].images([manifest.open(picture) for picture in manifest.pictures]).astype(float)
+    pairs = [seen[i] @ seen[k] for i in range(len(seen)) for k in range(len(seen)) if i != k]
+    ends = report(workspace)["clip_likeness"]
+    assert ends[PICTURES] == pytest.approx(sum(pairs) / len(pairs), abs=1e-5)
+    assert -1 <= ends[PROMPT] < ends[PICTURES]
 
 
 def test_the_placeholder_is_left_out():

@@ -40,8 +40,9 @@ def shoot(page: Page, path: Path) -> None:
 def choose_some(page: Page) -> None:
     """As someone who has looked for a minute."""
     page.locator(".card:visible .frame").first.focus()
-    for key in ("5", "p", "4", "ArrowRight", "x", "3", "p", "ArrowLeft"):
+    for key in ("o", "5", "p", "4", "ArrowRight", "x", "3", "p"):
         page.keyboard.press(key)
+    page.evaluate("scrollTo({top: 0, behavior: 'instant'}); document.querySelector('.toast').hidden = true")
 
 
 def screenshots(galleries: Path, folder: Path, concept: str) -> None:

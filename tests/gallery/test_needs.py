@@ -65,7 +65,4 @@ def test_what_has_been_put_right_goes_and_takes_its_picture_with_it(tmp_path: Pa
 def test_a_reason_is_a_sentence_and_what_to_do():
     assert told("damaged. Run `ti-pipeline train --force fox`.") == ("Damaged.", "Run `ti-pipeline train --force fox`.")
     assert told("none of its 2 files can be used") == ("None of its 2 files can be used.", LATER)
-    assert told("a.png is 1.5 pixels high. Make it larger. Or leave it out.") == (
-        "A.png is 1.5 pixels high.",
-        "Make it larger. Or leave it out.",
-    )
+    assert told("a.png is 1.5 pixels high. Crop it. Or leave it.") == ("a.png is 1.5 pixels high.", "Crop it. Or leave it.")

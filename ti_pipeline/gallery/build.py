@@ -133,13 +133,12 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
     files = {"index.html", word, f"{slug}.js"}
     for picture in (*references, *hung.values(), *older.values()):
         files |= {name for name in (picture.shown, picture.opens, picture.carrier) if name}
-    scales = {scale.name: round(scale.percent) for scale in numbers.scales} if numbers else {}
     about = {
         "token": manifest.token, "kind": manifest.kind, "owner": manifest.owner or "", "license": manifest.license or "",
         "briefs": len(walls), "candidates": len(pictures), "initializer": initializer, "version": version,
         "learnt": datetime.fromtimestamp(embedding.stat().st_mtime, UTC).strftime("%Y-%m-%d"),
         "gain_percent": numbers.gain["value"] if numbers and numbers.gain else None,
-        "follows_percent": scales.get("Follows the prompt"), "prompts": [wall.prompt for wall in walls],
+        "prompts": [wall.prompt for wall in walls],
         "pictures": list(pictures),
         "covers": [_cover(hung[wall.shots[0].id]) for wall in walls[:COVERS]],
         "references": [_cover(r) for r in references[:COVERS]],

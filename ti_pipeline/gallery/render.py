@@ -63,6 +63,12 @@ def within(value: float, low: float = 0, high: float = 100) -> float:
     return min(max(value, low), high)
 
 
+def on_scale(value: float) -> str:
+    """A value on a scale from 0 to 100 in whole numbers; what lies beyond an end is more or less than it, and how much tells nothing."""
+    shown = round(value)
+    return ">\N{NARROW NO-BREAK SPACE}100" if shown > 100 else "<\N{NARROW NO-BREAK SPACE}0" if shown < 0 else str(shown)
+
+
 def whole(value: float) -> str:
     """To the nearest whole number, with the sign that typographers use and no negative zero."""
     return str(round(value)).replace("-", "\N{MINUS SIGN}")
@@ -88,5 +94,5 @@ def _environment() -> Environment:
         loader=FileSystemLoader(ROOT / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=printable, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"split_at": split_at, "inline": inline, "whole": whole, "within": within}
+    environment.filters |= {"split_at": split_at, "inline": inline, "whole": whole, "within": within, "on_scale": on_scale}
     return environment
