@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from prefect import flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.train_concepts import Stage, ended, train_concepts
-from tasks.report import show
 from tasks.stages import TASKS, run_stage
 from tasks.turn import turn
 from tests.flows.processes import ROOT, artifact
@@ -129,19 +127,6 @@ def test_a_run_waits_for_the_one_that_works_in_its_workspace(server, checkout) -
 
         with turn(checkout, leave), turn(checkout, leave):  # the command's and the flow's
             assert other.poll() == 0 and f"waiting for the run of process {other.pid}" in said[-1]
-
-
-def test_what_came_of_the_run_is_kept_when_prefect_cannot_be_shown_it(server, checkout, caplog) -> None:
-    """Nothing listens at the address any more when the table is due."""
-    workspace = Workspace.at(checkout, "x")
-
-    @flow
-    def late() -> None:
-        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-            show(workspace, [Outcome("validate", "fox", "done").to_json()])
-
-    late()
-    assert "Prefect could not be shown what came of the run" in caplog.text
 
 
 def attempts(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.report import code, links, row, scores, state
+import httpx
+import pytest
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import disable_run_logger
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tasks.report import code, links, row, scores, show, state
 from ti_pipeline.files import write_json
 from ti_pipeline.stages import STAGES
 from ti_pipeline.workspace import Outcome, Workspace
@@ -38,3 +44,11 @@ def test_links_survive_a_space_in_a_path() -> None:
 
 def test_nothing_in_a_path_is_markup() -> None:
     assert code("/a`b``c\x1b") == "``` /a`b``c\\x1b ```"
+
+
+def test_a_table_that_prefect_cannot_be_shown_stops_nothing(tmp_path: Path) -> None:
+    outcomes = [Outcome("gallery", "fox", "done", path="/a/fox/index.html").to_json()]
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), disable_run_logger():
+        show(Workspace.at(tmp_path, "concepts"), outcomes)
+        with pytest.raises(httpx.ConnectError):  # nothing listens there, indeed
+            create_markdown_artifact("text", key="galleries")
