@@ -16,7 +16,7 @@ import typer
 import typer.core
 
 from ti_pipeline import __version__
-from ti_pipeline.errors import PipelineError
+from ti_pipeline.errors import BrokenOff, PipelineError, in_words
 from ti_pipeline.params import Params, load
 from ti_pipeline.turns import OVERVIEW, turn
 from ti_pipeline.versioning import commands
@@ -225,9 +225,9 @@ def main() -> None:
         sys.exit(status)
     except PipelineError as error:
         print(f"ti-pipeline: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(3 if isinstance(error, BrokenOff) else 2)
     except OSError as error:
-        print(f"ti-pipeline: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        print(f"ti-pipeline: {in_words(error)}", file=sys.stderr)
         sys.exit(3)
     except Exception as error:
         if not hasattr(error, "show"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.errors import BrokenOff, ConceptError
 from ti_pipeline.files import write_text
 from ti_pipeline.gallery.build import gallery_fingerprint, read_page, standing
 from ti_pipeline.gallery.questionnaire import build_questionnaire
@@ -40,7 +40,7 @@ def build_index(workspace: Workspace, params: Params, concepts: Iterable[str]) -
             render("index.html", title=params.gallery.title, pages=pages, waiting=waiting, owners=owners, questions=questions, data=data),
         )
     except OSError as error:
-        raise ParamsError(f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
+        raise BrokenOff(f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
     return path
 
 
