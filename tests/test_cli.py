@@ -124,7 +124,8 @@ def test_a_full_disk_is_told_with_status_3(workspace: Path):
     command = [sys.executable, "-m", "ti_pipeline.cli", "validate", "--workspace", str(workspace)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     limited = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=workspace, env=environment, preexec_fn=limited)
+    ready = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=workspace, **ready)
     assert done.returncode == 3 and f"ti-pipeline: {workspace / 'artifacts'}" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
 
