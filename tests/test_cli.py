@@ -122,8 +122,6 @@ def test_a_wrong_call_is_told_in_words_with_status_2(workspace: Path, words: lis
 def test_a_full_disk_is_told_with_status_3(workspace: Path):
     """No file may grow: the kernel refuses each write without naming a file, as on a full disk."""
     command = [sys.executable, "-m", "ti_pipeline.cli", "validate", "--workspace", str(workspace)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    limited = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
     ready = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), "env": os.environ | {"PYTHONPATH": str(ROOT)}}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=workspace, **ready)
     assert done.returncode == 3 and f"ti-pipeline: {workspace / 'artifacts'}" in done.stderr, done.stderr
