@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -116,6 +117,15 @@ def test_a_wrong_call_is_told_in_words_with_status_2(workspace: Path, words: lis
     done = call(*words, workspace=workspace, sets=sets)
     assert done.returncode == 2, done.stdout + done.stderr
     assert expected in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_told_with_status_3(workspace: Path):
+    """No file may grow: the kernel refuses each write without naming a file, as on a full disk."""
+    command = [sys.executable, "-m", "ti_pipeline.cli", "validate", "--workspace", str(workspace)]
+    ready = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=workspace, **ready)
+    assert done.returncode == 3 and f"ti-pipeline: {workspace / 'artifacts'}" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_without_params_it_says_where_to_find_them(tmp_path: Path):

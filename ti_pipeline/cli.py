@@ -15,7 +15,7 @@ import typer
 import typer.core
 
 from ti_pipeline import __version__
-from ti_pipeline.errors import PipelineError
+from ti_pipeline.errors import PipelineError, in_words
 from ti_pipeline.loopback import spare_loopback
 from ti_pipeline.params import Params, load
 from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_status, print_study, progress, say, say_json
@@ -226,7 +226,7 @@ def main() -> None:
         say(f"ti-pipeline: {error}", err=True)
         sys.exit(error.status)
     except OSError as error:
-        say(f"ti-pipeline: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", err=True)
+        say(f"ti-pipeline: {in_words(error)}", err=True)
         sys.exit(3)
     except Exception as error:
         if not hasattr(error, "show"):

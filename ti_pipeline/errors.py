@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import tempfile
+from pathlib import Path
 
 # `user:password@`, however the rest of the address is misspelt, and what a signed address carries in its query
 _PASSWORD = re.compile(r"""((?:^|[\s/:'"(])[^\s/:@'"()]+):(?!/)[^\s'"]+@""", re.MULTILINE)
@@ -17,14 +20,20 @@ def without_passwords(text: str) -> str:
 class PipelineError(Exception):
     """Something that the caller can mend; its text is shown without a traceback, and never with a password."""
 
+    status = 2  # of the command that it ends; 3 where neither the call nor the params are to blame
+
     def __init__(self, text: str = ""):
         super().__init__(without_passwords(text))
-
-    status = 2  # of the command that it ends; 3 where neither the call nor the params are to blame
 
 
 class ParamsError(PipelineError):
     """`params.yaml`, an option or a brief is wrong; nothing has been started."""
+
+
+class BrokenOff(PipelineError):
+    """A stage cannot go on, and neither a setting nor a concept is to blame."""
+
+    status = 3
 
 
 class ConceptError(PipelineError):
@@ -48,3 +57,17 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
+
+
+def in_words(error: OSError) -> str:
+    """What the operating system refused, where, and what to do about it."""
+    where, what = error.filename or "", error.strerror or str(error)
+    advice = {
+        **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Make room there"),
+        **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "See to the permissions there"),
+    }.get(error.errno or 0, "")
+    if "usable temporary directory" in what:
+        advice = "Make room in one of them, or set TMPDIR to a folder that can be written"
+    elif advice and not where:
+        where = f"one of the workspace, {tempfile.gettempdir()} (TMPDIR) and {Path.home()} (HOME)"
+    return f"{where}: {what}. {advice}".removeprefix(": ").rstrip(" .") + "."

@@ -17,7 +17,7 @@ from ti_pipeline import reasons
 from ti_pipeline.collection import forget_gone, remove, remove_withdrawn, validated
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
-from ti_pipeline.errors import ConceptError, NotYet, ParamsError, PipelineError, out_of_memory
+from ti_pipeline.errors import BrokenOff, ConceptError, NotYet, ParamsError, PipelineError, out_of_memory
 from ti_pipeline.files import read_table
 from ti_pipeline.leftovers import sweep
 from ti_pipeline.models import Models
@@ -239,7 +239,7 @@ def _parted(outcomes: Mapping[str, Outcome], slugs: Sequence[str], spent: Mappin
 
 def _lost(workspace: Workspace, stage: str, slug: str, error: Exception, seconds: float) -> Outcome:
     """The outcome of a concept that raised `error`, its reason kept; raises what no concept is to blame for."""
-    if isinstance(error, (ParamsError, OSError)) or out_of_memory(error):
+    if isinstance(error, (ParamsError, BrokenOff, OSError)) or out_of_memory(error):
         raise error
     reason = error.reason if isinstance(error, ConceptError) else str(error)
     if isinstance(error, NotYet):

@@ -89,20 +89,27 @@ class _Taken(Exception):
 
 def _take(folder: Path, stage: str, names: set[str]) -> BaseFileLock:
     """A lock of one's own that says so, unless another's says that it has some of `names`: then _Taken."""
-    mine = _lock(folder / f"{stage}-{uuid4().hex}.held")
+    path = folder / f"{stage}-{uuid4().hex}.held"
+    mine = _lock(path)
     try:
-        with _lock(folder / f"{stage}.lock"):  # for as long as it takes to look
-            for path in folder.glob(f"{stage}-*.held"):
-                theirs = _read(path)
-                if names & theirs.get("names", set()) and not _is_dead(path):
+        with _open(folder / f"{stage}.lock"):  # for as long as it takes to look
+            for other in folder.glob(f"{stage}-*.held"):
+                theirs = _read(other)
+                wanted = names & theirs["names"] if theirs else True  # who could not say what he has is dead
+                if wanted and not _is_dead(other) and theirs:
                     raise _Taken(theirs["names"], theirs["who"])
+            path.touch()
             mine.acquire()
             told = {"names": sorted(names), "pid": os.getpid(), "host": socket.gethostname(), "command": _command(), "since": time.time()}
-            Path(mine.lock_file).write_text(json.dumps(told), encoding="utf-8")
+            path.write_text(json.dumps(told), encoding="utf-8")
     except OSError as error:
-        if error.errno not in _WITHOUT:
-            raise
-        _say_without(folder, str(error.strerror))
+        if error.errno in _WITHOUT:
+            _say_without(folder, str(error.strerror))
+            return mine
+        path.unlink(missing_ok=True)
+        mine.release()
+        error.filename = error.filename or str(folder)
+        raise
     return mine
 
 
@@ -111,8 +118,13 @@ def _say_without(folder: Path, why: str) -> None:
     log.warning("%s: the file system has no locks (%s). Run one command at a time in this workspace.", folder, why)
 
 
+def _open(path: Path) -> BaseFileLock:
+    path.touch()  # with the mode that the umask gives, so that a group can share a workspace
+    return _lock(path)
+
+
 def _lock(path: Path) -> BaseFileLock:
-    return FileLock(path, fallback_to_soft=False)  # a file for a lock would outlive a killed process
+    return FileLock(path, fallback_to_soft=False)  # a file that stands for a lock would outlive a killed process
 
 
 def _is_dead(path: Path) -> bool:
@@ -133,7 +145,7 @@ def _read(path: Path) -> dict:
         where = "" if told["host"] == socket.gethostname() else f" on {told['host']}"
         return {"names": set(told["names"]), "who": f"process {told['pid']}{where} (`{told['command']}`), since {when}"}
     except (OSError, ValueError, KeyError, TypeError):
-        return {}  # it is done meanwhile, or died before it could say
+        return {}  # it is done meanwhile, or died before it could say, or its disk was full
 
 
 def _command() -> str:

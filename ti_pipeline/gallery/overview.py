@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.errors import BrokenOff, ConceptError
 from ti_pipeline.files import write_text
 from ti_pipeline.gallery.build import gallery_fingerprint, read_page, standing
 from ti_pipeline.gallery.identity import write_identity
@@ -42,7 +42,7 @@ def build_index(workspace: Workspace, params: Params, concepts: Iterable[str]) -
         about: dict[str, Any] = {"owners": sorted({page["owner"] for page in pages if page["owner"]}), "questions": questions, "data": data}
         write_text(path, render("index.html", title=title, needs=needs, pages=pages, coming=coming, **about))
     except OSError as error:
-        raise ParamsError(f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
+        raise BrokenOff(f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
     return path
 
 
