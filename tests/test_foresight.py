@@ -45,7 +45,7 @@ def test_a_caption_that_is_too_long_is_told_by_its_file_and_train_says_the_same(
     assert outcome.state == "failed"
     assert outcome.reason.startswith(f"the caption in {picture.stem}.txt, with the learnt word, takes 38 tokens and miniature reads 24")
     assert "far away" not in outcome.reason
-    assert [each.reason for each in train(workspace, load(ROOT / "params.yaml"))] == [outcome.reason]
+    assert [each.reason for each in train(workspace, load(ROOT / "params.yaml"))] == [f"validate: {outcome.reason}"]
     picture.with_suffix(".txt").unlink()
     write(workspace, f"captions: {{{picture.name}: '{LONG}'}}\n{initializer}")
     assert frog(workspace).reason.startswith(f"the caption of {picture.name} in concept.yaml, with the learnt word, takes 38 tokens")
@@ -61,7 +61,7 @@ def test_a_caption_that_may_fit_is_not_refused(workspace: Workspace) -> None:
 def test_more_vectors_than_the_generator_reads(workspace: Workspace) -> None:
     write(workspace, "vectors: 60")
     outcome = frog(workspace)
-    assert outcome.state == "failed" and "learn fewer vectors" in outcome.reason
+    assert outcome.state == "failed" and "60 vectors do not fit: miniature reads 24 tokens" in outcome.reason
 
 
 def test_a_brief_that_is_too_long_is_told_and_the_concept_goes_on(workspace: Workspace) -> None:

@@ -59,7 +59,7 @@ class Models:
         from ti_pipeline.generators.source import find_source
 
         try:
-            return TokenizerAlone(find_source(self._params.generator, download=False))
+            return TokenizerAlone(find_source(self._generator, download=False))
         except Exception:  # the stage that needs the generator says what is wrong with it
             return None
 

@@ -279,7 +279,7 @@ def _each_manifest(
 
     def on_manifest(slug: str, step: Step) -> Outcome | None:
         if lost := reasons.before(workspace, stage, slug):
-            raise NotYet(slug, f"{QUARANTINE}{lost.reason}" if lost.stage == "validate" else str(lost))
+            raise NotYet(slug, f"{QUARANTINE}{lost.reason}" if lost.state == "quarantined" else str(lost))
         return work(read_manifest(workspace, slug), step)
 
     return _each(workspace, stage, slugs, progress, on_manifest, alone)

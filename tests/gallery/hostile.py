@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
-from tests.gallery.small_gallery import add_candidates, add_evaluation, make_workspace
+from tests.gallery.small_gallery import add_candidates, add_evaluation, make_workspace, small_params
+from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
+from ti_pipeline.concepts.stage import validate_one
 from ti_pipeline.workspace import Workspace
 
 MARK = "window.pwned=1"
@@ -82,17 +83,14 @@ MANY = [
 
 
 def hostile_workspace(root: Path, text: str) -> tuple[Workspace, Manifest]:
-    """As `whole`, with `text` in every place that comes from outside; brief and prompt keep the word."""
+    """As `whole`, with `text` in every place that comes from outside, also where `concept.yaml` refuses it by now: manifests are older
+    than rules. Brief and prompt keep the word."""
     plain = " ".join(text.replace("\x00", "").replace("\x1b", "").replace("\x7f", "").split())
     name = f"{plain.replace('/', '_')[:60]}.png"
-    settings = {
-        "token": "<toy>",
-        "captions": {name: plain.replace("{{ 7*7 }}", "")},
-        "owner": plain,
-        "license": plain,
-        "initializer": plain,
-    }
-    workspace = make_workspace(root, names=(name, "b.png", "c.png"), settings=yaml.safe_dump(settings, allow_unicode=True))
+    workspace = make_workspace(root, names=(name, "b.png", "c.png"))
+    concept = load_concept(workspace.concepts / "toy")
+    concept = replace(concept, captions={name: plain}, owner=plain, license=plain, initializer=plain)
+    assert validate_one(workspace, concept, small_params(), None).ok
     add_candidates(
         workspace, prompts=(f"a <toy> {text}", f"{text} <toy>"), prompt=f"{text} <toy>", negative_prompt=text, solver=text, reason=text
     )

@@ -54,7 +54,7 @@ class NoServer(StorageError):
 
 @dataclass(frozen=True)
 class Place:
-    """A bucket and a prefix in it, and the client that reaches them; `endpoint` as people are told it, without a key that stands in it."""
+    """A bucket and a prefix in it, and the client that reaches them; `endpoint` is null for AWS."""
 
     client: Any
     bucket: str
@@ -83,7 +83,7 @@ def connect(storage: Storage, bucket: str, prefix: str, root: Path) -> Place:
         client = session.client("s3", endpoint_url=storage.endpoint, config=client_config(storage))
     except (BotoCoreError, ValueError) as error:
         raise StorageError(f"storage: {error}. See to `storage` in params.yaml and to the credentials.") from None
-    return Place(client, bucket, prefix.strip("/"), storage.endpoint and re.sub(r"//[^/@]*@", "//", storage.endpoint))
+    return Place(client, bucket, prefix.strip("/"), storage.endpoint)
 
 
 def client_config(storage: Storage) -> Config:
