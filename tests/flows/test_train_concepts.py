@@ -63,7 +63,7 @@ def test_a_second_run_does_nothing(finished) -> None:
     after = written(folder)
     assert {path: digest for path, (digest, _) in after.items()} == {path: digest for path, (digest, _) in before.items()}
     touched = {path.relative_to(folder / "artifacts").parts[0] for path in after if after[path] != before[path]}
-    assert touched <= {"evaluation", "galleries"}  # where the overviews of all concepts lie
+    assert touched <= {"evaluation", "galleries", "locks"}  # where the overviews of all concepts lie, and who had their turn
 
 
 def test_wrong_params_fail_the_run_without_a_traceback(server, checkout, caplog) -> None:
@@ -126,7 +126,7 @@ def test_a_run_waits_for_the_one_that_works_in_its_workspace(server, checkout) -
             other.communicate("\n")
 
         with turn(checkout, leave), turn(checkout, leave):  # the command's and the flow's
-            assert other.poll() == 0 and f"waiting for the run of process {other.pid}" in said[-1]
+            assert other.poll() == 0 and f"waits for the run of process {other.pid}" in said[-1]
 
 
 def attempts(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
