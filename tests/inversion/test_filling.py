@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.inversion.one_concept import train_concept
 from tests.inversion.test_train import Killed
 from ti_pipeline import params, stages
 from ti_pipeline.concepts.manifest import Manifest
@@ -28,7 +29,7 @@ from ti_pipeline.inversion.job import Job, Waiting, prepare_job
 from ti_pipeline.inversion.objective import Diffusion
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.state import Trained
-from ti_pipeline.inversion.train import train_concept, train_pack
+from ti_pipeline.inversion.train import train_pack
 from ti_pipeline.workspace import Workspace
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import ti_pipeline
 from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
+from tests.inversion.one_concept import train_concept
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.inversion.initializer import initial_vectors
@@ -19,7 +20,6 @@ from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Draws, Learner
 from ti_pipeline.inversion.prompts import prompts_for
 from ti_pipeline.inversion.streams import Streams
-from ti_pipeline.inversion.train import train_concept
 
 MINIATURE = Path(ti_pipeline.__file__).parent / "miniature" / "generator"
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
+from tests.inversion.one_concept import train_concept
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator, weight_digests
-from ti_pipeline.inversion.train import train_concept
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from ti_pipeline import params
-from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, OutOfMemory, out_of_memory
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.source import digest_weights
@@ -20,7 +19,7 @@ from ti_pipeline.inversion.adamw import Moments, update
 from ti_pipeline.inversion.alarms import table_changed
 from ti_pipeline.inversion.capacity import largest_pack
 from ti_pipeline.inversion.checkpoint import Checkpoint, Saved, read_checkpoint, write_checkpoint
-from ti_pipeline.inversion.job import Job, Waiting, prepare_job
+from ti_pipeline.inversion.job import Job, Waiting
 from ti_pipeline.inversion.objective import Diffusion
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.readings import Readings
@@ -30,28 +29,6 @@ from ti_pipeline.inversion.state import State, Trained
 from ti_pipeline.inversion.workers import with_one_thread
 
 Progress = Callable[[int, int, str], None]
-
-
-def train_concept(
-    generator: Generator,
-    manifest: Manifest,
-    train: params.Train,
-    seed: int,
-    *,
-    checkpoint: Path,
-    initializer: str,
-    progress: Progress | None = None,
-) -> Trained:
-    """Textual inversion of one concept (Gal et al. 2022, eq. 2): a pack of one. Raises ConceptError for a training that went wrong."""
-    trained: list[Trained] = []
-
-    def failed(concept: str, error: Exception) -> None:
-        raise error
-
-    arithmetic = generator.arithmetic
-    waiting = Waiting(manifest.slug, train.steps, "", lambda: prepare_job(generator, manifest, train, seed, initializer, arithmetic))
-    train_pack(generator, [waiting], train, checkpoint, lambda job, result: trained.append(result), failed, progress)
-    return trained[0]
 
 
 def train_pack(

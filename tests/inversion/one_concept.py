@@ -1,0 +1,34 @@
+"""A pack of one, for tests of what a training does to a concept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ti_pipeline import params
+from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.generators.generator import Generator
+from ti_pipeline.inversion.job import Waiting, prepare_job
+from ti_pipeline.inversion.state import Trained
+from ti_pipeline.inversion.train import Progress, train_pack
+
+
+def train_concept(
+    generator: Generator,
+    manifest: Manifest,
+    train: params.Train,
+    seed: int,
+    *,
+    checkpoint: Path,
+    initializer: str,
+    progress: Progress | None = None,
+) -> Trained:
+    """Textual inversion of one concept (Gal et al. 2022, eq. 2): a pack of one. Raises ConceptError for a training that went wrong."""
+    trained: list[Trained] = []
+
+    def failed(concept: str, error: Exception) -> None:
+        raise error
+
+    arithmetic = generator.arithmetic
+    waiting = Waiting(manifest.slug, train.steps, "", lambda: prepare_job(generator, manifest, train, seed, initializer, arithmetic))
+    train_pack(generator, [waiting], train, checkpoint, lambda job, result: trained.append(result), failed, progress)
+    return trained[0]
