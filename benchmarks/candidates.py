@@ -20,9 +20,9 @@ from benchmarks.collection import recoloured, settings
 from benchmarks.report import Row, keep, machine
 from ti_pipeline import stages
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.embeddings.store import write_embedding
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
+from ti_pipeline.words.store import write_embedding
 from ti_pipeline.workspace import Workspace
 
 PACKAGE = Path(ti_pipeline.__file__).parent / "miniature"

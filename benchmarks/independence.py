@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from benchmarks.collection import recoloured, settings
 from benchmarks.report import Row, keep, machine
 from ti_pipeline import stages
-from ti_pipeline.embeddings.store import read_embedding
+from ti_pipeline.words.store import read_embedding
 from ti_pipeline.workspace import Workspace
 
 

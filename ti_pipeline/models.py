@@ -20,12 +20,12 @@ from ti_pipeline.params import Params
 from ti_pipeline.params import Ranker as RankerParams
 
 if TYPE_CHECKING:
-    from ti_pipeline.evaluation.judge import Judge
     from ti_pipeline.generators.generator import Generator
     from ti_pipeline.generators.reader import Reader
     from ti_pipeline.generators.source import Source
     from ti_pipeline.inversion.initializer import WordChooser
-    from ti_pipeline.ranking.ranker import Ranker
+    from ti_pipeline.sight.judge import Judge
+    from ti_pipeline.sight.ranker import Ranker
 
 
 class Models:
@@ -100,15 +100,15 @@ def _generator(settings: GeneratorParams, digest: str) -> Generator:
 @lru_cache(maxsize=1)
 def _ranker(settings: RankerParams, device: str) -> Ranker:
     from ti_pipeline.generators.generator import choose_device
-    from ti_pipeline.ranking.ranker import load_ranker
+    from ti_pipeline.sight.ranker import load_ranker
 
     return load_ranker(settings, choose_device(device))
 
 
 @lru_cache(maxsize=1)
 def _judge(settings: JudgeParams, device: str) -> Judge:
-    from ti_pipeline.evaluation.judge import load_judge
     from ti_pipeline.generators.generator import choose_device
+    from ti_pipeline.sight.judge import load_judge
 
     return load_judge(settings, choose_device(device))
 

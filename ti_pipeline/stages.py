@@ -113,7 +113,7 @@ def generate(
 
 def _generate(workspace: Workspace, params: Params, names: Names, force: bool, progress: Progress | None) -> list[Outcome]:
     from ti_pipeline.candidates.generate import generate_many, read_order, standing
-    from ti_pipeline.candidates.learnt import Words
+    from ti_pipeline.words.learnt import Words
 
     models, words = Models(params, workspace.root), Words(workspace)
     todo: list[Manifest] = []
@@ -162,9 +162,9 @@ def evaluate(
     workspace: Workspace, params: Params, names: Names = None, *, force: bool = False, progress: Progress | None = None
 ) -> list[Outcome]:
     """Embeddings to metrics; the summary is always over every concept of the workspace."""
-    from ti_pipeline.candidates.learnt import load_own
     from ti_pipeline.evaluation.evaluate import evaluate_one, evaluation_fingerprint, standing
     from ti_pipeline.evaluation.summary import summarise
+    from ti_pipeline.words.learnt import load_own
 
     models = Models(params, workspace.root)
 

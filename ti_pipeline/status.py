@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 from ti_pipeline.candidates.generate import read_order
 from ti_pipeline.candidates.generate import standing as generated
-from ti_pipeline.candidates.learnt import Words, load_own
 from ti_pipeline.choices.verdicts import read_verdicts
 from ti_pipeline.concepts.concept import Concept, discover
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
@@ -24,6 +23,7 @@ from ti_pipeline.params import Params
 from ti_pipeline.ranking.rank import rank_fingerprint, read_candidates
 from ti_pipeline.reasons import Reason, read_all
 from ti_pipeline.stages import STAGES
+from ti_pipeline.words.learnt import Words, load_own
 from ti_pipeline.workspace import Workspace
 
 

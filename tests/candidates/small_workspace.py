@@ -11,9 +11,9 @@ from ti_pipeline.collection import current
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.stage import validate_one
-from ti_pipeline.embeddings.store import write_embedding
 from ti_pipeline.params import Params, load
 from ti_pipeline.reasons import keep
+from ti_pipeline.words.store import write_embedding
 from ti_pipeline.workspace import Outcome, Workspace
 
 ROOT = Path(__file__).parents[2]

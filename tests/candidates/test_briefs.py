@@ -7,9 +7,9 @@ import torch
 
 from tests.candidates.small_workspace import add_concept, add_word, small_params
 from ti_pipeline.candidates.briefs import brief_texts, briefs_for, words_in
-from ti_pipeline.candidates.learnt import LearntWord, Words, load_others, load_own
-from ti_pipeline.embeddings.store import write_embedding
 from ti_pipeline.errors import ConceptError
+from ti_pipeline.words.learnt import LearntWord, Words, load_others, load_own
+from ti_pipeline.words.store import write_embedding
 
 
 def word(token: str, class_words: str) -> LearntWord:

@@ -14,12 +14,12 @@ from tests.candidates.small_workspace import PHOTOS, add_concept, add_word, smal
 from ti_pipeline import stages
 from ti_pipeline.candidates.files import SCHEMA
 from ti_pipeline.candidates.generate import generate_many, generate_one, read_order
-from ti_pipeline.candidates.seeds import candidate_seed
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.models import Models
+from ti_pipeline.sampling.seeds import candidate_seed
 from ti_pipeline.workspace import Workspace
 
 

@@ -16,7 +16,7 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table
 from ti_pipeline.params import load
 from ti_pipeline.ranking.rank import rank_one
-from ti_pipeline.ranking.ranker import load_ranker
+from ti_pipeline.sight.ranker import load_ranker
 
 
 def choose(row: dict, person: str, flag: str, stars: int = 0) -> Choice:

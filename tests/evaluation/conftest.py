@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ti_pipeline.evaluation.judge import Judge, load_judge
+from tests.sight.conftest import judge  # noqa: F401
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.load import load_generator
 from ti_pipeline.params import Params, load
-from ti_pipeline.ranking.ranker import Ranker, load_ranker
+from ti_pipeline.sight.ranker import Ranker, load_ranker
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,8 +28,3 @@ def generator(params: Params) -> Generator:
 @pytest.fixture(scope="session")
 def ranker(params: Params) -> Ranker:
     return load_ranker(params.ranker, "cpu")
-
-
-@pytest.fixture(scope="session")
-def judge(params: Params) -> Judge:
-    return load_judge(params.judge, "cpu")

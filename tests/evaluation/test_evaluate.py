@@ -12,13 +12,13 @@ from tests.evaluation.conftest import ROOT
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.stage import validate_one
-from ti_pipeline.embeddings.store import write_embedding
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.evaluate import RECONSTRUCTION, evaluate_one, left_out
 from ti_pipeline.evaluation.metrics import alike_among
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, SETUPS, concept_path
 from ti_pipeline.evaluation.summary import summarise
 from ti_pipeline.gallery.exhibit import read_numbers
+from ti_pipeline.words.store import write_embedding
 from ti_pipeline.workspace import Workspace
 
 

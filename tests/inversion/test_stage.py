@@ -10,11 +10,11 @@ from diffusers import StableDiffusionPipeline
 
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.embeddings.store import embedding_fingerprint, read_embedding
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.stage import SCHEMA, standing, train_many, train_one, training_fingerprint
+from ti_pipeline.words.store import embedding_fingerprint, read_embedding
 from ti_pipeline.workspace import Workspace
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]

@@ -14,7 +14,7 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.ranking.rank import rank_one
-from ti_pipeline.ranking.ranker import Ranker
+from ti_pipeline.sight.ranker import Ranker
 from ti_pipeline.workspace import Workspace
 
 

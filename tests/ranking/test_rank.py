@@ -14,7 +14,7 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, write_table
 from ti_pipeline.params import Params
 from ti_pipeline.ranking.rank import SCHEMA, rank_one
-from ti_pipeline.ranking.ranker import Ranker
+from ti_pipeline.sight.ranker import Ranker
 from ti_pipeline.workspace import Workspace
 
 DUCK, FROG = PHOTOS / "duck-toy" / "00.jpg", ROOT / "examples" / "concepts" / "frog" / "white.png"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ti_pipeline import params
-from ti_pipeline.candidates.learnt import LearntWord
 from ti_pipeline.concepts.texts import PLACE, WORD
 from ti_pipeline.errors import ConceptError
+from ti_pipeline.words.learnt import LearntWord
 
 if TYPE_CHECKING:
     from ti_pipeline.concepts.manifest import Manifest

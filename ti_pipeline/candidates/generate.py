@@ -15,11 +15,8 @@ from PIL import Image
 
 from ti_pipeline.candidates.briefs import Brief, brief_texts, briefs_for, words_in
 from ti_pipeline.candidates.files import SCHEMA, stands, sweep, write_picture
-from ti_pipeline.candidates.learnt import LearntWord, Words, check_width, load_others, load_own
 from ti_pipeline.candidates.looks import Clip, write_looks
 from ti_pipeline.candidates.recipe import VERSION, Recipe, file_name
-from ti_pipeline.candidates.sample import Settings, encode_texts, even_batch, sample_states
-from ti_pipeline.candidates.seeds import candidate_seed
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.concepts.texts import cut
 from ti_pipeline.errors import ConceptError
@@ -27,6 +24,9 @@ from ti_pipeline.files import digest_file, read_table, table_metadata, write_tab
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt
 from ti_pipeline.params import Params
+from ti_pipeline.sampling.sample import Settings, encode_texts, even_batch, sample_states
+from ti_pipeline.sampling.seeds import candidate_seed
+from ti_pipeline.words.learnt import LearntWord, Words, check_width, load_others, load_own
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "generate"

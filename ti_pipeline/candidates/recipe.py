@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-from ti_pipeline.candidates.solvers import NAMES
 from ti_pipeline.files import digest_value
+from ti_pipeline.sampling.solvers import NAMES
 
 VERSION = 1  # of sampling: raised whenever the same recipe would give another picture
 Recipe = dict[str, Any]

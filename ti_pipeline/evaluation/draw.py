@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ti_pipeline.candidates.sample import Settings, sample
-from ti_pipeline.evaluation.judge import BATCH, Judge
 from ti_pipeline.files import digest_value
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.ranking.ranker import Ranker
+from ti_pipeline.sampling.sample import Settings, sample
+from ti_pipeline.sight.judge import BATCH, Judge
+from ti_pipeline.sight.ranker import Ranker
 
 Progress = Callable[[int, int, str], None]
 

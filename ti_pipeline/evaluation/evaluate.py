@@ -19,19 +19,19 @@ import numpy as np
 from PIL import Image
 
 from ti_pipeline.candidates.briefs import PLACE
-from ti_pipeline.candidates.learnt import LearntWord, check_width, load_own
-from ti_pipeline.candidates.sample import Settings
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.draw import Progress, Seen, Studio, draw_shared, sample_seed
-from ti_pipeline.evaluation.judge import Judge
 from ti_pipeline.evaluation.metrics import DECIMALS, Estimate, alike, alike_among, editability, gain, mean_estimate
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS, concept_path, pictures_folder, read_report
 from ti_pipeline.files import atomic, digest_file, digest_value, write_json
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt
 from ti_pipeline.params import Params
-from ti_pipeline.ranking.ranker import Ranker
+from ti_pipeline.sampling.sample import Settings
+from ti_pipeline.sight.judge import Judge
+from ti_pipeline.sight.ranker import Ranker
+from ti_pipeline.words.learnt import LearntWord, check_width, load_own
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "evaluate"

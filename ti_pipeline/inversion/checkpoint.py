@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ti_pipeline.embeddings.store import write_tensors
 from ti_pipeline.inversion.state import COLUMNS, State
+from ti_pipeline.words.store import write_tensors
 
 FORMAT = "2"
 _ROWS = ("rows", "first", "second", "best")

@@ -14,7 +14,6 @@ from PIL import Image
 
 import ti_pipeline
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.embeddings.store import embedding_fingerprint, write_embedding
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, digest_value, table_metadata, write_table
 from ti_pipeline.generators.generator import Generator
@@ -23,6 +22,7 @@ from ti_pipeline.inversion.job import VERSION, Job, Waiting, prepare_job, settin
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import Progress, train_pack
 from ti_pipeline.params import Params
+from ti_pipeline.words.store import embedding_fingerprint, write_embedding
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 SCHEMA = pa.schema(

@@ -21,8 +21,8 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
 from ti_pipeline.params import Params
-from ti_pipeline.ranking.ranker import Ranker
 from ti_pipeline.ranking.select import ordinal, rank_candidates
+from ti_pipeline.sight.ranker import Ranker
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "rank"

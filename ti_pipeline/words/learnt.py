@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from ti_pipeline.collection import current
-from ti_pipeline.embeddings.store import embedding_token, read_embedding
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError
 from ti_pipeline.files import digest_file
 from ti_pipeline.generators.generator import Generator
+from ti_pipeline.words.store import embedding_token, read_embedding
 from ti_pipeline.workspace import Workspace
 
 

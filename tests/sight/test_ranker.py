@@ -14,10 +14,10 @@ from open_clip import factory
 from PIL import Image
 
 from tests.candidates.small_workspace import PHOTOS
-from tests.ranking.conftest import MODEL
+from tests.sight.conftest import MODEL
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import Ranker as Settings
-from ti_pipeline.ranking.ranker import BATCH, Ranker, load_ranker
+from ti_pipeline.sight.ranker import BATCH, Ranker, load_ranker
 
 
 def load(model: str | Path, pretrained: str | Path | None = None) -> Ranker:

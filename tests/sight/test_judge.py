@@ -12,8 +12,8 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, ViTConfig, ViTModel
 
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.evaluation.judge import PREPARATION, Judge, find_judge, judge_digest, load_judge
 from ti_pipeline.params import Judge as Settings
+from ti_pipeline.sight.judge import PREPARATION, Judge, find_judge, judge_digest, load_judge
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 32, "patch_size": 16}
 PREPARE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ti_pipeline.embeddings.store import embedding_fingerprint, read_embedding, write_embedding
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.words.store import embedding_fingerprint, read_embedding, write_embedding
 
 VECTORS = torch.arange(6, dtype=torch.float32).reshape(2, 3) / 7
 PROVENANCE = {"concept": "mug", "steps": "300", "fingerprint": "abc", "note": "ünïcode “quotes” \\ and\nlines"}
@@ -36,7 +36,7 @@ def test_the_library_itself_reads_it(tmp_path: Path) -> None:
 
 def test_equal_contents_are_equal_bytes_in_every_process(tmp_path: Path) -> None:
     code = (
-        "import sys, torch; from pathlib import Path; from ti_pipeline.embeddings.store import write_embedding;"
+        "import sys, torch; from pathlib import Path; from ti_pipeline.words.store import write_embedding;"
         "write_embedding(Path(sys.argv[1]), '<mug>', torch.ones(2, 3), dict.fromkeys(sys.argv[2].split(','), 'x'))"
     )
     for name, keys, hashing in (("one", "a,b,c,d,e", "1"), ("two", "e,d,c,b,a", "2")):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ti_pipeline.candidates.sample import Settings, even_batch, fixed_batches, sample, text_read_once, to_bytes
-from ti_pipeline.candidates.seeds import initial_noise
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import encode_prompts
+from ti_pipeline.sampling.sample import Settings, even_batch, fixed_batches, sample, text_read_once, to_bytes
+from ti_pipeline.sampling.seeds import initial_noise
 
 SETTINGS = Settings(solver="ddim", steps=4, guidance_scale=5.0, negative_prompt="", batch_size=5)
 PROMPTS = [f"a photo of a <x> on the {place}" for place in ("moon", "beach", "moon", "table", "grass", "street", "beach")]

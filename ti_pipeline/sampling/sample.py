@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ti_pipeline.candidates.seeds import initial_noise
-from ti_pipeline.candidates.solvers import build_solver
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import Words, encode_prompts
+from ti_pipeline.sampling.seeds import initial_noise
+from ti_pipeline.sampling.solvers import build_solver
 
 SMALL, LARGE_BATCH, BATCH = 128, 48, 16  # pixels of an edge up to which more fit, and measure faster (benchmarks/candidates)
 OF_TEXT = re.compile(r"attn2\.to_[kv]$|^add_embedding$")

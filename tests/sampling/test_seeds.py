@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from ti_pipeline.candidates.seeds import candidate_seed, initial_noise
+from ti_pipeline.sampling.seeds import candidate_seed, initial_noise
 
 
 def test_seed_is_pinned_and_fits_designers_tools():

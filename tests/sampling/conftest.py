@@ -1,0 +1,1 @@
+from tests.candidates.conftest import generator  # noqa: F401

@@ -1,0 +1,1 @@
+"""From prompts and seeds to pictures: what candidates, evaluation and editing share."""
