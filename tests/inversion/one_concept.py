@@ -23,12 +23,9 @@ def train_concept(
     progress: Progress | None = None,
 ) -> Trained:
     """Textual inversion of one concept (Gal et al. 2022, eq. 2): a pack of one. Raises ConceptError for a training that went wrong."""
-    trained: list[Trained] = []
-
-    def failed(concept: str, error: Exception) -> None:
-        raise error
-
     arithmetic = generator.arithmetic
     waiting = Waiting(manifest.slug, train.steps, "", lambda: prepare_job(generator, manifest, train, seed, initializer, arithmetic))
-    train_pack(generator, [waiting], train, checkpoint, lambda job, result: trained.append(result), failed, progress)
-    return trained[0]
+    (ended,) = train_pack(generator, [waiting], train, checkpoint, progress=progress)
+    if ended.error:
+        raise ended.error
+    return ended.trained

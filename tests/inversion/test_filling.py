@@ -74,14 +74,12 @@ class Collection:
             if calls == stop_at:
                 raise Killed
 
-        def done(job: Job, result: Trained) -> None:
-            self.trained[job.concept] = result
-
-        def failed(concept: str, error: Exception) -> None:
-            self.lost[concept] = str(error)
-
         train = self.settings.train.model_copy(update={"pack": pack})
-        train_pack(self.generator, waiting, train, self.checkpoint, done, failed, progress)
+        for ended in train_pack(self.generator, waiting, train, self.checkpoint, progress=progress):
+            if ended.error:
+                self.lost[ended.concept] = str(ended.error)
+            else:
+                self.trained[ended.concept] = ended.trained
         return {slug: result.vectors.numpy().tobytes() for slug, result in self.trained.items()}
 
 

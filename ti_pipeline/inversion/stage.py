@@ -99,16 +99,18 @@ def train_many(
         initializer = manifest.initializer or _choose(manifest, choose_initializer)
         return prepare_job(generator, manifest, trains[manifest.slug], params.seed, initializer, arithmetic)
 
-    def done(job: Job, trained: Trained) -> None:
-        manifest = known[job.concept]
-        _write(workspace, generator, manifest, params, job, trained, wanted[job.concept])
-        path = workspace.embedding(job.concept)
-        outcomes[job.concept] = Outcome("train", job.concept, "done", spent[job.concept], path=str(path), digest=digest_file(path))
-
     trains = {slug: settings_for(manifest, params.train) for slug, manifest in known.items()}
     waiting = [Waiting(slug, trains[slug].steps, wanted[slug], partial(prepare, manifest)) for slug, manifest in known.items()]
     adopted = {saved.concept: saved for each in others.values() for saved in each}
-    train_pack(generator, waiting, params.train, checkpoint, done, failed, progress, adopted, spent)
+    for ended in train_pack(generator, waiting, params.train, checkpoint, adopted, progress):
+        slug = ended.concept
+        spent[slug] = ended.seconds
+        if ended.error:
+            failed(slug, ended.error)
+            continue
+        _write(workspace, generator, known[slug], params, ended.job, ended.trained, wanted[slug])
+        path = workspace.embedding(slug)
+        outcomes[slug] = Outcome("train", slug, "done", ended.seconds, path=str(path), digest=digest_file(path))
     for path in (checkpoint, *others):
         path.unlink(missing_ok=True)
     return outcomes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,53 +32,60 @@ from ti_pipeline.inversion.workers import with_one_thread
 Progress = Callable[[int, int, str], None]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A concept that leaves the pack: with what it has learnt, or with the `error` that it failed of. `seconds` are its part of the
+    passes that it was in, of a common pass an equal one."""
+
+    concept: str
+    seconds: float
+    job: Job | None = None
+    trained: Trained | None = None
+    error: Exception | None = None
+
+
 def train_pack(
     generator: Generator,
     waiting: Sequence[Waiting],
     train: params.Train,
     checkpoint: Path,
-    done: Callable[[Job, Trained], None],
-    failed: Callable[[str, Exception], None],
-    progress: Progress | None = None,
     adopted: Mapping[str, Saved] | None = None,
-    spent: Counter[str] | None = None,
-) -> None:
-    """Train every concept of the queue, as many at a time as `train.pack` says or the device takes.
+    progress: Progress | None = None,
+) -> Iterator[Ended]:
+    """Train every concept of the queue, as many at a time as `train.pack` says or the device takes; yields each when it ends.
 
     Only the words' vectors move. Each concept has its own samples, streams, loss, clipping, rate and end; when one is done or
-    failed, the next in the queue takes its place at the next step. `done` and `failed` are told of each; what `failed` raises
-    ends the whole. Goes on from `checkpoint`; killed anywhere and started again with the same queue, it ends in the same bits
-    on one thread of a CPU. `adopted` are concepts from other checkpoints, which go on from there when their turn comes. `spent` is
-    where each concept's part of the seconds is added up.
+    failed, the next in the queue takes its place at the next step. What is yielded has to be on disk before the next is asked for.
+    Goes on from `checkpoint`; killed anywhere and started again with the same queue, it ends in the same bits on one thread of a
+    CPU. `adopted` are concepts from other checkpoints, which go on from there when their turn comes.
     """
     with ExitStack() as stack:
         workers = [stack.enter_context(with_one_thread()) for _ in range(2)]
-        trainer = _Trainer(generator, waiting, train, checkpoint, done, failed, progress, adopted or {}, *workers)
-        trainer.spent = Counter() if spent is None else spent
+        trainer = _Trainer(generator, waiting, train, checkpoint, adopted or {}, progress)
+        trainer.drawing, trainer.preparing = workers
         try:
-            trainer.run()
+            yield from trainer.run()
         finally:
             for worker in workers:
                 worker.shutdown(wait=True, cancel_futures=True)
 
 
 class _Trainer:
+    drawing: ThreadPoolExecutor
+    preparing: ThreadPoolExecutor
+
     def __init__(
         self,
         generator: Generator,
         waiting: Sequence[Waiting],
         train: params.Train,
         checkpoint: Path,
-        done: Callable[[Job, Trained], None],
-        failed: Callable[[str, Exception], None],
-        progress: Progress | None,
         adopted: Mapping[str, Saved],
-        drawing: ThreadPoolExecutor,
-        preparing: ThreadPoolExecutor,
+        progress: Progress | None,
     ):
-        self.generator, self.train, self.path = generator, train, checkpoint
-        self.done, self.failed, self.progress = done, failed, progress
-        self.drawing, self.preparing = drawing, preparing
+        self.generator, self.train, self.path, self.progress = generator, train, checkpoint, progress
+        self.ended: deque[Ended] = deque()
+        self.spent: Counter[str] = Counter()
         self.diffusion = Diffusion(generator.scheduler_config, generator.device)
         self.samples = train.batch_size * train.gradient_accumulation
         self.table = digest_weights({"vocabulary": generator.vocabulary})
@@ -102,10 +110,10 @@ class _Trainer:
         self.seats: list[Seat | None] = []
         self.cramped = False  # whether the last pass had no memory for a single concept
         self.saved_at = self.parted_at = time.monotonic()
-        self.spent: Counter[str] = Counter()
 
-    def run(self) -> None:
+    def run(self) -> Iterator[Ended]:
         while self._fill():
+            yield from self._left()
             draws = [seat.draws.result() for seat in self.seats]
             try:
                 losses, gradient = losses_and_gradient(self.generator, self.diffusion, self.rows, draws, self.train.gradient_accumulation)
@@ -120,6 +128,13 @@ class _Trainer:
             self._update(losses, gradient)
             self._part_time()
             self._look()
+            yield from self._left()
+        yield from self._left()
+
+    def _left(self) -> Iterator[Ended]:
+        """Who has ended since the last time that this was asked."""
+        while self.ended:
+            yield self.ended.popleft()
 
     def _fill(self) -> bool:
         """Close the ranks and let the next of the queue in behind; whether anybody is there then."""
@@ -308,7 +323,7 @@ class _Trainer:
                 self._refuse(concept, faults[concept])
             elif seat.ended:
                 self.behind += self.wanted[concept].steps
-                self.done(seat.job, seat.result())
+                self.ended.append(Ended(concept, self.spent[concept], seat.job, seat.result()))
             else:
                 continue
             self.seats[place] = None
@@ -320,7 +335,7 @@ class _Trainer:
         self.behind += self.wanted[concept].steps
         if isinstance(error, ConceptError):
             self.refused[concept] = [self.wanted[concept].wanted, error.reason]
-        self.failed(concept, error)
+        self.ended.append(Ended(concept, self.spent[concept], error=error))
 
     def _save(self) -> None:
         self._unstack()
