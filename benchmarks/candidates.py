@@ -22,7 +22,8 @@ from ti_pipeline import stages
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
-from ti_pipeline.words.store import write_embedding
+from ti_pipeline.words.files import write_word
+from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Workspace
 
 PACKAGE = Path(ti_pipeline.__file__).parent / "miniature"
@@ -61,7 +62,7 @@ def untrained(workspace: Workspace, params: Params) -> None:
     for path in sorted(workspace.concepts.iterdir()):
         manifest = read_manifest(workspace, path.name)
         ids = generator.tokenizer(manifest.initializer, add_special_tokens=False).input_ids
-        write_embedding(workspace.embedding(path.name), manifest.token, generator.vocabulary[ids[:1]].float().clone(), {})
+        write_word(workspace.embedding(path.name), Word(manifest.token, {ONLY: generator.vocabulary[ids[:1]].float().clone()}))
 
 
 @torch.no_grad()

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from benchmarks.collection import recoloured, settings
 from benchmarks.report import Row, keep, machine
 from ti_pipeline import stages
-from ti_pipeline.words.store import read_embedding
+from ti_pipeline.words.files import read_word
+from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
 
 
@@ -53,7 +54,7 @@ def words(workspace: Workspace, slugs: list[str], pack: int, sets: tuple[str, ..
     outcomes = stages.train(workspace, settings(*sets, f"train.pack={pack}"), slugs)
     if lost := [outcome for outcome in outcomes if not outcome.ok]:
         raise RuntimeError(f"lost: {lost}")
-    return {slug: read_embedding(workspace.embedding(slug)).vectors for slug in slugs}
+    return {slug: read_word(workspace.embedding(slug)).rows[ONLY] for slug in slugs}
 
 
 def compared(name: str, one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> Row:

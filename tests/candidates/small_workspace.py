@@ -13,7 +13,8 @@ from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.stage import validate_one
 from ti_pipeline.params import Params, load
 from ti_pipeline.reasons import keep
-from ti_pipeline.words.store import write_embedding
+from ti_pipeline.words.files import write_word
+from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Outcome, Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -43,4 +44,4 @@ def add_word(workspace: Workspace, slug: str, token: str, seed: int = 0, width: 
     if slug not in current(workspace):
         keep(workspace, Outcome("validate", slug, "quarantined", reason="no pictures in the folder"))
     vectors = 0.02 * torch.randn(2, width, generator=torch.Generator().manual_seed(seed))
-    write_embedding(workspace.embedding(slug), token, vectors, provenance)
+    write_word(workspace.embedding(slug), Word(token, {ONLY: vectors}, provenance=provenance))

@@ -8,12 +8,13 @@ import torch
 from tests.candidates.small_workspace import add_concept, add_word, small_params
 from ti_pipeline.candidates.briefs import brief_texts, briefs_for, words_in
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.words.learnt import LearntWord, Words, load_others, load_own
-from ti_pipeline.words.store import write_embedding
+from ti_pipeline.words.files import write_word
+from ti_pipeline.words.learnt import Words, load_others, load_own
+from ti_pipeline.words.word import ONLY, Word
 
 
-def word(token: str, class_words: str) -> LearntWord:
-    return LearntWord(token, torch.zeros(1, 4), class_words, "0")
+def word(token: str, class_words: str) -> Word:
+    return Word(token, {ONLY: torch.zeros(1, 4)}, class_words, digest="0")
 
 
 def test_the_kinds_briefs_unless_the_concept_has_its_own(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_words_of_other_concepts(tmp_path: Path) -> None:
     add_word(workspace, "duck-toy", "<duck-toy>")
     add_word(workspace, "candle", "<Red-Candle>", initializer="candle")
     found = load_others(Words(workspace), "duck-toy", ["<red-candle>"])
-    assert found["<red-candle>"].class_words == "candle" and found["<red-candle>"].vectors.shape == (2, 32)
+    assert found["<red-candle>"].class_words == "candle" and found["<red-candle>"].rows[ONLY].shape == (2, 32)
     with pytest.raises(ConceptError, match="a brief names <spoon>, which no concept .* Learnt are: <duck-toy>, <red-candle>"):
         load_others(Words(workspace), "duck-toy", ["<red-candle>", "<spoon>"])
     assert load_others(Words(workspace), "duck-toy", []) == {}
@@ -66,8 +67,8 @@ def test_words_of_other_concepts(tmp_path: Path) -> None:
 def test_a_renamed_folder_is_drawn_with_the_word_of_the_folder_that_is_there(tmp_path: Path) -> None:
     workspace, _ = add_concept(tmp_path, "duck-toy")
     add_word(workspace, "duck-toy", "<mascot>", seed=1)
-    write_embedding(workspace.embedding("our-mascot"), "<mascot>", torch.zeros(2, 32), {})
-    write_embedding(workspace.embedding("our-spoon"), "<spoon>", torch.zeros(2, 32), {})
+    write_word(workspace.embedding("our-mascot"), Word("<mascot>", {ONLY: torch.zeros(2, 32)}))
+    write_word(workspace.embedding("our-spoon"), Word("<spoon>", {ONLY: torch.zeros(2, 32)}))
     own = load_own(workspace, "duck-toy", "<mascot>", None)
     assert load_others(Words(workspace), "zoo", ["<mascot>"])["<mascot>"].digest == own.digest
     with pytest.raises(ConceptError, match="<spoon>, which no concept .* Learnt are: <mascot>"):

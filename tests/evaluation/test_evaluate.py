@@ -18,7 +18,8 @@ from ti_pipeline.evaluation.metrics import alike_among
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, SETUPS, concept_path
 from ti_pipeline.evaluation.summary import summarise
 from ti_pipeline.gallery.exhibit import read_numbers
-from ti_pipeline.words.store import write_embedding
+from ti_pipeline.words.files import write_word
+from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Workspace
 
 
@@ -31,7 +32,8 @@ def add(workspace: Workspace, params, generator, slug: str) -> Manifest:
     """Validated, with a "learnt" word that is an ordinary one of the vocabulary."""
     assert validate_one(workspace, load_concept(workspace.concepts / slug), params, None).ok
     manifest = read_manifest(workspace, slug)
-    write_embedding(workspace.embedding(slug), manifest.token, generator.vocabulary[300:301], {"initializer": manifest.initializer or ""})
+    word = Word(manifest.token, {ONLY: generator.vocabulary[300:301]}, provenance={"initializer": manifest.initializer or ""})
+    write_word(workspace.embedding(slug), word)
     return manifest
 
 

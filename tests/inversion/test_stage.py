@@ -14,7 +14,8 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.stage import SCHEMA, standing, train_many, train_one, training_fingerprint
-from ti_pipeline.words.store import embedding_fingerprint, read_embedding
+from ti_pipeline.words.files import read_word, word_fingerprint
+from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
@@ -32,18 +33,18 @@ def test_what_a_training_leaves_behind(generator: Generator, folder, workspace: 
 
     table = pq.read_table(workspace.training("mug"))
     assert table.schema.equals(SCHEMA) and table["step"].to_pylist() == [1, 2, 3, 4, 5, 6]
-    said = read_embedding(path).provenance
+    said = read_word(path).provenance
     assert said["generator_digest"] == generator.digest and json.loads(said["params"])["train"]["vectors"] == 2
     assert json.loads(said["picture_digests"]) == {picture.file: picture.digest for picture in manifest.pictures}
     assert {"concept", "token", "initializer", "generator", "steps", "final_loss", "version"} <= set(said)
     assert said["threads"] == str(torch.get_num_threads()) and said["torch"] == torch.__version__
     assert said["device"].startswith("cpu ") and (said["precision"], said["memory_format"]) == ("float32", "contiguous")
-    assert said["fingerprint"] == table_metadata(workspace.training("mug"))["fingerprint"] == embedding_fingerprint(path)
+    assert said["fingerprint"] == table_metadata(workspace.training("mug"))["fingerprint"] == word_fingerprint(path)
 
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     pipe.load_textual_inversion(str(path))
     ids = pipe.tokenizer.convert_tokens_to_ids(["<mug>", "<mug>_1"])
-    assert torch.equal(pipe.text_encoder.get_input_embeddings().weight[ids], read_embedding(path).vectors)
+    assert torch.equal(pipe.text_encoder.get_input_embeddings().weight[ids], read_word(path).rows[ONLY])
 
 
 def test_nothing_is_done_twice_unless_something_changed(
@@ -80,7 +81,7 @@ def test_the_initializer_is_chosen_when_none_is_set(
     assert not workspace.embedding("mug").parent.exists()
     shown = []
     train_one(workspace, generator, manifest, chosen, lambda pictures: shown.append(len(pictures)) or "teapot")
-    said = read_embedding(workspace.embedding("mug")).provenance
+    said = read_word(workspace.embedding("mug")).provenance
     assert shown == [3] and (said["initializer"], said["initializer_from"]) == ("teapot", "CLIP")
 
 
@@ -91,8 +92,8 @@ def test_a_concept_says_its_own_vectors_and_steps(generator: Generator, workspac
     lost = {}
     done = train_many(workspace, generator, [small, large], chosen, failed=lost.__setitem__)
     assert lost == {} and {slug: outcome.state for slug, outcome in done.items()} == {"mug": "done", "cup": "done"}
-    words = {slug: read_embedding(workspace.embedding(slug)) for slug in done}
-    assert {slug: (len(word.vectors), word.provenance["steps"]) for slug, word in words.items()} == {"mug": (1, "6"), "cup": (3, "4")}
+    words = {slug: read_word(workspace.embedding(slug)) for slug in done}
+    assert {slug: (len(word), word.provenance["steps"]) for slug, word in words.items()} == {"mug": (1, "6"), "cup": (3, "4")}
     for changed in ("train.pack=7", "train.checkpoint_seconds=1", "train.devices=[cpu, cpu]", "train.stop_ratio=0.5", "train.steps=9"):
         assert standing(workspace, "cup", training_fingerprint(generator.digest, large, settings(changed)))
     for changed in ("train.early_stopping=dvar", "train.clip_gradient=1"):

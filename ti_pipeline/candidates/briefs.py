@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ti_pipeline import params
 from ti_pipeline.concepts.texts import PLACE, WORD
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.words.learnt import LearntWord
+from ti_pipeline.words.word import Word
 
 if TYPE_CHECKING:
     from ti_pipeline.concepts.manifest import Manifest
@@ -43,7 +43,7 @@ def words_in(texts: list[str]) -> list[str]:
     return list(dict.fromkeys(word.lower() for text in texts for word in WORD.findall(text)))
 
 
-def briefs_for(manifest: Manifest, texts: list[str], learnt: Mapping[str, LearntWord]) -> list[Brief]:
+def briefs_for(manifest: Manifest, texts: list[str], learnt: Mapping[str, Word]) -> list[Brief]:
     """The briefs of `texts`; `learnt` has every word in them by its token in lower case, the concept's own among them.
 
     Raises ConceptError for a brief without a place for the concept's word.

@@ -22,11 +22,12 @@ from ti_pipeline.concepts.texts import cut
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.placeholder import check_prompt
+from ti_pipeline.generators.placeholder import check_prompt, check_width
 from ti_pipeline.params import Params
 from ti_pipeline.sampling.sample import Settings, encode_texts, even_batch, sample_states
 from ti_pipeline.sampling.seeds import candidate_seed
-from ti_pipeline.words.learnt import LearntWord, Words, check_width, load_others, load_own
+from ti_pipeline.words.learnt import Words, load_others, load_own
+from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "generate"
@@ -38,7 +39,7 @@ class Order:
     """What is wanted of one concept: its briefs, the learnt words in them by token, and the digest that it stands under."""
 
     briefs: list[Brief]
-    words: dict[str, LearntWord]
+    words: dict[str, Word]
     fingerprint: str
 
 
@@ -172,7 +173,7 @@ def _states(generator: Generator, sheet: Sheet, candidate: Planned) -> tuple[tor
     """Hidden states `[context, d]` of a candidate's prompt and negative prompt; a concept's are computed when its turn comes."""
     negative = candidate.recipe["negative_prompt"]
     if not sheet.states:
-        vectors = {token: word.vectors for token, word in sheet.order.words.items()}
+        vectors = {token: word.rows[ONLY] for token, word in sheet.order.words.items()}
         sheet.states = encode_texts(generator, [*(brief.prompt for brief in sheet.order.briefs), negative], vectors)
     return sheet.states[candidate.brief.prompt], sheet.states[negative]
 
@@ -268,7 +269,7 @@ def _readable(generator: Generator, concept: str, order: Order, params: Params) 
     """
     for word in order.words.values():
         check_width(generator, concept, word)
-    lengths = {token: len(word.vectors) for token, word in order.words.items()}
+    lengths = {token: len(word) for token, word in order.words.items()}
     check_prompt(generator, concept, params.generate.negative_prompt, lengths, "generate.negative_prompt")
     briefs, reasons = [], []
     for brief in order.briefs:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
-from ti_pipeline.words.store import write_tensors
+from ti_pipeline.tensor_file import write_tensors
 
 FILE = "clip.safetensors"
 

@@ -26,12 +26,13 @@ from ti_pipeline.evaluation.metrics import DECIMALS, Estimate, alike, alike_amon
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS, concept_path, pictures_folder, read_report
 from ti_pipeline.files import atomic, digest_file, digest_value, write_json
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.placeholder import check_prompt
+from ti_pipeline.generators.placeholder import check_prompt, check_width
 from ti_pipeline.params import Params
 from ti_pipeline.sampling.sample import Settings
 from ti_pipeline.sight.judge import Judge
 from ti_pipeline.sight.ranker import Ranker
-from ti_pipeline.words.learnt import LearntWord, check_width, load_own
+from ti_pipeline.words.learnt import load_own
+from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "evaluate"
@@ -39,7 +40,7 @@ VERSION = 3
 RECONSTRUCTION = {"object": f"a photo of {PLACE}", "style": f"a picture in the style of {PLACE}"}
 
 
-def evaluation_fingerprint(generator: str, ranker: str, judge: str, word: LearntWord, manifest: Manifest, params: Params) -> str:
+def evaluation_fingerprint(generator: str, ranker: str, judge: str, word: Word, manifest: Manifest, params: Params) -> str:
     """Over the digests of the three models, the embedding and the manifest, and the settings. Nothing need be loaded."""
     inputs = {
         "generator": generator,
@@ -133,17 +134,17 @@ def left_out(prompt: str) -> str:
     return re.sub(r"\s+", " ", prompt.replace(PLACE, "")).strip()
 
 
-def _check(generator: Generator, manifest: Manifest, word: LearntWord, params: Params) -> None:
+def _check(generator: Generator, manifest: Manifest, word: Word, params: Params) -> None:
     check_width(generator, manifest.slug, word)
     prompts = params.evaluate.prompts.get(manifest.kind)
     if not prompts:
         reason = f"there is no prompt to evaluate a {manifest.kind} with. Add some under evaluate.prompts.{manifest.kind}."
         raise ConceptError(manifest.slug, reason)
     for prompt in (RECONSTRUCTION[manifest.kind], *prompts):
-        check_prompt(generator, manifest.slug, prompt.replace(PLACE, manifest.token), {manifest.token: len(word.vectors)})
+        check_prompt(generator, manifest.slug, prompt.replace(PLACE, manifest.token), {manifest.token: len(word)})
 
 
-def _look(studio: Studio, manifest: Manifest, word: LearntWord, params: Params, progress: Progress | None) -> dict[str, Any]:
+def _look(studio: Studio, manifest: Manifest, word: Word, params: Params, progress: Progress | None) -> dict[str, Any]:
     """Everything that is measured, as embeddings: the set, and for both ways of sampling the neutral prompt and the others."""
     section, slug = params.evaluate, manifest.slug
     neutral, prompts = RECONSTRUCTION[manifest.kind], section.prompts[manifest.kind]
@@ -170,7 +171,7 @@ def _look(studio: Studio, manifest: Manifest, word: LearntWord, params: Params, 
         if index in named:
             kept.append((*named[index], picture))
 
-    made = studio.draw(texts, {manifest.token: word.vectors}, neutral_seeds * 2 + prompt_seeds, step, keep)
+    made = studio.draw(texts, {manifest.token: word.rows[ONLY]}, neutral_seeds * 2 + prompt_seeds, step, keep)
     first = {k * each + j: text for k, text in enumerate(left) for j in range(min(section.keep, each))}
     without, drawn = draw_shared(studio, tuple(text for text in left for _ in range(each)), shared_seeds, step, frozenset(first))
     kept += [(PROMPT, first[i], drawn[i]) for i in sorted(first)]

@@ -18,6 +18,7 @@ from ti_pipeline.concepts.texts import cut
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.reader import Reader
+from ti_pipeline.words.word import ONLY, Word
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -91,6 +92,17 @@ def check_token(generator: Generator, concept: str, token: str) -> None:
         raise ConceptError(concept, f"the token {token!r} is empty or has spaces. {advice}")
     if token.lower() in vocabulary or f"{token.lower()}</w>" in vocabulary:
         raise ConceptError(concept, f"the token {token!r} is a word that {generator.name} knows already. {advice}")
+
+
+def check_width(generator: Generator, concept: str, word: Word) -> None:
+    """Raise ConceptError for a word that was learnt for a model with another text encoder."""
+    for encoder, rows in word.rows.items():
+        if encoder != ONLY or rows.shape[1] != generator.vocabulary.shape[1]:
+            raise ConceptError(
+                concept,
+                f"the vectors of {word.token} have {rows.shape[1]} numbers and {generator.name} takes {generator.vocabulary.shape[1]}, so "
+                "the word was learnt for another model. Train it again, or set generator.model to that model.",
+            )
 
 
 def _inner_ids(tokenizer: CLIPTokenizer, first: int, prompt: str, lengths: Mapping[str, int]) -> list[int]:

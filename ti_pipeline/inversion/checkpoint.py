@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ti_pipeline.inversion.state import COLUMNS, State
-from ti_pipeline.words.store import write_tensors
+from ti_pipeline.tensor_file import write_tensors
 
 FORMAT = "2"
 _ROWS = ("rows", "first", "second", "best")

@@ -22,7 +22,8 @@ from ti_pipeline.inversion.job import VERSION, Job, Waiting, prepare_job, settin
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import Progress, train_pack
 from ti_pipeline.params import Params
-from ti_pipeline.words.store import embedding_fingerprint, write_embedding
+from ti_pipeline.words.files import word_fingerprint, write_word
+from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 SCHEMA = pa.schema(
@@ -52,7 +53,7 @@ def training_fingerprint(generator_digest: str, manifest: Manifest, params: Para
 def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
     """The outcome of a concept whose embedding and log both carry the fingerprint, else None."""
     path = workspace.embedding(concept)
-    if embedding_fingerprint(path) != wanted or table_metadata(workspace.training(concept)).get("fingerprint") != wanted:
+    if word_fingerprint(path) != wanted or table_metadata(workspace.training(concept)).get("fingerprint") != wanted:
         return None
     return Outcome("train", concept, "up-to-date", path=str(path), digest=digest_file(path))
 
@@ -165,7 +166,7 @@ def _write(workspace: Workspace, generator: Generator, manifest: Manifest, param
     }
     temporary = path.with_name(f".{path.stem}-new{path.suffix}")
     try:
-        write_embedding(temporary, manifest.token, trained.vectors, provenance)
+        write_word(temporary, Word(manifest.token, {ONLY: trained.vectors}, provenance=provenance))
         write_table(workspace.training(slug), trained.log, SCHEMA, {"fingerprint": wanted, "concept": slug})
         os.replace(temporary, path)
     finally:

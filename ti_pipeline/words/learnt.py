@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from ti_pipeline.collection import current
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError
-from ti_pipeline.files import digest_file
-from ti_pipeline.generators.generator import Generator
-from ti_pipeline.words.store import embedding_token, read_embedding
+from ti_pipeline.words.files import read_word, word_token
+from ti_pipeline.words.word import Word
 from ti_pipeline.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class LearntWord:
-    """`vectors` float32 `[n, d]`; `class_words` stand for the token where a text is read without it; `digest` is the file's."""
-
-    token: str
-    vectors: torch.Tensor
-    class_words: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -34,12 +21,12 @@ class Words:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """The embedding of each token, in lower case. What a renamed or removed concept has left behind is nobody's word."""
+        """The file of each token, in lower case. What a renamed or removed concept has left behind is nobody's word."""
         paths = [path for slug in sorted(current(self.workspace)) if (path := self.workspace.embedding(slug)).is_file()]
-        return {token.lower(): path for path in paths if (token := embedding_token(path))}
+        return {token.lower(): path for path in paths if (token := word_token(path))}
 
 
-def load_own(workspace: Workspace, concept: str, token: str, initializer: str | None) -> LearntWord:
+def load_own(workspace: Workspace, concept: str, token: str, initializer: str | None) -> Word:
     """The concept's own word under the token that it has now. Raises ConceptError when it is not learnt."""
     path = workspace.embedding(concept)
     if not path.is_file():
@@ -47,7 +34,7 @@ def load_own(workspace: Workspace, concept: str, token: str, initializer: str | 
     return _load(path, concept, token, initializer)
 
 
-def load_others(words: Words, concept: str, tokens: list[str], where: str = "a brief") -> dict[str, LearntWord]:
+def load_others(words: Words, concept: str, tokens: list[str], where: str = "a brief") -> dict[str, Word]:
     """Words of other concepts by their token in lower case. Raises ConceptError that names a word nobody has learnt here.
 
     `where` is where they are named, for that reason.
@@ -65,21 +52,10 @@ def load_others(words: Words, concept: str, tokens: list[str], where: str = "a b
     return found
 
 
-def check_width(generator: Generator, concept: str, word: LearntWord) -> None:
-    """Raise ConceptError for a word that was learnt for a model with another text encoder."""
-    width, own = generator.vocabulary.shape[1], word.vectors.shape[1]
-    if own != width:
-        raise ConceptError(
-            concept,
-            f"the vectors of {word.token} have {own} numbers and {generator.name} takes {width}, so the word was learnt "
-            "for another model. Train it again, or set generator.model to that model.",
-        )
-
-
-def _load(path: Path, concept: str, token: str, initializer: str | None) -> LearntWord:
+def _load(path: Path, concept: str, token: str, initializer: str | None) -> Word:
     try:
-        embedding = read_embedding(path)
+        word = read_word(path)
     except ParamsError as error:
         raise ConceptError(concept, str(error)) from None
-    class_words = embedding.provenance.get("initializer") or initializer or path.parent.name.replace("-", " ").replace("_", " ")
-    return LearntWord(token, embedding.vectors, class_words, digest_file(path))
+    class_words = word.class_words or initializer or path.parent.name.replace("-", " ").replace("_", " ")
+    return replace(word, token=token, class_words=class_words)

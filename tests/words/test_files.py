@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.words.store import embedding_fingerprint, read_embedding, write_embedding
+from ti_pipeline.words.files import read_word, word_fingerprint, word_token, write_word
+from ti_pipeline.words.word import ONLY, Word
 
 VECTORS = torch.arange(6, dtype=torch.float32).reshape(2, 3) / 7
 PROVENANCE = {"concept": "mug", "steps": "300", "fingerprint": "abc", "note": "ünïcode “quotes” \\ and\nlines"}
@@ -19,16 +20,16 @@ PROVENANCE = {"concept": "mug", "steps": "300", "fingerprint": "abc", "note": "�
 
 def test_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "learned_embeds.safetensors"
-    write_embedding(path, "<mug>", VECTORS, PROVENANCE)
-    read = read_embedding(path)
-    assert read.token == "<mug>" and torch.equal(read.vectors, VECTORS)
+    write_word(path, Word("<mug>", {ONLY: VECTORS}, provenance=PROVENANCE))
+    read = read_word(path)
+    assert read.token == "<mug>" and torch.equal(read.rows[ONLY], VECTORS)
     assert read.provenance == PROVENANCE | {"format": "pt"}
-    assert embedding_fingerprint(path) == "abc"
+    assert word_fingerprint(path) == "abc"
 
 
 def test_the_library_itself_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "learned_embeds.safetensors"
-    write_embedding(path, "<mug>", VECTORS.double(), PROVENANCE)
+    write_word(path, Word("<mug>", {ONLY: VECTORS.double()}, provenance=PROVENANCE))
     assert torch.equal(load_file(path)["<mug>"], VECTORS)
     with safe_open(path, framework="pt") as file:
         assert file.metadata() == PROVENANCE | {"format": "pt"}
@@ -36,8 +37,9 @@ def test_the_library_itself_reads_it(tmp_path: Path) -> None:
 
 def test_equal_contents_are_equal_bytes_in_every_process(tmp_path: Path) -> None:
     code = (
-        "import sys, torch; from pathlib import Path; from ti_pipeline.words.store import write_embedding;"
-        "write_embedding(Path(sys.argv[1]), '<mug>', torch.ones(2, 3), dict.fromkeys(sys.argv[2].split(','), 'x'))"
+        "import sys, torch; from pathlib import Path;"
+        "from ti_pipeline.words.files import write_word; from ti_pipeline.words.word import Word;"
+        "write_word(Path(sys.argv[1]), Word('<mug>', {'clip_l': torch.ones(2, 3)}, provenance=dict.fromkeys(sys.argv[2].split(','), 'x')))"
     )
     for name, keys, hashing in (("one", "a,b,c,d,e", "1"), ("two", "e,d,c,b,a", "2")):
         environment = os.environ | {"PYTHONHASHSEED": hashing}
@@ -60,19 +62,19 @@ def test_equal_contents_are_equal_bytes_in_every_process(tmp_path: Path) -> None
 def test_files_of_other_tools(tmp_path: Path, name: str, content: dict, token: str) -> None:
     path = tmp_path / name
     save_file(content, path) if path.suffix == ".safetensors" else torch.save(content, path)
-    read = read_embedding(path)
-    assert read.token == token and read.vectors.dtype == torch.float32 and not read.vectors.requires_grad
-    torch.testing.assert_close(read.vectors, VECTORS[:1] if name == "one-vector.bin" else VECTORS, rtol=1e-3, atol=1e-3)
+    read = read_word(path)
+    assert read.token == token and read.rows[ONLY].dtype == torch.float32 and not read.rows[ONLY].requires_grad
+    torch.testing.assert_close(read.rows[ONLY], VECTORS[:1] if name == "one-vector.bin" else VECTORS, rtol=1e-3, atol=1e-3)
 
 
 def test_one_of_several_words_is_chosen_by_its_token(tmp_path: Path) -> None:
     path = tmp_path / "paper.pt"
     torch.save({"string_to_param": torch.nn.ParameterDict({"mug": VECTORS, "cup": -VECTORS})}, path)
-    assert torch.equal(read_embedding(path, "cup").vectors, -VECTORS)
+    assert torch.equal(read_word(path, "cup").rows[ONLY], -VECTORS)
     with pytest.raises(ParamsError, match="found: cup, mug"):
-        read_embedding(path)
+        read_word(path)
     with pytest.raises(ParamsError, match="no word jug"):
-        read_embedding(path, "jug")
+        read_word(path, "jug")
 
 
 class Evil:
@@ -80,25 +82,34 @@ class Evil:
         return os.system, ("touch pwned",)
 
 
-def test_what_is_no_embedding_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_word_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"<mug>": VECTORS, "more": Evil()}, tmp_path / "evil.pt")
     (tmp_path / "broken.safetensors").write_bytes(b"\x10" * 40)
     (tmp_path / "broken.pt").write_bytes(b"PK\x03\x04 no zip")
     (tmp_path / "empty.bin").write_bytes(b"")
     torch.save([VECTORS], tmp_path / "list.pt")
-    save_file({"clip_l": VECTORS, "clip_g": VECTORS + 1}, tmp_path / "sdxl.safetensors")
     reasons = {
         "evil.pt": "more than tensors",
         "broken.safetensors": "not a readable",
         "broken.pt": "broken",
         "empty.bin": "broken",
-        "list.pt": "no embedding in it",
-        "sdxl.safetensors": "clip_g",
-        "missing.bin": "no such embedding",
+        "list.pt": "no word in it",
+        "missing.bin": "no such word",
     }
     for name, reason in reasons.items():
         with pytest.raises(ParamsError, match=reason):
-            read_embedding(tmp_path / name)
+            read_word(tmp_path / name)
     assert not (tmp_path / "pwned").exists()
-    assert embedding_fingerprint(tmp_path / "broken.safetensors") == embedding_fingerprint(tmp_path / "missing") == ""
+    assert word_fingerprint(tmp_path / "broken.safetensors") == word_fingerprint(tmp_path / "missing") == ""
+
+
+def test_a_word_of_several_parts_comes_back_whole(tmp_path: Path) -> None:
+    parts = {"clip_l": VECTORS, "clip_g": torch.cat([VECTORS, VECTORS], dim=1)}
+    word = Word("<mug>", parts, adapters={"layer.down": torch.ones(2, 3, 4)}, provenance={"initializer": "a mug"})
+    write_word(tmp_path / "learned_embeds.safetensors", word)
+    read = read_word(tmp_path / "learned_embeds.safetensors")
+    assert (read.token, read.class_words, len(read)) == ("<mug>", "a mug", 2)
+    assert word_token(tmp_path / "learned_embeds.safetensors") == "<mug>"
+    assert read.rows.keys() == parts.keys() and all(torch.equal(read.rows[name], rows) for name, rows in parts.items())
+    assert torch.equal(read.adapters["layer.down"], torch.ones(2, 3, 4))

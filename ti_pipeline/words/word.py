@@ -1,0 +1,31 @@
+"""A word: what training learns, files carry and prompts name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+ONLY = "clip_l"  # the text encoder of a model that has one, as other tools' files call it
+
+
+@dataclass(frozen=True)
+class Word:
+    """A learnt word.
+
+    `rows` {text encoder: float32 [n, d]}: in a prompt the token stands for n rows in each of them. `class_words` stand for the token
+    where a text is read without it. `adapters` are tensors beside the rows, by name, where the setup has some. `provenance` is what
+    its file says about where it comes from; `digest` is the file's SHA-256, empty for a word that was not read from one.
+    """
+
+    token: str
+    rows: Mapping[str, torch.Tensor]
+    class_words: str = ""
+    adapters: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+
+    def __len__(self) -> int:
+        """Rows that the token stands for in a prompt, n."""
+        return max(len(rows) for rows in self.rows.values())
