@@ -11,6 +11,7 @@ from ti_pipeline.files import digest_file
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params, load
 from ti_pipeline.stages import train, validate
+from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Outcome, Workspace
 
 ROOT = Path(__file__).parent.parent
@@ -99,4 +100,4 @@ def test_the_tokenizer_alone_reads_as_the_generator_does() -> None:
     models = Models(params, ROOT)
     reader, generator = models.reader_if_there, models.generator
     assert (reader.name, reader.context) == (generator.name, generator.context)
-    assert reader.tokenizer.get_vocab() == generator.tokenizer.get_vocab()
+    assert reader.encoders[ONLY].tokenizer.get_vocab() == generator.encoders[ONLY].tokenizer.get_vocab()

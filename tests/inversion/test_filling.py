@@ -26,7 +26,6 @@ from ti_pipeline.inversion import capacity
 from ti_pipeline.inversion.capacity import largest_pack
 from ti_pipeline.inversion.checkpoint import read_checkpoint
 from ti_pipeline.inversion.job import Job, Waiting, prepare_job
-from ti_pipeline.inversion.objective import Diffusion
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import train_pack
@@ -267,8 +266,7 @@ def test_stopping_keeps_the_best_on_the_evaluation_batch(collection: Collection,
         losses = {row["step"]: row["evaluation"] for row in result.log}
         assert losses[result.chosen] == min(losses.values()) and max(losses) == result.steps
         batch = collection.job(slug).learner.evaluation(3, 1000)
-        diffusion = Diffusion(collection.generator.scheduler_config, torch.device("cpu"))
-        loss = losses_only(collection.generator, diffusion, result.vectors[None], [batch])
+        loss = losses_only(collection.generator, result.vectors[None], [batch])
         assert loss.item() == pytest.approx(losses[result.chosen], rel=1e-5)
 
 
@@ -324,11 +322,10 @@ def _checkpoint(workspace: Workspace) -> list[int]:
 def test_the_same_draws_on_the_wider_pack_of_unequal_words(collection: Collection) -> None:
     """Zeros behind a shorter word get no gradient and reach no prompt."""
     generator = collection.generator
-    diffusion = Diffusion(generator.scheduler_config, torch.device("cpu"))
     jobs = [collection.job("mug"), collection.job("jug")]
     draws = [job.learner.draw(0, 2, 1000) for job in jobs]
     rows = torch.stack([F.pad(jobs[0].start, (0, 0, 0, 2)), jobs[1].start])
-    losses, gradient = losses_and_gradient(generator, diffusion, rows, draws, 1)
+    losses, gradient = losses_and_gradient(generator, rows, draws, 1)
     assert (gradient[0, 1:] == 0).all() and (gradient[0, 0] != 0).any() and (gradient[1] != 0).any(dim=1).all()
-    alone, _ = losses_and_gradient(generator, diffusion, jobs[0].start[None], draws[:1], 1)
+    alone, _ = losses_and_gradient(generator, jobs[0].start[None], draws[:1], 1)
     torch.testing.assert_close(losses[:1], alone)

@@ -10,47 +10,46 @@ from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.adamw import Moments, update
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Draws, Learner
-from ti_pipeline.inversion.objective import Diffusion
 from ti_pipeline.inversion.pack import losses_and_gradient
 from ti_pipeline.inversion.streams import Streams
 
 
 @pytest.fixture
-def pack(generator: Generator, validated: Callable[..., Manifest]) -> tuple[list[Draws], torch.Tensor, Diffusion]:
+def pack(generator: Generator, validated: Callable[..., Manifest]) -> tuple[list[Draws], torch.Tensor]:
     """Two concepts of two vectors with four samples each."""
-    diffusion, draws = Diffusion(generator.scheduler_config, generator.device), []
+    draws = []
     for i, slug in enumerate(("mug", "cup")):
         manifest = validated(slug, hue=i)
         posteriors = encode_pictures(generator, [manifest.open(p) for p in manifest.pictures], "crop", manifest.background, False)
         prompts = [["a photo of a <x>", "the <x> in red"]] * 3
-        draws.append(Learner.prepare(generator, Streams(0, slug), posteriors, prompts, "<x>", 2).draw(0, 4, diffusion.timesteps))
-    return draws, 0.1 * torch.randn(2, 2, 32, generator=torch.Generator().manual_seed(1)), diffusion
+        draws.append(Learner.prepare(generator, Streams(0, slug), posteriors, prompts, "<x>", 2).draw(0, 4, generator.timesteps))
+    return draws, 0.1 * torch.randn(2, 2, 32, generator=torch.Generator().manual_seed(1))
 
 
 def test_what_a_concept_learns_does_not_depend_on_its_company(generator: Generator, pack: tuple) -> None:
-    draws, rows, diffusion = pack
-    losses, gradient = losses_and_gradient(generator, diffusion, rows, draws, 1)
+    draws, rows = pack
+    losses, gradient = losses_and_gradient(generator, rows, draws, 1)
     for i in range(2):
-        loss, alone = losses_and_gradient(generator, diffusion, rows[i : i + 1], draws[i : i + 1], 1)
+        loss, alone = losses_and_gradient(generator, rows[i : i + 1], draws[i : i + 1], 1)
         torch.testing.assert_close(losses[i : i + 1], loss)
         torch.testing.assert_close(gradient[i : i + 1], alone, rtol=1e-3, atol=1e-7)
     assert not torch.allclose(gradient[0], gradient[1])
 
 
 def test_accumulated_parts_are_the_whole_batch(generator: Generator, pack: tuple) -> None:
-    draws, rows, diffusion = pack
-    losses, gradient = losses_and_gradient(generator, diffusion, rows, draws, 1)
+    draws, rows = pack
+    losses, gradient = losses_and_gradient(generator, rows, draws, 1)
     for parts in (2, 4):
-        each, accumulated = losses_and_gradient(generator, diffusion, rows, draws, parts)
+        each, accumulated = losses_and_gradient(generator, rows, draws, parts)
         torch.testing.assert_close(each, losses)
         torch.testing.assert_close(accumulated, gradient, rtol=1e-3, atol=1e-7)
 
 
 def test_the_loss_of_the_same_draws_falls(generator: Generator, pack: tuple) -> None:
-    draws, rows, diffusion = pack
-    first, gradient = losses_and_gradient(generator, diffusion, rows, draws, 1)
+    draws, rows = pack
+    first, gradient = losses_and_gradient(generator, rows, draws, 1)
     moments = Moments.zeros_like(rows)
     for step in range(1, 16):
         update(rows, gradient, moments, torch.full((2,), step).double(), torch.full((2,), 0.02).double(), 0.0)
-        losses, gradient = losses_and_gradient(generator, diffusion, rows, draws, 1)
+        losses, gradient = losses_and_gradient(generator, rows, draws, 1)
     assert (losses < first).all()

@@ -13,6 +13,7 @@ from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator, weight_digests
+from ti_pipeline.words.word import ONLY
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
 
@@ -122,7 +123,7 @@ def test_a_changed_vocabulary_is_noticed(validated: Make, settings: Settings, tm
     generator = load_tiny(write_folder(tmp_path / "model"))
 
     def meddle(done: int, total: int, text: str) -> None:
-        generator.vocabulary.data[5] += 1
+        generator.encoders[ONLY].table.data[5] += 1
 
     with pytest.raises(ConceptError, match="vocabulary of model was changed"):
         one = settings("train.steps=1").train

@@ -14,6 +14,7 @@ from ti_pipeline.concepts.texts import class_words
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.streams import Streams
+from ti_pipeline.words.word import ONLY
 
 NUDGE = 0.01  # of the vocabulary's standard deviation; equal vectors would get equal gradients' worth of the same word
 _WORD = re.compile(r"[a-z]{3,}")
@@ -29,8 +30,8 @@ def initial_vectors(generator: Generator, words: str, count: int, streams: Strea
         words = class_words(words)
     except ValueError as error:
         raise ConceptError(streams.concept, f"the initializer {error}. Set `initializer` in concept.yaml.") from None
-    table = generator.vocabulary
-    ids = [generator.tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
+    table = generator.encoders[ONLY].table
+    ids = [generator.encoders[ONLY].tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
     each = torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
     if len(each) >= count:
         return torch.cat([each[: count - 1], each[count - 1 :].mean(dim=0, keepdim=True)])
@@ -61,5 +62,5 @@ class WordChooser:
 def vocabulary_words(generator: Generator) -> list[str]:
     """Whole words of three letters or more, sorted; the templates' own words describe no thing and are left out."""
     plain = {word for template in (*OBJECT, *STYLE) for word in _WORD.findall(template.lower())}
-    ends = (piece.removesuffix("</w>") for piece in generator.tokenizer.get_vocab() if piece.endswith("</w>"))
+    ends = (piece.removesuffix("</w>") for piece in generator.encoders[ONLY].tokenizer.get_vocab() if piece.endswith("</w>"))
     return sorted(word for word in ends if _WORD.fullmatch(word) and word not in plain)

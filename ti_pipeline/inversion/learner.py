@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.placeholder import check_prompt, check_token, tokenize
+from ti_pipeline.generators.placeholder import check_prompt, check_token
 from ti_pipeline.inversion.latents import Posteriors
 from ti_pipeline.inversion.streams import Streams
+from ti_pipeline.words.word import ONLY
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Learner:
         check_token(generator, streams.concept, token)
         for prompt in dict.fromkeys(prompt for each in prompts for prompt in each):
             check_prompt(generator, streams.concept, prompt, lengths)
-        return cls(streams, posteriors, tuple(tokenize(generator, each, lengths) for each in prompts))
+        return cls(streams, posteriors, tuple(generator.tokenise(each, lengths)[ONLY] for each in prompts))
 
     def draw(self, step: int, samples: int, timesteps: int) -> Draws:
         """The draws of step `step` (from 0). Pictures come in shuffled rounds; all else is uniform or normal."""

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.placeholder import encode_ids
 from ti_pipeline.inversion.learner import Draws
-from ti_pipeline.inversion.objective import Diffusion, concept_losses
+from ti_pipeline.words.word import ONLY
 
 HALF_SCALE = 2.0**12  # gradients of float16 activations would vanish below 6e-8
 
 
-def losses_and_gradient(
-    generator: Generator, diffusion: Diffusion, rows: torch.Tensor, draws: Sequence[Draws], parts: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def losses_and_gradient(generator: Generator, rows: torch.Tensor, draws: Sequence[Draws], parts: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Each concept's mean loss over its own samples [concepts] and its gradient [concepts, n, d], in `parts` passes.
 
     `rows` float32 [concepts, n, d] are the only thing that a gradient is computed for; a concept of fewer than n vectors has
@@ -27,24 +24,23 @@ def losses_and_gradient(
     gradient = torch.zeros_like(rows)
     for part in range(parts):
         leaf = rows.detach().requires_grad_()
-        each = _losses(generator, diffusion, leaf, draws, part, parts) / parts
+        each = _losses(generator, leaf, draws, part, parts) / parts
         gradient += torch.autograd.grad(each.sum() * scale, leaf)[0] / scale
         losses += each.detach()
     return losses, gradient
 
 
 @torch.no_grad()
-def losses_only(generator: Generator, diffusion: Diffusion, rows: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
+def losses_only(generator: Generator, rows: torch.Tensor, draws: Sequence[Draws]) -> torch.Tensor:
     """Each concept's mean loss [concepts] over the samples of `draws`, which need no gradient."""
-    return _losses(generator, diffusion, rows, draws, 0, 1)
+    return _losses(generator, rows, draws, 0, 1)
 
 
-def _losses(generator: Generator, diffusion: Diffusion, rows: torch.Tensor, draws: Sequence[Draws], part: int, parts: int) -> torch.Tensor:
+def _losses(generator: Generator, rows: torch.Tensor, draws: Sequence[Draws], part: int, parts: int) -> torch.Tensor:
     ids, t, z0, noise = (_gather(draws, name, part, parts, generator.device) for name in ("ids", "t", "z0", "noise"))
     concepts, vectors, _ = rows.shape
-    hidden = encode_ids(generator, _apart(ids, concepts, vectors, len(generator.vocabulary)), rows.flatten(0, 1))
-    predicted = generator.unet(diffusion.noisy(z0, noise, t).to(generator.dtype), t, hidden).sample
-    return concept_losses(predicted, diffusion.target(z0, noise, t), concepts)
+    condition = generator.condition({ONLY: _apart(ids, concepts, vectors, len(generator.encoders[ONLY].table))}, {ONLY: rows.flatten(0, 1)})
+    return generator.losses(z0, noise, t, condition).view(concepts, -1).mean(dim=1)
 
 
 def _gather(draws: Sequence[Draws], name: str, part: int, parts: int, device: torch.device) -> torch.Tensor:

@@ -14,20 +14,19 @@ import torch
 
 from ti_pipeline import params
 from ti_pipeline.errors import ConceptError, OutOfMemory, out_of_memory
-from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.source import digest_weights
+from ti_pipeline.generators.generator import Generator, norms, table_digest
 from ti_pipeline.inversion.adamw import Moments, update
 from ti_pipeline.inversion.alarms import table_changed
 from ti_pipeline.inversion.capacity import largest_pack
 from ti_pipeline.inversion.checkpoint import Checkpoint, Saved, read_checkpoint, write_checkpoint
 from ti_pipeline.inversion.job import Job, Waiting
-from ti_pipeline.inversion.objective import Diffusion
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.readings import Readings
 from ti_pipeline.inversion.schedule import rate_at
 from ti_pipeline.inversion.seat import Seat
 from ti_pipeline.inversion.state import State, Trained
 from ti_pipeline.inversion.workers import with_one_thread
+from ti_pipeline.words.word import ONLY
 
 Progress = Callable[[int, int, str], None]
 
@@ -86,10 +85,9 @@ class _Trainer:
         self.generator, self.train, self.path, self.progress = generator, train, checkpoint, progress
         self.ended: deque[Ended] = deque()
         self.spent: Counter[str] = Counter()
-        self.diffusion = Diffusion(generator.scheduler_config, generator.device)
         self.samples = train.batch_size * train.gradient_accumulation
-        self.table = digest_weights({"vocabulary": generator.vocabulary})
-        bound = train.max_norm * generator.vocabulary.detach().float().norm(dim=-1).median().item()
+        self.table = table_digest(generator)
+        bound = train.max_norm * dict(norms(generator))[ONLY]
         self.readings = Readings(train, bound, generator.device)
         self.total, self.behind = sum(each.steps for each in waiting), 0
         self.wanted = {each.concept: each for each in waiting}
@@ -116,7 +114,7 @@ class _Trainer:
             yield from self._left()
             draws = [seat.draws.result() for seat in self.seats]
             try:
-                losses, gradient = losses_and_gradient(self.generator, self.diffusion, self.rows, draws, self.train.gradient_accumulation)
+                losses, gradient = losses_and_gradient(self.generator, self.rows, draws, self.train.gradient_accumulation)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -201,7 +199,7 @@ class _Trainer:
         state = saved.state if saved and saved.key == job.key else State.at(job.start)
         batch = None
         if self.train.early_stopping != "none":
-            batch = job.learner.evaluation(self.train.evaluate_samples, self.diffusion.timesteps)
+            batch = job.learner.evaluation(self.train.evaluate_samples, self.generator.timesteps)
         seat = Seat(job, state, state.step, batch)
         self._draw(seat)
         return seat
@@ -209,14 +207,14 @@ class _Trainer:
     def _draw(self, seat: Seat) -> None:
         """Have the next step's draws made while this one is computed."""
         if seat.step < seat.job.train.steps:
-            seat.draws = self.drawing.submit(seat.job.learner.draw, seat.step, self.samples, self.diffusion.timesteps)
+            seat.draws = self.drawing.submit(seat.job.learner.draw, seat.step, self.samples, self.generator.timesteps)
 
     def _measure(self, seat: Seat) -> int:
         draws, rows = seat.draws.result(), seat.state.rows.to(self.generator.device)
 
         def run(concepts: int) -> object:
             parts = self.train.gradient_accumulation
-            return losses_and_gradient(self.generator, self.diffusion, rows.expand(concepts, -1, -1), [draws] * concepts, parts)
+            return losses_and_gradient(self.generator, rows.expand(concepts, -1, -1), [draws] * concepts, parts)
 
         try:
             return largest_pack(self.generator.device, self.train.batch_size, len(self.wanted), run)
@@ -307,14 +305,14 @@ class _Trainer:
         for start in range(0, len(due), at_once):
             places = due[start : start + at_once]
             rows = self.rows[places]
-            losses = losses_only(self.generator, self.diffusion, rows, [self.seats[place].batch for place in places])
+            losses = losses_only(self.generator, rows, [self.seats[place].batch for place in places])
             self.readings.evaluation([self.seats[place] for place in places], losses, rows)
 
     def _let_go(self, faults: Mapping[str, ConceptError]) -> None:
         if not any(seat.job.concept in faults or seat.ended for seat in self.seats):
             return
         self._unstack()
-        changed = digest_weights({"vocabulary": self.generator.vocabulary}) != self.table
+        changed = table_digest(self.generator) != self.table
         for place, seat in enumerate(self.seats):
             concept = seat.job.concept
             if changed:
