@@ -23,9 +23,11 @@ from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.families.stable_diffusion import StableDiffusion
 from ti_pipeline.generators.generator import Generator, choose_device
 from ti_pipeline.generators.loading import choose_dtype, suited
-from ti_pipeline.inversion.adamw import Moments, update
 from ti_pipeline.inversion.learner import Draws
+from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient
+from ti_pipeline.inversion.setups.plain import Plain
+from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.words.word import ONLY
 
 BATCH, WARM = 4, 2
@@ -91,16 +93,22 @@ def frozen(networks: Networks, device: torch.device, dtype: torch.dtype) -> Gene
 
 def packed_steps(generator: Generator, pack: int, pixels: int, steps: int) -> Callable[[], tuple[int, float, float]]:
     """Whole steps of a pack: draws, forward, backward, AdamW."""
-    rows = 0.02 * torch.randn(pack, 1, generator.encoders[ONLY].table.shape[1], device=generator.device)
-    moments, edge = Moments.zeros_like(rows), pixels // 8
+    edge, width = pixels // 8, generator.encoders[ONLY].table.shape[1]
+    words = [Learnable({ONLY: 0.02 * torch.randn(1, width)}, {"<word>": 1}) for _ in range(pack)]
+    leaves = Leaves([Plain()] * pack, [Learning.begun(word) for word in words], generator.device)
 
     def step(count: int) -> None:
         draws = [
-            Draws(_ids(generator), torch.randint(0, 1000, (BATCH,)), torch.randn(BATCH, 4, edge, edge), torch.randn(BATCH, 4, edge, edge))
+            Draws(
+                {ONLY: _ids(generator)},
+                torch.randint(0, 1000, (BATCH,)),
+                torch.randn(BATCH, 4, edge, edge),
+                torch.randn(BATCH, 4, edge, edge),
+            )
             for _ in range(pack)
         ]
-        _, gradient = losses_and_gradient(generator, rows, draws, 1)
-        update(rows, gradient, moments, torch.full((pack,), count).double(), torch.full((pack,), 0.005).double(), 0.01)
+        _, gradient = losses_and_gradient(generator, leaves, draws, 1)
+        leaves.update(gradient, torch.full((pack,), count).double(), torch.full((pack,), 0.005).double(), 0.01)
 
     def work() -> tuple[int, float, float]:
         with FlopCounterMode(display=False) as flops:

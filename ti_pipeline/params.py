@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, PLACE, WORD, check_places, cut
 from ti_pipeline.errors import ParamsError, without_passwords
+from ti_pipeline.inversion.setups import Setup, sections, setups
 
 
 def _for_all_to_read(address: str) -> str:
@@ -27,6 +28,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 Channel = Annotated[int, Field(ge=0, le=255)]
+
+
+if TYPE_CHECKING:
+    Setups = BaseModel
+else:
+    Setups = sections()
 
 
 class Section(BaseModel):
@@ -68,6 +75,8 @@ class Validate(Section):
 
 
 class Train(Section):
+    setup: str
+    setups: Setups
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)]
     steps: Positive
     batch_size: Positive
@@ -92,12 +101,39 @@ class Train(Section):
     checkpoint_seconds: Annotated[float, Field(gt=0)]
     log_every: Positive
 
+    @field_validator("setup")
+    @classmethod
+    def _is_there(cls, name: str) -> str:
+        if name not in setups():
+            raise ValueError(f"there is no setup {name!r}. There are: {', '.join(setups())}")
+        return name
+
+    @model_validator(mode="after")
+    def _goes_with_its_setup(self) -> Train:
+        """Also notices what its setup needs and `setups` does not say."""
+        try:
+            self.chosen.check(self)
+        except ValidationError as error:
+            missing = ", ".join(f"train.setups.{self.setup}.{e['loc'][0]}" for e in error.errors())
+            raise ValueError(f"train.setup is {self.setup}, which needs {missing}. Set it") from None
+        return self
+
+    @property
+    def chosen(self) -> Setup:
+        """The setup with its settings."""
+        return getattr(self.setups, self.setup) or setups()[self.setup]()
+
+    @property
+    def longest(self) -> int:
+        """Rows of a word when it has as many as it will ever have."""
+        return self.chosen.longest(self)
+
     def decisive(self) -> dict[str, Any]:
-        """What a learnt word depends on, as JSON values: not how the work is spread and saved."""
-        without = {"pack", "devices", "checkpoint_every", "checkpoint_seconds"}
+        """What a learnt word depends on, as JSON values: not how the work is spread and saved, nor what other setups would do."""
+        without = {"setup", "setups", "pack", "devices", "checkpoint_every", "checkpoint_seconds"}
         if self.early_stopping == "none":
             without |= {"evaluate_every", "evaluate_samples", "stop_window", "stop_ratio"}
-        return self.model_dump(mode="json", exclude=without)
+        return self.model_dump(mode="json", exclude=without) | self.chosen.decisive()
 
 
 class Generate(Section):

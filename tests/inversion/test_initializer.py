@@ -9,11 +9,15 @@ from PIL import Image
 
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.inversion.initializer import WordChooser, initial_vectors, vocabulary_words
+from ti_pipeline.inversion.initializer import WordChooser, initial_rows, vocabulary_words
 from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.words.word import ONLY
 
 STREAMS = Streams(0, "mug")
+
+
+def initial_vectors(generator: Generator, words: str, count: int, streams: Streams) -> torch.Tensor:
+    return initial_rows(generator, words, count, streams)[ONLY]
 
 
 @pytest.fixture
