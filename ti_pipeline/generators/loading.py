@@ -51,10 +51,10 @@ def load_latent_diffusion(
             generator.unet.requires_grad_(False).eval()
             choice = choose(generator, precisions(device))
             dtype = DTYPES[choice.precision]
+        memory_format = choice.memory_format if choice else "channels_last" if device.type == "cuda" else "contiguous"
+        generator = suited(generator, dtype, memory_format)
     if choice and choice.threads:
         torch.set_num_threads(min(choice.threads, torch.get_num_threads()))
-    memory_format = choice.memory_format if choice else "channels_last" if device.type == "cuda" else "contiguous"
-    generator = suited(generator, dtype, memory_format)
     for network in generator.networks.values():
         network.requires_grad_(False).eval().to(device)
     if settings.compile:
