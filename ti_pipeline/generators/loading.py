@@ -84,7 +84,7 @@ def suited(generator: LatentDiffusion, dtype: torch.dtype, memory_format: str) -
     if on_cpu and dtype != torch.float32:
         unet.set_attn_processor(attention(dtype))
     for encoder in generator.encoders.values():
-        encoder.model.to(dtype)
+        torch.nn.Module.to(encoder.model, dtype)
         if on_cpu and dtype != torch.float32:
             encoder.model.set_attn_implementation("eager")
     return replace(generator, dtype=dtype, memory_format=memory_format)
