@@ -33,7 +33,9 @@ class ClipEncoder:
 
     @property
     def table(self) -> torch.Tensor:
-        return self.model.get_input_embeddings().weight
+        table = self.model.get_input_embeddings()
+        assert isinstance(table, torch.nn.Embedding)
+        return table.weight
 
     def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> torch.Tensor:
         """Ids [batch, context], cut and padded as the tokenizer does it."""

@@ -103,7 +103,7 @@ class Generator(Protocol):
 
     @property
     def encoders(self) -> Mapping[str, Encoder]:
-        """Text encoders by the names that files of words use: `clip_l`, `clip_g`, `t5`, `llm`."""
+        """Text encoders by the names that files of words use: `clip_l`, `clip_g`, `t5`, `llm`; `text` where there is one only."""
 
     @property
     def networks(self) -> Mapping[str, nn.Module]: ...

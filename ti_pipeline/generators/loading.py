@@ -51,10 +51,10 @@ def load_latent_diffusion(
             generator.unet.requires_grad_(False).eval()
             choice = choose(generator, precisions(device))
             dtype = DTYPES[choice.precision]
+        memory_format = choice.memory_format if choice else "channels_last" if device.type == "cuda" else "contiguous"
+        generator = suited(generator, dtype, memory_format)
     if choice and choice.threads:
         torch.set_num_threads(min(choice.threads, torch.get_num_threads()))
-    memory_format = choice.memory_format if choice else "channels_last" if device.type == "cuda" else "contiguous"
-    generator = suited(generator, dtype, memory_format)
     for network in generator.networks.values():
         network.requires_grad_(False).eval().to(device)
     if settings.compile:
@@ -84,7 +84,7 @@ def suited(generator: LatentDiffusion, dtype: torch.dtype, memory_format: str) -
     if on_cpu and dtype != torch.float32:
         unet.set_attn_processor(attention(dtype))
     for encoder in generator.encoders.values():
-        encoder.model.to(dtype)
+        torch.nn.Module.to(encoder.model, dtype)
         if on_cpu and dtype != torch.float32:
             encoder.model.set_attn_implementation("eager")
     return replace(generator, dtype=dtype, memory_format=memory_format)

@@ -82,8 +82,8 @@ def _measured(generator: LatentDiffusion, precisions: Sequence[str]) -> tuple[Ch
         return best, False
     best, again = _best(generator, [best, replace(best, memory_format="channels_last")], time.process_time)
     steady = steady and again
-    while best.threads > 1:  # what shares a core or waits for memory slows the others
-        fewer, again = _best(generator, [best, replace(best, threads=best.threads // 2)], time.perf_counter)
+    while (threads := best.threads or 1) > 1:  # what shares a core or waits for memory slows the others
+        fewer, again = _best(generator, [best, replace(best, threads=threads // 2)], time.perf_counter)
         steady = steady and again
         if fewer == best:
             break

@@ -36,7 +36,7 @@ class Ranker:
     name: str
     digest: str
     device: torch.device
-    model: torch.nn.Module
+    model: open_clip.CLIP
     prepare: Callable[[Image.Image], torch.Tensor]
     tokenize: Callable[[list[str]], torch.Tensor]
 

@@ -34,7 +34,7 @@ def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
     from ti_pipeline.generators.loading import Text, load_latent_diffusion
     from ti_pipeline.generators.stable_diffusion_1 import MODEL_INDEX
 
-    texts, single = {ONLY: Text("tokenizer", "text_encoder")}, SingleFile(MODEL_INDEX, _configure)
+    texts, single = {ONLY: Text("tokenizer", "text_encoder")}, SingleFile(MODEL_INDEX, configure)
     return load_latent_diffusion(StableDiffusion, texts, single, source, settings)
 
 
@@ -48,7 +48,7 @@ def _readers(source: Source) -> Mapping[str, TextReader]:
     return text_readers({ONLY: Text("tokenizer", "text_encoder")}, source)
 
 
-def _configure(path: Path, folder: Path) -> None:
+def configure(path: Path, folder: Path) -> None:
     """A 1.x file has the configuration that all of them share; a 2.x file does not even say whether it predicts epsilon or v."""
     from ti_pipeline.generators.stable_diffusion_1 import write_configuration
 

@@ -59,7 +59,8 @@ class StableDiffusionXL(LatentDiffusion):
         return Condition({"hidden": torch.zeros_like(empty["hidden"]), "pooled": torch.zeros_like(empty["pooled"]), "size": empty["size"]})
 
     def any_condition(self, samples: int, tokens: int, streams: torch.Generator) -> Condition:
-        pooled = torch.randn(samples, self.encoders["clip_g"].model.config.projection_dim, generator=streams).to(self.dtype)
+        width = self.encoders["clip_g"].model.config.projection_dim or 0
+        pooled = torch.randn(samples, width, generator=streams).to(self.dtype)
         return Condition({**super().any_condition(samples, tokens, streams).parts, "pooled": pooled, "size": pooled.new_zeros(samples, 6)})
 
     def heard_beside(self, condition: Condition) -> dict[str, torch.Tensor]:
