@@ -33,6 +33,7 @@ class Mixed:
     trains: dict[str, params.Train]
     checkpoint: Path
     trained: dict[str, Trained] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
 
     def job(self, slug: str) -> Job:
         return prepare_job(self.generator, self.manifests[slug], self.trains[slug], 0, "mug", self.generator.arithmetic)
@@ -50,10 +51,10 @@ class Mixed:
         waiting = [Waiting(slug, self.trains[slug].steps, slug, lambda slug=slug: self.job(slug)) for slug in slugs]
         train = self.trains[slugs[0]].model_copy(update={"pack": pack})
         for ended in train_pack(self.generator, waiting, train, self.checkpoint, progress):
-            if ended.error:
-                raise ended.error
-            assert ended.trained
-            self.trained[ended.concept] = ended.trained
+            if ended.trained:
+                self.trained[ended.concept] = ended.trained
+            else:
+                self.lost[ended.concept] = str(ended.error)
         return self.trained
 
 
