@@ -101,3 +101,13 @@ def test_the_tokenizer_alone_reads_as_the_generator_does() -> None:
     reader, generator = models.reader_if_there, models.generator
     assert (reader.name, reader.context) == (generator.name, generator.context)
     assert reader.encoders[ONLY].tokenizer.get_vocab() == generator.encoders[ONLY].tokenizer.get_vocab()
+
+
+def test_a_word_is_as_long_as_it_will_ever_be(workspace: Workspace) -> None:
+    grows = ("train.setup=progressive", f"train.setups.progressive.grow_at={list(range(1, 15))}")
+    outcome = frog(workspace, *grows)
+    assert outcome.state == "failed" and outcome.reason == frog(workspace, "train.vectors=15").reason
+    assert frog(workspace, grows[0]).ok
+    write(workspace, "initializer: turtle\nsteps: 100\n")
+    outcome = frog(workspace, grows[0])
+    assert outcome.state == "failed" and "a vector that joins after step 160 of 100 would learn nothing" in outcome.reason

@@ -75,7 +75,8 @@ class Validate(Section):
 
 
 class Train(Section):
-    setup: str
+    setup: Annotated[str, Field(examples=list(setups()))]
+    """How a word is learnt. Only the settings of this one count. `docs/training.md` describes them."""
     setups: Setups
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)]
     steps: Positive

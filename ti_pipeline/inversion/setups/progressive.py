@@ -22,6 +22,7 @@ class Progressive(Plain):
     """Starts with one vector. After each of `grow_at` steps another joins, where one of a word of that length would start."""
 
     grow_at: Annotated[tuple[Steps, ...], Field(min_length=1, max_length=MOST_VECTORS - 1)]
+    """[steps] After each of these a further vector joins (2,000 and 4,000 of 5,000 in the paper). For `train.vectors: 1`."""
 
     def check(self, train: Train) -> None:
         if train.vectors != 1:

@@ -20,6 +20,7 @@ class Regularised(Plain):
     """Adds weight · ‖v − v_init‖ to the loss, for each of the word's vectors v."""
 
     weight: Annotated[float, Field(gt=0)]
+    """[1] Of the distance between a vector and where it started, in the loss. Raised, the word stays nearer to its initializer."""
 
     def begin(self, subject: Subject) -> Learnable:
         one = super().begin(subject)

@@ -68,13 +68,14 @@ class Group:
 
 
 class Setup(BaseModel):
-    """A way of learning. Its fields are its settings, those of `train.setups` under the name of its module.
+    """A way of learning. Its fields are its settings, those of `train.setups` under the name of its module; what stands under a field
+    is its description.
 
     It knows one subject at a time, but for `condition` and `penalty`: there it sees many at once and must keep them apart. What else
     is in the pass, the denoiser, optimiser, schedule, checkpoints and stopping are nothing that it need know of.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     def check(self, train: Train) -> None:
         """Raise ValueError, with the key and what to do, for other settings that make no sense with this setup."""
