@@ -104,10 +104,12 @@ def test_the_tokenizer_alone_reads_as_the_generator_does() -> None:
 
 
 def test_a_word_is_as_long_as_it_will_ever_be(workspace: Workspace) -> None:
-    grows = ("train.setup=progressive", f"train.setups.progressive.grow_at={list(range(1, 15))}")
-    outcome = frog(workspace, *grows)
-    assert outcome.state == "failed" and outcome.reason == frog(workspace, "train.vectors=15").reason
-    assert frog(workspace, grows[0]).ok
+    def grown(vectors: int) -> Outcome:
+        return frog(workspace, "train.setup=progressive", f"train.setups.progressive.grow_at={list(range(1, vectors))}")
+
+    outcome = grown(15)
+    assert "purple background' takes" in outcome.reason and outcome.reason == frog(workspace, "train.vectors=15").reason
+    assert grown(60).state == "failed" and "60 vectors do not fit: miniature reads 24 tokens" in grown(60).reason
     write(workspace, "initializer: turtle\nsteps: 100\n")
-    outcome = frog(workspace, grows[0])
+    outcome = frog(workspace, "train.setup=progressive")
     assert outcome.state == "failed" and "a vector that joins after step 160 of 100 would learn nothing" in outcome.reason
