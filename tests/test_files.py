@@ -13,7 +13,7 @@ import pytest
 
 from ti_pipeline import files
 from ti_pipeline.errors import in_words
-from ti_pipeline.turns import turn
+from ti_pipeline.stages.turns import turn
 from ti_pipeline.workspace import Workspace
 
 

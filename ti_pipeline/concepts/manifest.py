@@ -125,7 +125,7 @@ def read_manifest(workspace: Workspace, slug: str) -> Manifest:
             table = file.read()
         about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if about["quarantine"]:
-            raise NotYet(slug, f"in quarantine: {about['quarantine']}.")
+            raise NotYet(slug, f"in quarantine: {about['quarantine']}.", "quarantined")
         return _manifest(workspace.concepts / slug, about, table.to_pylist())
     except FileNotFoundError:
         raise NotYet(slug, f"it has not been validated: there is no {path}. Run `ti-pipeline validate {slug}`.") from None

@@ -14,7 +14,7 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file
 from ti_pipeline.gallery.pictures import shown_size, write_webp
 from ti_pipeline.params import Params
-from ti_pipeline.reasons import Reason
+from ti_pipeline.stages.reasons import Reason
 from ti_pipeline.workspace import Workspace
 
 FOLDER = "_needs"  # beside the concepts' folders: no concept may be called so

@@ -138,7 +138,7 @@ def versions(
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Every version of every learnt word: stage, scores, commit and provenance, and whether its concept is withdrawn."""
-    from ti_pipeline.collection import present
+    from ti_pipeline.stages.collection import present
     from ti_pipeline.versioning.registry import versions as rows
 
     at, _ = _open(workspace, params, set_)
@@ -170,7 +170,7 @@ def reproduce(
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Bring a version's inputs back, run its stages again, and say whether the results are equal."""
-    from ti_pipeline.stages import STAGES
+    from ti_pipeline.stages.table import STAGES
     from ti_pipeline.versioning.reproduce import reproduce as do
 
     if unknown := set(stages or ()) - set(STAGES):

@@ -14,15 +14,15 @@ from dvc.exceptions import DvcException
 
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.params import Params, load
-from ti_pipeline.stages import STAGES
-from ti_pipeline.status import survey
+from ti_pipeline.stages.status import survey
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.disk import refusal
 from ti_pipeline.versioning.leftovers import sweep
 from ti_pipeline.versioning.lock import alone, dvc_folder
 from ti_pipeline.versioning.remote import Transfer, check_kept, place, point, push
 from ti_pipeline.versioning.repository import Recorded, repository
-from ti_pipeline.workspace import Workspace
+from ti_pipeline.workspace import CHOICES, Workspace
 
 RECORD_TAG = re.compile(r"run/(\d+)")
 SETTLES = ("storage", "versions", "inbox", "publish")  # sections that no result depends on
@@ -189,7 +189,7 @@ def _push(repo: Recorded, root: Path, params: Params) -> tuple[Transfer, str]:
 
 
 def _git_commit(repo: Recorded, root: Path, recorded: list[str]) -> str:
-    """The record's own files, with params.yaml and dvc.yaml, and nothing else that may be staged; empty when Git has them.
+    """The record's own files, with params.yaml, dvc.yaml and what people said, and nothing else; empty when Git has them.
 
     Raises PipelineError when something that the record depends on differs from Git: the commit would not bring it back.
     """
@@ -197,6 +197,7 @@ def _git_commit(repo: Recorded, root: Path, recorded: list[str]) -> str:
     pointers = [Path(stage.path).relative_to(root).as_posix() for stage in stages if stage.path.endswith(".dvc")]
     own = [LOCK, "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", *pointers]
     own += [(Path(pointer).parent / ".gitignore").as_posix() for pointer in pointers]
+    own += git.changed(root, CHOICES)  # what people said, which rankings depend on
     made = [Path(out.fs_path) for out in repo.index.outs]
     read = {Path(dep.fs_path) for stage in stages for dep in stage.deps}
     whole = git.top(root)

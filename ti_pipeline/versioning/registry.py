@@ -20,10 +20,10 @@ from gto.tag import parse_name
 from safetensors import safe_open
 from scmrepo.exceptions import SCMError
 
-from ti_pipeline.collection import present
 from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
 from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
 from ti_pipeline.files import digest_file
+from ti_pipeline.stages.collection import present
 from ti_pipeline.versioning import git
 from ti_pipeline.workspace import Workspace
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ti_pipeline.collection import present
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.gallery.build import read_page
 from ti_pipeline.params import Params, load
+from ti_pipeline.stages.collection import present
 from ti_pipeline.versioning.lock import dvc_folder
 from ti_pipeline.versioning.record import LOCK, other_settings
 from ti_pipeline.versioning.remote import unlike
