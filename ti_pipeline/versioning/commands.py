@@ -15,7 +15,7 @@ from ti_pipeline.workspace import Workspace
 
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The repository.", metavar="DIR")]
 ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change one value for this call.", metavar="section.key=value")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Here = Path(".")
 
