@@ -65,9 +65,9 @@ _CAPTION = TypeAdapter(Prompt)
 
 def read_settings(slug: str, folder: Path, listing: Listing) -> Settings:
     """Read `concept.yaml`, or nothing when there is none. Raises ConceptError with the file, the key and what to do."""
-    for entry in listing.texts:
-        if entry.name != SETTINGS and entry.name.lower() in (SETTINGS, "concept.yml"):
-            raise ConceptError(slug, f"{entry.name}: the settings are read from `{SETTINGS}` only. Rename the file.")
+    for other in listing.texts:
+        if other.name != SETTINGS and other.name.lower() in (SETTINGS, "concept.yml"):
+            raise ConceptError(slug, f"{other.name}: the settings are read from `{SETTINGS}` only. Rename the file.")
     entry = next((entry for entry in listing.texts if entry.name == SETTINGS), None)
     if entry is None:
         if (folder / SETTINGS).is_dir():

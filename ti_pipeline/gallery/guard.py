@@ -70,7 +70,7 @@ class Guard:
             await send(message)
 
         # Whoever asks for the head alone gets that of the whole; the protocol leaves the body out.
-        await app(scope | {"method": "GET"} if request.method == "HEAD" else scope, read, answer)
+        await app({**scope, "method": "GET"} if request.method == "HEAD" else scope, read, answer)
 
     def _refused(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")

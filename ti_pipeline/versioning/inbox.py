@@ -178,9 +178,9 @@ def _get(here: Place, found: Dropped, path: Path, standing: Path, before: dict[s
     for left in reversed(range(ROUNDS)):
         try:
             answer = here.client.get_object(Bucket=here.bucket, Key=found.key, IfMatch=found.etag)
-            with atomic(path) as temporary, temporary.open("wb") as file:
+            with atomic(path) as temporary, temporary.open("wb") as coming:
                 for chunk in answer["Body"].iter_chunks(CHUNK):
-                    file.write(chunk)
+                    coming.write(chunk)
         except (BotoCoreError, ClientError) as error:
             if isinstance(error, ClientError) and error.response["ResponseMetadata"].get("HTTPStatusCode") in (404, 412):
                 raise PipelineError(f"{found.key} has changed while the set was downloaded; the next run takes it.") from None

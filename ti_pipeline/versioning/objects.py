@@ -113,9 +113,13 @@ def carry(here: Place, oids: Iterable[str], jobs: int, work: Callable[[str], Non
 
     Raises StorageError for anything else that stays; what has come across is kept.
     """
-    left, lost, twice, idle, wanted = set(oids), {}, set(), 0, len(set(oids))
+    left = set(oids)
+    wanted, idle = len(left), 0
+    lost: dict[str, Exception] = {}
+    twice: set[str] = set()
     for _ in range(ROUNDS):
-        before, broken = len(left), []
+        before = len(left)
+        broken: list[Exception] = []
 
         def attempt(oid: str, broken: list[Exception] = broken) -> Exception | None:
             if broken:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import gto.api
 from gto.base import VStage
@@ -176,7 +176,12 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _author(root: Path) -> dict[str, str]:
+class _Author(TypedDict, total=False):
+    author: str
+    author_email: str
+
+
+def _author(root: Path) -> _Author:
     if not git.identity(root):
         return {}
     return {"author": "ti-pipeline", "author_email": "ti-pipeline@localhost"}

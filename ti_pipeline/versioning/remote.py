@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
     return Transfer(len(missing), sum(near.fs.size(near.oid_to_path(oid)) for oid in missing))
 
 
-def check_kept(repo: Recorded, done: Iterable[str]) -> None:
+def check_kept(repo: Recorded, done: Collection[str]) -> None:
     """Raise OSError, as for a full disk, or PipelineError where DVC's cache lacks something of these stages and image sets.
 
     DVC only logs when a copy into its cache fails, and writes its record all the same.
@@ -225,7 +225,7 @@ def _digest(repo: Recorded, path: Path) -> str:
 
     if not path.is_file():
         return ""
-    return hash_file(str(path), repo.fs, "md5", repo.state)[1].value
+    return hash_file(str(path), repo.fs, "md5", repo.state)[1].value or ""
 
 
 def _bring_out(repo: Recorded, oid: str, path: Path) -> None:
@@ -263,7 +263,7 @@ def _name(repo: Recorded, out: Any) -> str:
 
 def recorded(repo: Recorded, below: Iterable[str] = ()) -> dict[str, str]:
     """{path: MD5} of every file of the present record, or of those below the paths; the listings must be in the cache."""
-    found = {}
+    found: dict[str, str] = {}
     for out in repo.ours:
         name = _name(repo, out)
         if not any(_below(name, [place]) or _below(place, [name]) for place in below or [name]):

@@ -164,8 +164,11 @@ def explain(error: BaseException, place: Place) -> StorageError:
 
 def _skewed(error: BaseException) -> bool:
     """By the server's own date: the answer to a HEAD has no code."""
-    date = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("date") if isinstance(error, ClientError) else None
-    return bool(date) and abs(datetime.now(UTC) - parsedate_to_datetime(date)) > SKEW
+    date = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("date", "") if isinstance(error, ClientError) else ""
+    try:
+        return abs(datetime.now(UTC) - parsedate_to_datetime(date)) > SKEW
+    except (TypeError, ValueError):  # none, one without a zone, or something else
+        return False
 
 
 def redact(text: str) -> str:
