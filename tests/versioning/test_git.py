@@ -38,7 +38,7 @@ def test_no_program_is_said(repository, monkeypatch, tmp_path) -> None:
     assert git.in_git(tmp_path) is False
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="runs as root only, who can give a folder to somebody else")
 def test_dubious_ownership_is_said_with_the_remedy(repository, monkeypatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
