@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from ti_pipeline.params import Params, Section
+from ti_pipeline.params import Params
 from ti_pipeline.params_page import page
 
 ROOT = Path(__file__).parents[1]
@@ -23,11 +25,13 @@ ROW = re.compile(
 ROWS = {row["key"]: row for row in ROW.finditer(page(DEFAULTS))}
 
 
-def fields(model: type[Section], before: str = "") -> Iterator[tuple[str, Any]]:
+def fields(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         key = f"{before}{field.alias or name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from fields(field.annotation, f"{key}.")
+        kinds = get_args(field.annotation) if isinstance(field.annotation, UnionType) else (field.annotation,)
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if section:
+            yield from fields(section, f"{key}.")
         else:
             yield key, field
 

@@ -43,14 +43,16 @@ def page(defaults: dict[str, Any]) -> str:
 
 
 def _section(schema: dict[str, Any], about: dict[str, Any]) -> dict[str, Any] | None:
-    return schema["$defs"][about["$ref"].rsplit("/", 1)[1]] if "$ref" in about else None
+    """The section that a key holds, or may hold; None for any other key."""
+    names = [each["$ref"] for each in (about, *about.get("anyOf", ())) if "$ref" in each]
+    return schema["$defs"][names[0].rsplit("/", 1)[1]] if names else None
 
 
 def _rows(schema: dict[str, Any], prefix: str, section: dict[str, Any], defaults: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """The section's keys, and those of the sections in it."""
-    for key, about in section["properties"].items():
+    for key, about in section.get("properties", {}).items():
         if inner := _section(schema, about):
-            yield from _rows(schema, f"{prefix}.{key}", inner, defaults[key])
+            yield from _rows(schema, f"{prefix}.{key}", inner, defaults.get(key) or {})
         else:
             yield _row(f"{prefix}.{key}", about, defaults[key])
 
