@@ -38,18 +38,11 @@ def postgresql() -> Iterator[str]:
         serve = [*as_owner, str(programs / "postgres"), "-D", f"{folder}/db", "-p", str(port), "-k", folder]
         server = subprocess.Popen(serve, stderr=subprocess.DEVNULL, **how)
         try:
-            while not _answers(port):
+            ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+            while subprocess.run(ready).returncode != 0:
                 assert server.poll() is None, "PostgreSQL has ended"
                 time.sleep(0.05)
             yield f"postgresql://gallery@127.0.0.1:{port}/postgres"
         finally:
             server.terminate()
             server.wait(60)
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
