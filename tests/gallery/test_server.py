@@ -59,7 +59,7 @@ def test_a_secret_is_asked_for_and_let_in(made: Path, chromium: Browser):
         page.goto(f"{server.url}toy/index.html")
         page.locator("input").fill("wrong")
         page.get_by_role("button", name="Enter").click()
-        expect(page.locator("[role=alert]")).to_contain_text("That is not the word")
+        expect(page.locator("[role=alert]")).to_contain_text("That is not the secret")
         page.locator("input").fill("open sesame")
         page.keyboard.press("Enter")
         page.locator(".overview").wait_for()
@@ -148,7 +148,7 @@ def test_what_is_wrong_is_said_before_anything_is_served(made: Path, tmp_path: P
         taken.listen()
         for words, expected in (
             (("--workspace", str(tmp_path)), "holds no gallery yet"),
-            (("--workspace", str(made), "--port", str(taken.getsockname()[1])), "cannot be listened on"),
+            (("--workspace", str(made), "--port", str(taken.getsockname()[1])), "cannot be used"),
         ):
             done = call(*words)
             assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr

@@ -26,7 +26,7 @@ COMMITTING = {"commit": True, "tag": True}
 def test_no_repository_is_said_and_the_record_stands(repository) -> None:
     shutil.rmtree(repository / ".git")
     dvc(repository, "config", "core.no_scm", "true")
-    with pytest.raises(PipelineError, match="is in no Git repository. Run `git init` there, or set versions.commit to false"):
+    with pytest.raises(PipelineError, match="is not in a Git repository. Run `git init` there, or set versions.commit to false"):
         step(repository, configured("", None, versions=COMMITTING))
     assert "up to date" in dvc(repository, "status")
 

@@ -87,7 +87,7 @@ def read_exported(path: Path) -> Exported:
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read ({error}).") from None
     except ValidationError as error:
-        raise ParamsError(f"{path}: this is no file of choices that a gallery exported ({first_fault(error.errors())}).") from None
+        raise ParamsError(f"{path}: this is not a file of choices that a gallery exported ({first_fault(error.errors())}).") from None
 
 
 def first_fault(errors: Sequence[ErrorDetails]) -> str:

@@ -78,7 +78,7 @@ def read_settings(slug: str, folder: Path, listing: Listing) -> Settings:
     except ConceptError:
         raise
     except Exception as error:  # its constructors raise all sorts for a value that looks like a number or a date
-        reason = f"cannot be read as YAML in UTF-8: {_yaml_complaint(error)}. Mend or delete the file."
+        reason = f"cannot be read as YAML in UTF-8: {_yaml_complaint(error)}. Correct or delete the file."
         raise ConceptError(slug, f"{SETTINGS}: {reason}") from None
     if tree is None:
         return Settings()

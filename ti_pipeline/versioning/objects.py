@@ -147,5 +147,5 @@ def carry(here: Place, oids: Iterable[str], jobs: int, work: Callable[[str], Non
         idle = idle + 1 if len(left) == before and broken else 0
         if idle == IDLE:
             break
-    told = explain(broken[0], here) if broken else StorageError(f"{here}: {len(left)} objects did not come.", passing=True)
+    told = explain(broken[0], here) if broken else StorageError(f"{here}: {len(left)} objects did not arrive.", passing=True)
     raise StorageError(f"{told} {wanted - len(left)} of {wanted} objects have arrived.", passing=told.passing)

@@ -196,7 +196,7 @@ def _pointer(here: Place) -> tuple[str, dict[str, Any]]:
             raise
     state = re.search(r'<script type="application/json" id="builds">(.*?)</script>', page, re.DOTALL)
     if not state:
-        raise PipelineError(f"{here.url}/{POINTER} is not one of ours. Remove it, or see to `publish.prefix` in params.yaml.")
+        raise PipelineError(f"{here.url}/{POINTER} was not written by ti-pipeline. Remove it, or change `publish.prefix` in params.yaml.")
     return answer["ETag"], json.loads(state[1])
 
 

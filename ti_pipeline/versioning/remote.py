@@ -68,7 +68,7 @@ def point(root: Path, storage: Storage) -> None:
             edited["core"]["remote"] = REMOTE
         (folder / "config.local").chmod(0o600)  # it may hold a secret
     except (DvcConfigError, OSError) as error:
-        raise PipelineError(f".dvc/config.local: {error}. Mend or remove the file.") from None
+        raise PipelineError(f".dvc/config.local: {error}. Correct or remove the file.") from None
 
 
 def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
@@ -84,7 +84,7 @@ def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
     absent = [oid for oid in missing if not _whole(near, oid)]
     if absent:
         names = ", ".join(sorted((files | folders)[oid] for oid in absent)[:5])
-        raise PipelineError(f"{len(absent)} objects are neither in DVC's cache nor in {here}: {names}. Pull them from where they are.")
+        raise PipelineError(f"{len(absent)} objects are neither in DVC's cache nor in {here}: {names}. Push them from where they are.")
     for group in (missing & set(files), missing - set(files)):
         objects.carry(here, group, storage.jobs, lambda oid: objects.put(here, oid, Path(near.oid_to_path(oid))))
     return Transfer(len(missing), sum(near.fs.size(near.oid_to_path(oid)) for oid in missing))
@@ -207,7 +207,7 @@ def _fetch(repo: Recorded, wanted: dict[str, str], here: Place, storage: Storage
         if isinstance(error, objects.Absent):
             bad[oid] = f"{where} is not there. Push it from a machine that has it."
         else:
-            bad[oid] = f"{where} is damaged: its bytes do not have their digest. Remove it there and push it from a machine that has it."
+            bad[oid] = f"{where} is damaged: its bytes do not match its digest. Remove it there and push it from a machine that has it."
     return missing - lost.keys()
 
 
