@@ -65,7 +65,7 @@ def in_words(error: OSError) -> str:
     where, what = error.filename or "", error.strerror or str(error)
     advice = {
         **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Make room there"),
-        **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "See to the permissions there"),
+        **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Check the permissions there"),
     }.get(error.errno or 0, "")
     if "usable temporary directory" in what:
         advice = "Make room in one of them, or set TMPDIR to a folder that can be written"

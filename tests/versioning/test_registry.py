@@ -84,7 +84,7 @@ def test_a_run_registers_what_it_has_learnt(workspace) -> None:
 
 
 def test_a_word_that_git_does_not_have_is_not_registered(workspace) -> None:
-    with pytest.raises(ConceptError, match="Git does not have DVC's present record"):
+    with pytest.raises(ConceptError, match="Git does not have DVC's current record"):
         record_only = load(workspace.root / "params.yaml", ["versions.commit=false"])
         record(workspace, record_only, print)
         register(workspace, "fox")

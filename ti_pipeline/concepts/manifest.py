@@ -21,6 +21,7 @@ from ti_pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from ti_pipeline.concepts.validation import Validation
 
+_KINDS: Mapping[str, Literal["object", "style"]] = {"object": "object", "style": "style"}
 SCHEMA = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),
@@ -155,7 +156,7 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
     return Manifest(
         slug=about["concept"],
         token=about["token"],
-        kind=about["kind"],
+        kind=_KINDS[about["kind"]],
         initializer=learnt["initializer"],
         captions=captions,
         briefs=tuple(rest["briefs"]),

@@ -21,7 +21,7 @@ FOLDER = "_needs"  # beside the concepts' folders: no concept may be called so
 TRIES = 6  # pictures of a set that are looked at for one that shows something
 MEGAPIXELS = 50  # and none larger than this: the overview is no place to run out of memory
 WHITE = (255, 255, 255)
-LATER = "The next run takes it up once that is put right."
+LATER = "Once that is fixed, the next run takes it up."
 _SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 _WORD = re.compile(r"[a-z]+(?=[ ,.'’]|$)(?!\.\w)")
 _STAGES = {"validate": "its pictures and settings", "train": "training", "generate": "drawing", "rank": "ranking",

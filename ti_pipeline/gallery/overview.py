@@ -41,7 +41,7 @@ def build_index(workspace: Workspace, params: Params, concepts: Iterable[str], r
         about: dict[str, Any] = {"owners": sorted({page["owner"] for page in pages if page["owner"]}), "questions": questions, "data": data}
         write_text(path, render("index.html", title=title, needs=needs, pages=pages, coming=coming, **about))
     except OSError as error:
-        raise BrokenOff(f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
+        raise BrokenOff(f"{path} cannot be written: {error}. Make room there, or check the permissions.") from None
     return path
 
 
