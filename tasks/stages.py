@@ -22,7 +22,9 @@ from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import Workspace
 
 
-def _task(stage: Stage) -> Task:
+def task_of(stage: Stage) -> Task:
+    """The Prefect task of a stage, which gives its outcomes as JSON."""
+
     def work(workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
         if (task_run.get_run_count() or 1) > 1:
             gc.collect()  # what an attempt that ran out of memory still holds; not at first: a signal that comes in here is lost
@@ -43,7 +45,7 @@ def _task(stage: Stage) -> Task:
     )  # fmt: skip
 
 
-TASKS = {stage.name: _task(stage) for stage in STAGES.values()}
+TASKS = {stage.name: task_of(stage) for stage in STAGES.values()}
 
 
 def run_task(name: str, workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
