@@ -13,10 +13,14 @@ demo: $(STAMP)  ## the whole chain on the example concepts with the embedded mod
 
 test: $(STAMP)  ## every test that this machine can run
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile  # one thread each: two that share a core wait for each other
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/mypy
 
 miniature: $(STAMP)  ## make the embedded model anew, from the artwork to the card
 	$(BIN)/python -m miniature.make
@@ -36,4 +40,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf build artifacts .pytest_cache .ruff_cache
+	rm -rf build artifacts .mypy_cache .pytest_cache .ruff_cache

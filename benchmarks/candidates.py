@@ -18,10 +18,13 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 import ti_pipeline
 from benchmarks.collection import recoloured, settings
 from benchmarks.report import Row, keep, machine
-from ti_pipeline import stages
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params
+from ti_pipeline.stages.generate import GENERATE
+from ti_pipeline.stages.rank import RANK
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
 from ti_pipeline.words.files import write_word
 from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Workspace
@@ -110,7 +113,7 @@ def ours(workspace: Workspace, params: Params) -> Row:
     models = Models(params, workspace.root)
     _ = models.generator, models.ranker
     began = clock()
-    outcomes = [*stages.generate(workspace, params, force=True), *stages.rank(workspace, params, force=True)]
+    outcomes = [*run_stage(GENERATE, Run.over(workspace, params, force=True)), *run_stage(RANK, Run.over(workspace, params, force=True))]
     made = len(list(workspace.artifacts.glob("candidates/*/*.png")))
     row = _row(f"ours, precision {params.generator.precision}", made, began)
     if lost := [outcome for outcome in outcomes if not outcome.ok]:

@@ -10,8 +10,10 @@ import yaml
 from PIL import Image
 
 from benchmarks.report import ROOT
-from ti_pipeline import stages
 from ti_pipeline.params import Params, load
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.validate import VALIDATE
 from ti_pipeline.workspace import Workspace
 
 EXAMPLES = ROOT / "examples" / "concepts"
@@ -64,7 +66,7 @@ def unseen(folder: Path, count: int) -> Workspace:
 def _validated(folder: Path) -> Workspace:
     shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
     workspace = Workspace.at(folder, "concepts")
-    lost = [outcome for outcome in stages.validate(workspace, settings()) if not outcome.ok]
+    lost = [outcome for outcome in run_stage(VALIDATE, Run.over(workspace, settings())) if not outcome.ok]
     if lost:
         raise RuntimeError(f"the collection to measure on is not valid: {lost}")
     return workspace

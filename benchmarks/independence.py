@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from benchmarks.collection import recoloured, settings
 from benchmarks.report import Row, keep, machine
-from ti_pipeline import stages
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import TRAIN
 from ti_pipeline.words.files import read_word
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
@@ -51,7 +53,7 @@ def main() -> None:
 
 def words(workspace: Workspace, slugs: list[str], pack: int, sets: tuple[str, ...]) -> dict[str, torch.Tensor]:
     shutil.rmtree(workspace.artifacts / "embeddings", ignore_errors=True)
-    outcomes = stages.train(workspace, settings(*sets, f"train.pack={pack}"), slugs)
+    outcomes = run_stage(TRAIN, Run.over(workspace, settings(*sets, f"train.pack={pack}"), slugs))
     if lost := [outcome for outcome in outcomes if not outcome.ok]:
         raise RuntimeError(f"lost: {lost}")
     return {slug: read_word(workspace.embedding(slug)).rows[ONLY] for slug in slugs}

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 from benchmarks.collection import settings
-from ti_pipeline import stages
 from ti_pipeline.files import read_table
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import TRAIN
 from ti_pipeline.workspace import Workspace
 
 
@@ -21,7 +23,7 @@ def main() -> None:
     def progress(done: int, total: int, text: str) -> None:
         moments.append((time.perf_counter(), time.process_time(), done))
 
-    outcomes = stages.train(workspace, params, names, progress=progress)
+    outcomes = run_stage(TRAIN, Run.over(workspace, params, names, report=progress))
     lost = [outcome for outcome in outcomes if not outcome.ok]
     if lost:
         sys.exit(f"lost: {lost}")

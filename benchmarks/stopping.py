@@ -23,11 +23,14 @@ import numpy as np
 
 from benchmarks.collection import settings, unseen
 from benchmarks.report import Row, keep, machine
-from ti_pipeline import stages
 from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
 from ti_pipeline.files import read_table
 from ti_pipeline.inversion.stopping import has_converged
 from ti_pipeline.params import Params, Train
+from ti_pipeline.stages.evaluate import EVALUATE
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import TRAIN
 from ti_pipeline.workspace import Outcome, Workspace
 
 SHARED = "Steps and quality do not depend on what else the machine does at the time; the seconds do."
@@ -91,7 +94,7 @@ def stop_step(workspace: Workspace, concept: str, train: Train) -> int:
 
 def trained(workspace: Workspace, params: Params) -> list[Outcome]:
     shutil.rmtree(workspace.artifacts / "embeddings", ignore_errors=True)
-    outcomes = stages.train(workspace, params)
+    outcomes = run_stage(TRAIN, Run.over(workspace, params))
     if lost := [outcome for outcome in outcomes if not outcome.ok]:
         raise RuntimeError(f"lost: {lost}")
     return outcomes
@@ -103,7 +106,7 @@ def measured(workspace: Workspace, params: Params) -> dict:
     began = time.perf_counter()
     outcomes = trained(workspace, params)
     seconds = time.perf_counter() - began
-    if lost := [outcome for outcome in stages.evaluate(workspace, params) if not outcome.ok]:
+    if lost := [outcome for outcome in run_stage(EVALUATE, Run.over(workspace, params)) if not outcome.ok]:
         raise RuntimeError(f"lost: {lost}")
     slugs = [outcome.concept for outcome in outcomes]
     reports = [read_report(concept_path(workspace, slug))["setups"][LEARNT] for slug in slugs]

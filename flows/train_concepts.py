@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect import State, flow, get_run_logger
 from prefect.runtime import flow_run
@@ -20,14 +20,18 @@ from prefect.states import Completed, Failed
 from flows.train_on_devices import train_on_devices
 from tasks.failures import explained
 from tasks.report import show, summarise
-from tasks.stages import TASKS, counted, run_stage
+from tasks.stages import TASKS, counted, run_task
 from tasks.turn import as_flow_run
 from tasks.versions import keep, merged, take_in
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import Params, load
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import Workspace
 
-Stage = Literal["validate", "train", "generate", "rank", "evaluate", "gallery"]
+if TYPE_CHECKING:
+    Stage = str
+else:
+    Stage = Literal[tuple(STAGES)]  # so that Prefect's pages offer them
 WORKSPACE = "TI_PIPELINE_WORKSPACE"
 LOSSES = {"inbox", "versions", "published"}  # whole steps; one set of the inbox that is refused is a concept that fell out
 
@@ -46,7 +50,7 @@ def train_concepts(
     `workspace` is by default what $TI_PIPELINE_WORKSPACE says where the flow runs, `params` the workspace's own params.yaml.
     A concept that falls out of one stage is reported with its reason and the others go on without it; what stands already is
     passed over. New sets come from the inbox first; what the run has changed is recorded and published last, where the settings
-    have a place for it. `stages` runs some of the six only, in their order. One run at a time works in a workspace.
+    have a place for it. `stages` runs some of them only, in their order. One run at a time works in a workspace.
 
     Ends as `Completed`; as `Incomplete`, which Prefect counts as completed, when some concepts fell out; and as `Failed`, after
     everything else is done, when every concept did, or what came of them could not be taken in, recorded or published. The result
@@ -62,7 +66,7 @@ def train_concepts(
             names, outcomes = concepts, []
             for stage in (name for name in TASKS if stages is None or name in stages):
                 several = stage == "train" and len(settings.train.devices) > 1
-                done = (train_on_devices if several else partial(run_stage, stage))(place, settings, names, force=force)
+                done = (train_on_devices if several else partial(run_task, stage))(place, settings, names, force=force)
                 outcomes += done
                 names = [outcome["concept"] for outcome in done if outcome["state"] in ("done", "up-to-date")]
                 if not names:

@@ -35,8 +35,11 @@ from miniature.pictures import (
     things,
 )
 from miniature.store import work_folder
-from ti_pipeline import stages
 from ti_pipeline.params import load
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import TRAIN
+from ti_pipeline.stages.validate import VALIDATE
 from ti_pipeline.workspace import Workspace
 
 HERE = Path(__file__).parent
@@ -181,9 +184,9 @@ def learn(bench: Bench, sets: dict[str, tuple[dict, list[np.ndarray]]], steps: i
                 Image.fromarray(picture).save(folder / f"{i}.png")
         chosen = [f"train.steps={steps}", f"generator.model={bench.package / 'generator'}"]
         params = load(HERE.parent / "params.yaml", chosen)
-        stages.validate(workspace, params)
+        run_stage(VALIDATE, Run.over(workspace, params))
         began = time.monotonic()
-        failed = [outcome for outcome in stages.train(workspace, params) if outcome.state != "done"]
+        failed = [outcome for outcome in run_stage(TRAIN, Run.over(workspace, params)) if outcome.state != "done"]
         seconds = time.monotonic() - began
         if failed:
             raise SystemExit("\n".join(f"{outcome.concept}: {outcome.reason}" for outcome in failed))

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from tasks.failures import DELAYS, can_pass
-from tasks.stages import HOURS, TASKS
+from tasks.stages import TASKS, limit
 from ti_pipeline.models import share_processor
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Workspace
@@ -59,4 +59,4 @@ def train_share(workspace: Workspace, params: Params, names: Sequence[str], forc
 
 def submit_share(workspace: Workspace, params: Params, names: Sequence[str], force: bool) -> Any:
     """The future of a share's outcomes, in the flow's task runner."""
-    return train_share.with_options(timeout_seconds=len(names) * HOURS["train"] * 3600).submit(workspace, params, names, force)
+    return train_share.with_options(timeout_seconds=limit("train", len(names))).submit(workspace, params, names, force)

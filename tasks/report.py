@@ -17,7 +17,7 @@ from prefect.exceptions import PrefectException
 from tasks.stages import counted
 from ti_pipeline.concepts.texts import visible
 from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
-from ti_pipeline.stages import STAGES
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import Outcome, State, Workspace
 
 MEASURES = ("reconstruction", "editability")

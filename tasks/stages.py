@@ -13,45 +13,50 @@ from prefect.runtime import task_run
 
 from tasks.failures import DELAYS, can_pass
 from tasks.progress import log_lines
-from ti_pipeline import stages
-from ti_pipeline.collection import remove_withdrawn
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.params import Params
+from ti_pipeline.stages.collection import remove_withdrawn
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run, Stage
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import Workspace
 
-# Hours a concept, on the slowest device that makes sense: this finds a device that hangs, not one that is slow.
-HOURS = {"validate": 0.25, "train": 12, "generate": 12, "rank": 1, "evaluate": 12, "gallery": 0.25}
 
+def task_of(stage: Stage) -> Task:
+    """The Prefect task of a stage, which gives its outcomes as JSON."""
 
-def _task(name: str) -> Task:
-    def stage(workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
+    def work(workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
         if (task_run.get_run_count() or 1) > 1:
             gc.collect()  # what an attempt that ran out of memory still holds; not at first: a signal that comes in here is lost
         log = get_run_logger()
-        outcomes = stages.STAGES[name](workspace, params, names, force=force, progress=log_lines(log.info))
-        if name == "validate" and names is None:
-            remove_withdrawn(workspace)  # the flow's other stages are given names, and remove nothing then
+        outcomes = run_stage(stage, Run.over(workspace, params, names, force=force, report=log_lines(log.info)))
+        if names is None and not stage.needs:
+            remove_withdrawn(workspace, STAGES.values())  # the flow's other stages are given names, and remove nothing then
         for outcome in outcomes:
             if outcome.reason:
                 log.warning("%s is %s: %s", outcome.concept, outcome.state, outcome.reason)
-        log.info("%s: %s", name, counted(outcome.state for outcome in outcomes))
+        log.info("%s: %s", stage.name, counted(outcome.state for outcome in outcomes))
         return [outcome.to_json() for outcome in outcomes]
 
     # Prefect keeps no cache: a stage knows by its fingerprints what stands already, also after a run outside of Prefect.
     return task(
-        stage, name=name, description=stages.STAGES[name].__doc__, cache_policy=NO_CACHE, persist_result=True, result_serializer="json",
+        work, name=stage.name, description=stage.about, cache_policy=NO_CACHE, persist_result=True, result_serializer="json",
         retries=len(DELAYS), retry_delay_seconds=list(DELAYS), retry_condition_fn=can_pass,
     )  # fmt: skip
 
 
-TASKS = {name: _task(name) for name in stages.STAGES}
+TASKS = {stage.name: task_of(stage) for stage in STAGES.values()}
 
 
-def run_stage(name: str, workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
+def run_task(name: str, workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
     """Run a stage over the named concepts, or over all; returns its outcomes as JSON. Raises what the stage lets through."""
     count = len(names) if names is not None else sum(map(len, discover(workspace.concepts)))
-    limited = TASKS[name].with_options(timeout_seconds=max(count, 1) * HOURS[name] * 3600)
-    return limited(workspace, params, names, force=force)
+    return TASKS[name].with_options(timeout_seconds=limit(name, count))(workspace, params, names, force=force)
+
+
+def limit(name: str, concepts: int) -> float:
+    """Seconds after which a stage over so many concepts hangs."""
+    return max(concepts, 1) * STAGES[name].hours * 3600
 
 
 def counted(states: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowR
 from prefect.states import Crashed
 
 from ti_pipeline.files import write_json
-from ti_pipeline.turns import PATIENCE, take
+from ti_pipeline.stages.turns import PATIENCE, take
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 
 from ti_pipeline import files
 from ti_pipeline.errors import in_words
-from ti_pipeline.turns import turn
+from ti_pipeline.stages.turns import turn
 from ti_pipeline.workspace import Workspace
 
 
@@ -72,7 +72,7 @@ def test_a_disk_that_takes_no_more_is_told_with_the_file(tmp_path: Path):
 
 def test_what_the_system_refuses_is_told_with_what_to_do():
     assert in_words(OSError(errno.ENOSPC, "No space left on device", "/a/b")) == "/a/b: No space left on device. Make room there."
-    assert in_words(PermissionError(errno.EACCES, "Permission denied", "/a/b")) == "/a/b: Permission denied. See to the permissions there."
+    assert in_words(PermissionError(errno.EACCES, "Permission denied", "/a/b")) == "/a/b: Permission denied. Check the permissions there."
     nameless = in_words(OSError(errno.ENOSPC, "No space left on device"))
     assert all(place in nameless for place in (tempfile.gettempdir(), str(Path.home()), "TMPDIR", "HOME", "Make room"))
     nowhere = in_words(FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/full', '/tmp']"))

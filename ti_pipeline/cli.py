@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +19,13 @@ from ti_pipeline import __version__
 from ti_pipeline.errors import PipelineError, in_words
 from ti_pipeline.loopback import spare_loopback
 from ti_pipeline.params import Params, load
+from ti_pipeline.stages.collection import validated
+from ti_pipeline.stages.gallery import GALLERY
+from ti_pipeline.stages.rank import RANK
+from ti_pipeline.stages.stage import Run, Stage
+from ti_pipeline.stages.table import STAGES
+from ti_pipeline.stages.turns import OVERVIEW, turn
 from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_status, print_study, progress, say, say_json
-from ti_pipeline.turns import OVERVIEW, turn
 from ti_pipeline.versioning import commands
 from ti_pipeline.workspace import Outcome, Workspace
 
@@ -46,7 +52,7 @@ gallery_app = typer.Typer(cls=PagesFirst, help="Build the pages (`gallery [CONCE
 Concepts = Annotated[list[str] | None, typer.Argument(metavar="[CONCEPT…]", help="These concepts; without any, all.")]
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder that artifacts/ goes to.", metavar="DIR")]
 ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change one value for this call.", metavar="section.key=value")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do again what is up to date.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 ChoicesOption = Annotated[
@@ -75,7 +81,7 @@ def _report(outcomes: list[Outcome], as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _stage(name: str):
+def _stage(stage: Stage) -> Callable[..., None]:
     def command(
         concepts: Concepts = None,
         workspace: WorkspaceOption = Path("."),
@@ -84,30 +90,25 @@ def _stage(name: str):
         force: ForceOption = False,
         json_: JsonOption = False,
     ) -> None:
-        from ti_pipeline.stages import STAGES
-
         place, settings = open_workspace(workspace, params, set_)
-        with progress(name) as step:
-            outcomes = STAGES[name](place, settings, concepts or None, force=force, progress=step)
-        _report(outcomes, json_)
+        _report(_run(stage, place, settings, concepts, force), json_)
 
     return command
 
 
-_ABOUT = {
-    "validate": "Decode and check every picture; write the manifests.",
-    "train": "Learn each concept's word by textual inversion.",
-    "generate": "Draw candidates for every brief.",
-    "rank": "Order the candidates with CLIP.",
-    "evaluate": "Measure likeness and editability, with the paper's references.",
-    "gallery": "Build the pages.",
-}
-for _name, _about in _ABOUT.items():
-    if _name not in ("rank", "gallery"):
-        app.command(_name, help=_about)(_stage(_name))
+def _run(stage: Stage, workspace: Workspace, params: Params, concepts: list[str] | None, force: bool) -> list[Outcome]:
+    from ti_pipeline.stages.run import run_stage
+
+    with progress(stage.name) as step:
+        return run_stage(stage, Run.over(workspace, params, concepts or None, force=force, report=step))
 
 
-@app.command(help=_ABOUT["rank"])
+for _each in STAGES.values():
+    if _each not in (RANK, GALLERY):  # which have options and commands of their own
+        app.command(_each.name, help=_each.about)(_stage(_each))
+
+
+@app.command(help=RANK.about)
 def rank(
     concepts: Concepts = None,
     workspace: WorkspaceOption = Path("."),
@@ -124,10 +125,7 @@ def rank(
         from ti_pipeline.choices.verdicts import write_verdicts
 
         write_verdicts(place, gather(place, choices)[0])
-    from ti_pipeline.stages import STAGES, validated
-
-    with progress("rank") as step:
-        outcomes = STAGES["rank"](place, settings, concepts or None, force=force, progress=step)
+    outcomes = _run(RANK, place, settings, concepts, force)
     if with_choices or choices:
         from ti_pipeline.choices.agreement import agreement, told
 
@@ -136,7 +134,7 @@ def rank(
     _report(outcomes, json_)
 
 
-gallery_app.command("build", help=_ABOUT["gallery"])(_stage("gallery"))
+gallery_app.command("build", help=GALLERY.about)(_stage(GALLERY))
 app.add_typer(gallery_app, name="gallery")
 
 
@@ -174,7 +172,6 @@ def answers(
     from ti_pipeline.choices.files import gather
     from ti_pipeline.choices.study import sum_up
     from ti_pipeline.evaluation.summary import summarise
-    from ti_pipeline.stages import validated
 
     place, _ = open_workspace(workspace, params, set_)
     study = sum_up(place, gather(place, choices)[1])
@@ -194,7 +191,7 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """What is up to date, stale, missing or quarantined, and why. Changes nothing."""
-    from ti_pipeline.status import survey
+    from ti_pipeline.stages.status import survey
 
     place, settings = open_workspace(workspace, params, set_)
     rows = survey(place, settings)

@@ -6,6 +6,7 @@ import errno
 import re
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 # `user:password@`, however the rest of the address is misspelt, and what a signed address carries in its query
 _PASSWORD = re.compile(r"""((?:^|[\s/:'"(])[^\s/:@'"()]+):(?!/)[^\s'"]+@""", re.MULTILINE)
@@ -37,11 +38,11 @@ class BrokenOff(PipelineError):
 
 
 class ConceptError(PipelineError):
-    """One concept cannot go on; all others do."""
+    """One concept cannot go on; all others do. `state` is what it is then: failed, or in quarantine until its pictures are mended."""
 
-    def __init__(self, concept: str, reason: str):
+    def __init__(self, concept: str, reason: str, state: Literal["failed", "quarantined"] = "failed"):
         super().__init__(f"{concept}: {reason}")
-        self.concept, self.reason = concept, without_passwords(reason)
+        self.concept, self.reason, self.state = concept, without_passwords(reason), state
 
 
 class NotYet(ConceptError):
@@ -64,7 +65,7 @@ def in_words(error: OSError) -> str:
     where, what = error.filename or "", error.strerror or str(error)
     advice = {
         **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Make room there"),
-        **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "See to the permissions there"),
+        **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Check the permissions there"),
     }.get(error.errno or 0, "")
     if "usable temporary directory" in what:
         advice = "Make room in one of them, or set TMPDIR to a folder that can be written"

@@ -26,7 +26,7 @@ def spare_loopback() -> None:
         scheme = os.environ[name].partition("://")[0] if "://" in os.environ[name] else "http"
         if not _spoken(scheme.lower()):
             del os.environ[name]
-            log.warning("%s: a %s proxy is not used. Give one of http, or of socks5 and `pip install 'httpx[socks]'`.", name, scheme)
+            log.warning("%s: a %s proxy is not used. Use an http proxy, or a socks5 one with `pip install 'httpx[socks]'`.", name, scheme)
 
 
 def _spoken(scheme: str) -> bool:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, PLACE, WORD, check_places, cut
+from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, WORD, check_brief, cut
 from ti_pipeline.errors import ParamsError, without_passwords
 from ti_pipeline.inversion.setups import Setup, sections, setups
+from ti_pipeline.overrides import apply_override
 
 
 def _for_all_to_read(address: str) -> str:
@@ -25,7 +25,9 @@ def _for_all_to_read(address: str) -> str:
 Address = Annotated[str, AfterValidator(_for_all_to_read)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]  # more is a slip of the finger, and would fill the memory
 Share = Annotated[float, Field(ge=0, le=1)]
-Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
+Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$", examples=["cpu", "mps", "cuda", "cuda:1"])]
+Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
+Guidance = Annotated[float, Field(ge=1)]
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
@@ -37,70 +39,130 @@ else:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """The text under a field is its description in docs/params.md; a number's begins with its unit in brackets, [1] being none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Concepts(Section):
+    """Where the image sets are."""
+
     folder: str
+    """Folder with one folder of pictures per concept. A relative path starts in the workspace."""
 
 
 class Generator(Section):
+    """The frozen text-to-image model that learns the words and draws the candidates."""
+
     model: str
+    """`miniature` (embedded, for trying things out), a folder in diffusers' layout, a `.safetensors` or `.ckpt` file, or a hub name such as
+    `stable-diffusion-v1-5/stable-diffusion-v1-5` (Stable Diffusion 1.x and 2.x). Another model means new words, candidates and all else."""
     revision: str | None
-    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """Branch, tag or commit of a hub name; `null` is its main branch. Set a commit to get the same weights on every machine."""
+    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
+    """Where the models run. `auto` takes the first GPU, or else the CPU. Results stay up to date when it changes."""
     precision: Literal["auto", "float32", "bfloat16", "float16"]
+    """Number format of the frozen weights; what is learnt is always float32. `auto` is bfloat16 on a GPU that multiplies in it, and on a
+    CPU whatever measures fastest. `float32` is the safest and closest to other implementations; `float16` may overflow."""
     compile: bool
+    """Put the U-Net through `torch.compile`: faster after a minute or more of compiling for each shape of batch."""
 
 
 class Ranker(Section):
+    """The CLIP that orders candidates, chooses initializers and measures editability."""
+
     model: str
+    """`miniature`, an open_clip name such as `ViT-B-32` (the paper's), or a folder with `open_clip_config.json`."""
     pretrained: str | None
+    """Weights of an open_clip name: a tag such as `laion2b_s34b_b79k`, or a file. `null` for `miniature` and folders."""
 
 
 class Judge(Section):
+    """A second vision model. It only evaluates, so that nothing is judged by the model that ranked it."""
+
     model: str
+    """`miniature`, or a folder or hub name that transformers' AutoModel loads, such as `facebook/dino-vits16` (as in DreamBench)."""
 
 
 class Validate(Section):
+    """What a picture must be to be used, and what is worth a warning. Warnings leave nothing out."""
+
     min_edge: Positive
+    """[pixels] Pictures with a shorter edge below this are left out. For Stable Diffusion, 512 avoids enlarged pictures."""
     max_megapixels: Annotated[float, Field(gt=0)]
+    """[10⁶ pixels] Larger pictures are left out before they are decoded, which bounds the memory that one picture can take."""
     background: tuple[Channel, Channel, Channel]
+    """[levels] Red, green and blue of what is put under transparent pictures, and around pictures with `train.fit: pad`."""
     min_pictures: Positive
+    """[pictures] Fewer usable ones than this are a warning. The paper uses 3 to 5."""
     max_pictures: Positive
+    """[pictures] More than this are a warning. The paper tried up to 25 and found about 5 best."""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
+    """[bits of 64] Pictures whose perceptual hashes differ in no more bits are reported as nearly the same. Raised, it reports more."""
     max_aspect_ratio: Annotated[float, Field(ge=1)]
+    """[1] Longer edge over shorter edge; beyond it a warning, because training sees a square of the picture (`train.fit`)."""
     min_sharpness: Annotated[float, Field(ge=0)]
+    """[luminance²] Variance of the Laplacian at 256 pixels, on a scale of 0 to 255. Pictures below it are reported as blurred."""
     min_contrast: Annotated[float, Field(ge=0)]
+    """[luminance] Standard deviation of the luminance, on a scale of 0 to 255. Pictures below it are reported as blank."""
     outlier_z: Annotated[float, Field(gt=0)]
+    """[1] Robust z-score of how unlike the rest of its set CLIP finds a picture; above it, the picture is reported as one that may not
+    belong. Lowered, it finds more that do not belong and names more that do: the embedded ranker is not sure of photographs."""
 
 
 class Train(Section):
+    """How a word is learnt."""
+
     setup: Annotated[str, Field(examples=list(setups()))]
     """How a word is learnt. Only the settings of this one count. `docs/training.md` describes them."""
     setups: Setups
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)]
+    """[vectors] Length of a word. More hold more detail and follow other prompts less well. `concept.yaml` can set its own."""
     steps: Positive
+    """[steps] Per concept. 200 suit the miniature, 500 to 5,000 Stable Diffusion (5,000 in the paper). `concept.yaml` can set its own."""
     batch_size: Positive
+    """[samples] Of one concept in a pass (4 in the paper). More concepts (`pack`) fill a GPU to more use than more samples of one."""
     gradient_accumulation: Positive
+    """[passes] Forward passes per step, whose gradients are averaged: a larger batch in the same memory, in so many times the time."""
     learning_rate: Annotated[float, Field(gt=0)]
+    """[1] Peak rate of AdamW. 0.01 is for the miniature; 0.005 or less for Stable Diffusion (0.005 in the paper, which scales it). Too high
+    and the vector drifts off until `max_norm` stops it; too low and the word stays close to its initializer."""
     scale_learning_rate: bool
+    """Multiply the rate by `batch_size` × `gradient_accumulation`, as the paper does (there also by the number of GPUs)."""
     schedule: Literal["constant", "linear", "cosine"]
+    """Rate after the warm-up: `constant` (the paper's), or falling to zero at the last step."""
     warmup_steps: Annotated[int, Field(ge=0)]
+    """[steps] The rate rises linearly to its peak over so many steps."""
     weight_decay: Annotated[float, Field(ge=0)]
+    """[1] AdamW's pull towards zero, times the rate, in every step (0.01 in the paper's code). Raised, it keeps the vector shorter."""
     max_norm: Annotated[float, Field(gt=1)]
+    """[median norms] A vector longer than so many times the median of the vocabulary's words fails its concept, by name."""
     flip: bool
+    """Mirror pictures with probability 0.5, as the paper's code does. Wrong for lettering and for things that are not symmetric."""
     fit: Literal["crop", "squash", "pad"]
+    """How a picture becomes a square: `crop` cuts out the centre, `squash` distorts, `pad` adds `validate.background`."""
     clip_gradient: Annotated[float, Field(gt=0)] | None
+    """[1] Largest norm of a concept's own gradient; longer ones are shortened to it. `null` does not clip."""
     early_stopping: Literal["none", "dvar"]
+    """`dvar` (arXiv 2302.04841) ends a concept when its loss on a fixed batch has settled, and keeps the best vector on that batch."""
     evaluate_every: Positive
+    """[steps] With `dvar`: steps between looks at the fixed batch. Each look costs a forward pass of `evaluate_samples`."""
     evaluate_samples: Positive
+    """[samples] With `dvar`: size of the fixed batch. Raised, its loss is less noisy and costs more."""
     stop_window: Positive
+    """[steps] With `dvar`: how far back the loss has to have been steady (310 in its paper). Raised, training goes on longer."""
     stop_ratio: Annotated[float, Field(gt=0, lt=1)]
+    """[1] With `dvar`: training ends when the loss varied in the window by less than this share of its variance so far (0.15 there)."""
     pack: Literal["auto"] | Positive
+    """[concepts] In one forward pass. `auto` takes as many as memory and speed allow. What a concept learns does not depend on it."""
     devices: tuple[Device, ...]
+    """Devices that a flow uses, one process each; they share the collection. Empty means `generator.device` alone."""
     checkpoint_every: Positive
+    """[steps] A killed run goes on from the last checkpoint, of a few kilobytes per concept. Lowered, less is lost."""
     checkpoint_seconds: Annotated[float, Field(gt=0)]
+    """[seconds] Save after this much time as well, for models whose steps are slow."""
     log_every: Positive
+    """[steps] Steps between rows of `training.parquet`, which has loss, norm, gradient and rate."""
 
     @field_validator("setup")
     @classmethod
@@ -138,70 +200,129 @@ class Train(Section):
 
 
 class Generate(Section):
+    """The candidates that are drawn for each brief."""
+
     candidates: Positive
-    solver: Literal["ddim", "dpmsolver++", "euler", "unipc"]
+    """[pictures] Drawn for each brief (16 in the paper). More give the ranker more to choose from and take longer in proportion."""
+    solver: Solver
+    """Sampler. `ddim` is the paper's; `dpmsolver++` and `unipc` need fewer steps for the same quality."""
     steps: Positive
-    guidance_scale: Annotated[float, Field(ge=1)]
+    """[steps] Solver steps per picture (50 in the paper). More give finer pictures, with ever less gain, and take longer in proportion."""
+    guidance_scale: Guidance
+    """[1] Strength of classifier-free guidance; 1 is none. 2 suits the miniature; Stable Diffusion wants 5 to 10. Raised, pictures follow
+    the prompt more literally, vary less, and in the end oversaturate."""
     negative_prompt: Annotated[str, Field(max_length=LONGEST)]
+    """What to steer away from, in all candidates. A learnt word is written as `<its-token>`. No effect without guidance."""
     batch_size: Positive | Literal["auto"]
+    """[pictures] Most that are drawn at a time. `auto` is 48 up to 128 × 128 pixels and 16 beyond. Lower it when memory runs out."""
     briefs: Briefs
+    """Prompts by kind of concept, with `{token}` where the learnt word goes. A concept's own briefs replace them."""
 
 
 class Rank(Section):
+    """The order of a brief's candidates."""
+
     likeness_weight: Share
+    """[1] Weight of the likeness to the references; the rest is faithfulness to the brief. Both are standardised within a brief first."""
     best: Positive
+    """[pictures] How many the gallery shows first for each brief. Changes no place."""
     near_duplicate: Share
+    """[cosine] Two candidates that CLIP finds at least this alike are stacked as one picture. Lowered, stacks get larger."""
 
 
 class Evaluate(Section):
+    """How well the word was learnt: likeness to the pictures (reconstruction) and obedience to other prompts (editability)."""
+
     samples: Positive
+    """[pictures] Fresh samples of "a photo of {token}" for reconstruction (64 in the paper). More narrow the interval."""
     samples_per_prompt: Positive
-    solver: Literal["ddim", "dpmsolver++", "euler", "unipc"]
+    """[pictures] Fresh samples per prompt for editability (64 in the paper)."""
+    solver: Solver
+    """Sampler of these samples; the paper's is `ddim`. Scores of different solvers are not comparable."""
     steps: Positive
-    guidance_scale: Annotated[float, Field(ge=1)]
+    """[steps] Solver steps per sample (50 in the paper)."""
+    guidance_scale: Guidance
+    """[1] As `generate.guidance_scale`. The paper's evaluation script uses 5."""
     batch_size: Positive
+    """[pictures] Samples drawn at a time. Lower it when memory runs out."""
     bootstrap: Positive
+    """[resamples] For the 95 % intervals. More steady the ends of the intervals."""
     keep: Positive
+    """[pictures] Samples of each setup and prompt that are kept for the gallery's questionnaire."""
     prompts: Briefs
+    """Prompts for editability by kind of concept, with `{token}` and no other learnt word. Change them only to start a new comparison."""
 
 
 class Gallery(Section):
+    """The pages."""
+
     title: str
+    """Heading of the overview."""
     thumbnail: Positive
+    """[pixels] Longer edge of a picture on the page; the files have twice as many pixels, for sharp screens."""
     against: dict[str, str]
+    """Other workspaces to show beside this one, by the name readers see: `{"last week": ../last-week}`. Paired by brief and seed."""
 
 
 class Storage(Section):
+    """S3-compatible storage. Keys never stand here: they come from AWS's usual chain or `.dvc/config.local`."""
+
     endpoint: Address | None
+    """Address of the server, such as `http://127.0.0.1:8333` for `make s3`. `null` is AWS."""
     region: str | None
+    """Region of the buckets. `null` asks AWS's usual chain."""
     bucket: str | None
+    """Bucket for DVC's objects. With `null` nothing is pushed."""
     prefix: str
+    """Folder in the bucket."""
     jobs: Positive
+    """[transfers] At the same time. More use a fast network better."""
 
 
 class Versions(Section):
+    """The last step of a run: what is recorded of it."""
+
     record: bool
+    """Commit to DVC what has changed."""
     push: bool
+    """Upload what is recorded to `storage.bucket`, if one is set."""
     commit: bool
+    """Commit DVC's record and `params.yaml` to Git."""
     tag: bool
+    """With `commit`: tag each such commit `run/1`, `run/2` and so on."""
     register_: bool = Field(alias="register")
+    """With `commit`: register a version of every learnt word that has changed."""
 
 
 class Inbox(Section):
+    """A place in a bucket where people drop folders of pictures; a run takes them in first."""
+
     bucket: str | None
+    """Bucket of the inbox. With `null` there is none."""
     prefix: str
+    """Folder in the bucket; each folder below it is an image set."""
     quiet_seconds: Annotated[int, Field(ge=0)]
+    """[seconds] A set with a file younger than this is taken to be still uploading and waits for the next run."""
 
 
 class Publish(Section):
+    """Galleries and learnt words for readers."""
+
     bucket: str | None
+    """Bucket to publish to. With `null` nothing is published."""
     prefix: str
+    """Folder in the bucket."""
     url: Address | None
+    """Address at which readers see the folder. `null` makes it from endpoint, bucket and prefix."""
     keep: Positive
+    """[builds] Newest builds that stay; older ones are removed once they are a day old."""
 
 
 class Params(Section):
+    """All of `params.yaml`."""
+
     seed: int
+    """[1] What every random draw derives from, together with the concept. The same seed and settings give the same words and pictures."""
     concepts: Concepts
     generator: Generator
     ranker: Ranker
@@ -222,7 +343,10 @@ class Params(Section):
         for key, texts in (("generate.briefs", self.generate.briefs), ("evaluate.prompts", self.evaluate.prompts)):
             for kind, briefs in texts.items():
                 for brief in briefs:
-                    _check_brief(f"{key}.{kind}", brief)
+                    try:
+                        check_brief(brief)
+                    except ValueError as error:
+                        raise ValueError(f"{key}.{kind}: {error}") from None
         for prompts in self.evaluate.prompts.values():
             for prompt in prompts:
                 if found := WORD.search(prompt):
@@ -236,15 +360,6 @@ class Params(Section):
         """Sections as JSON values, for a stage's fingerprint."""
         whole = self.model_dump(mode="json", by_alias=True)
         return {name: whole[name] for name in names}
-
-
-def _check_brief(key: str, brief: str) -> None:
-    try:
-        check_places(brief)
-    except ValueError as error:
-        raise ValueError(f"{key}: in {cut(brief)!r} {error}") from None
-    if PLACE not in brief:
-        raise ValueError(f"{key}: {cut(brief)!r} has no place for the {PLACE}")
 
 
 def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
@@ -264,49 +379,9 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
     if not isinstance(tree, dict):
         raise ParamsError(f"{path}: expected sections such as `train:`, found {type(tree).__name__}.")
     for override in overrides:
-        _override(tree, override)
+        apply_override(tree, override, Params)
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
         lines = [f"  {'.'.join(str(part) for part in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()]
-        raise ParamsError(f"{path}:\n" + "\n".join(lines)) from None
-
-
-def _override(tree: dict, override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise ParamsError(f"--set {override}: expected section.key=value.")
-    *sections, last = key.strip().split(".")
-    place: Any = tree
-    for name in (*sections, last):
-        if not isinstance(place, dict) or name not in place:
-            known = ", ".join(sorted(place)) if isinstance(place, dict) else "nothing below it"
-            raise ParamsError(f"--set {override}: there is no `{name}` here. Known: {known}.")
-        parent, place = place, place[name]
-    kinds = _kinds((*sections, last))
-    try:
-        parent[last] = _text(text.strip(), None if type(None) in kinds else "") if str in kinds else yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"--set {override}: the value is not valid YAML: {error}") from None
-
-
-def _text(text: str, nothing: str | None) -> str | None:
-    """A text as it stands: `#`, `~`, `:` and `no` are signs and words like any other. YAML's quotes may be around it."""
-    if text in ("", "null"):
-        return None if text else nothing
-    if text[0] in "'\"":
-        quoted = yaml.safe_load(text)
-        return quoted if isinstance(quoted, str) else text
-    return text
-
-
-def _kinds(keys: tuple[str, ...]) -> tuple[Any, ...]:
-    """The types that the value at these keys may have, without their bounds."""
-    kind: Any = Params
-    for key in keys:
-        if get_origin(kind) is dict:
-            kind = get_args(kind)[1]
-        else:
-            fields = getattr(kind, "model_fields", {})
-            kind = next((field.annotation for name, field in fields.items() if key in (name, field.alias)), Any)
-    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+        raise ParamsError(f"{path}:\n" + "\n".join(lines) + "\ndocs/params.md has every key with its range and effect.") from None

@@ -108,8 +108,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table = Table()
         for name in columns:
             table.add_column(name, no_wrap=name != columns[-1], overflow="fold")
-        for row in cells:
-            table.add_row(*(Text(cell, STYLE.get(cell, "")) for cell in row))
+        for texts in cells:
+            table.add_row(*(Text(cell, STYLE.get(cell, "")) for cell in texts))
         console.print(table)
     else:
         for row in (columns, *cells):

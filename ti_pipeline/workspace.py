@@ -15,25 +15,13 @@ from ti_pipeline.files import digest_value
 State = Literal["done", "up-to-date", "failed", "quarantined"]
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-OUTPUTS = {
-    "validate": "manifests", "train": "embeddings", "generate": "candidates",
-    "rank": "rankings", "evaluate": "evaluation", "gallery": "galleries",
-}  # fmt: skip
-"""The folder under `artifacts/` that each stage writes, in the order of the stages."""
-PLACES = {
-    "validate": ("{}.parquet", "{}.json"), "train": ("{}",), "generate": ("{}",),
-    "rank": ("{}.parquet",), "evaluate": ("concepts/{}.json", "pictures/{}"), "gallery": ("{}",),
-}  # fmt: skip
-"""What of a stage's folder is of one concept: a name with a suffix is a file, one without a folder."""
-NEEDS: dict[str, tuple[str, ...]] = {
-    "validate": (),
-    "train": ("validate",),
-    "generate": ("validate", "train"),
-    "rank": ("validate", "train", "generate"),
-    "evaluate": ("validate", "train"),
-    "gallery": ("validate", "train", "generate", "rank"),
-}
-"""Stages that a concept must have come through, the first first."""
+# Folders under `artifacts/`, each the output of one stage.
+MANIFESTS, EMBEDDINGS, CANDIDATES = "manifests", "embeddings", "candidates"
+RANKINGS, EVALUATION, GALLERIES = "rankings", "evaluation", "galleries"
+# Folders under `artifacts/` for what saves time and changes no result: half-done trainings, and what CLIP saw while pictures were made.
+CHECKPOINTS, LOOKS = "checkpoints", "looks"
+# What stages read that no stage has made.
+CONCEPTS, CHOICES = "concepts", "choices"
 
 
 @dataclass(frozen=True)
@@ -60,58 +48,48 @@ class Workspace:
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
-    def output(self, stage: str) -> Path:
-        """The folder that a stage writes; nothing else writes there."""
-        return self.artifacts / OUTPUTS[stage]
-
-    def places(self, stage: str, concept: str) -> list[Path]:
-        """Everything that a stage writes for one concept, but for its reason."""
-        return [self.output(stage) / place.format(concept) for place in PLACES[stage]]
-
-    def made(self, stage: str) -> set[str]:
-        """Concepts of which a stage has written something, current or not."""
-        found = set()
-        for place in PLACES[stage]:
-            suffix = Path(place).suffix
-            for path in self.output(stage).glob(place.format("*")):
-                slug = path.name.removesuffix(suffix)
-                if SLUG.fullmatch(slug) and path.is_dir() == (not suffix):
-                    found.add(slug)
-        return found
-
     def manifest(self, concept: str) -> Path:
-        return self.output("validate") / f"{concept}.parquet"
+        return self.artifacts / MANIFESTS / f"{concept}.parquet"
 
     def report(self, concept: str) -> Path:
-        return self.output("validate") / f"{concept}.json"
+        return self.artifacts / MANIFESTS / f"{concept}.json"
 
     def embedding(self, concept: str) -> Path:
-        return self.output("train") / concept / "learned_embeds.safetensors"
+        return self.artifacts / EMBEDDINGS / concept / "learned_embeds.safetensors"
 
     def training(self, concept: str) -> Path:
-        return self.output("train") / concept / "training.parquet"
+        return self.artifacts / EMBEDDINGS / concept / "training.parquet"
 
     def checkpoint(self, concept: str) -> Path:
         """Outside of every stage's output: what is half done is nobody's input."""
-        return self.artifacts / "checkpoints" / f"{concept}.safetensors"
+        return self.artifacts / CHECKPOINTS / f"{concept}.safetensors"
+
+    def looks(self, concept: str) -> Path:
+        """What CLIP saw in a concept's candidates while they were made."""
+        return self.artifacts / LOOKS / f"{concept}.safetensors"
 
     def candidates(self, concept: str) -> Path:
         """The folder of one concept's candidates; `candidates.parquet` in it comes last."""
-        return self.output("generate") / concept
+        return self.artifacts / CANDIDATES / concept
 
     def candidate_table(self, concept: str) -> Path:
         return self.candidates(concept) / "candidates.parquet"
 
     def ranking(self, concept: str) -> Path:
-        return self.output("rank") / f"{concept}.parquet"
+        return self.artifacts / RANKINGS / f"{concept}.parquet"
+
+    @property
+    def choices(self) -> Path:
+        """What people chose: their work, and no stage's."""
+        return self.root / CHOICES
 
     @property
     def evaluation(self) -> Path:
-        return self.output("evaluate")
+        return self.artifacts / EVALUATION
 
     @property
     def galleries(self) -> Path:
-        return self.output("gallery")
+        return self.artifacts / GALLERIES
 
 
 @dataclass(frozen=True)

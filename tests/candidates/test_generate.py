@@ -11,15 +11,18 @@ import torch
 from PIL import Image
 
 from tests.candidates.small_workspace import PHOTOS, add_concept, add_word, small_params
-from ti_pipeline import stages
+from tests.stages.one import Given, generate_one, many
 from ti_pipeline.candidates.files import SCHEMA
-from ti_pipeline.candidates.generate import generate_many, generate_one, read_order
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.models import Models
 from ti_pipeline.sampling.seeds import candidate_seed
+from ti_pipeline.stages.generate import GENERATE, read_order
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.words.learnt import Words
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
 
@@ -182,9 +185,9 @@ def test_a_learnt_word_in_the_negative_prompt_is_its_vectors(duck, generator: Ge
 
 def test_a_word_of_another_concept_changes_nothing_that_does_not_name_it(duck, generator: Generator) -> None:
     workspace, manifest = duck
-    before = read_order(workspace, generator.digest, manifest, small_params(negative_prompt="blurry")).fingerprint
+    before = read_order(workspace, generator.digest, manifest, small_params(negative_prompt="blurry"), Words(workspace)).fingerprint
     add_word(workspace, "bad-hands", "<bad-hands>", initializer="hands")
-    assert read_order(workspace, generator.digest, manifest, small_params(negative_prompt="blurry")).fingerprint == before
+    assert read_order(workspace, generator.digest, manifest, small_params(negative_prompt="blurry"), Words(workspace)).fingerprint == before
 
 
 def test_a_brief_that_is_too_long_is_left_out_and_the_others_are_drawn(duck, generator: Generator) -> None:
@@ -229,7 +232,7 @@ def test_candidates_of_many_concepts_share_their_batches(tmp_path: Path, generat
         briefs = f"briefs: ['a {{token}} {'very ' * 80}far away']\n" if slug == "robot" else ""
         workspace, manifests[slug] = add_concept(tmp_path, slug, f"token: <toy>\n{briefs}", photos=tmp_path / "photos")
         add_word(workspace, slug, "<toy>", seed=seed, initializer="toy")
-    chosen, lost, sizes = small_params(batch_size=4), {}, []
+    chosen, sizes = small_params(batch_size=4), []
     hook = generator.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
 
     def made() -> dict[str, bytes]:
@@ -237,9 +240,8 @@ def test_candidates_of_many_concepts_share_their_batches(tmp_path: Path, generat
 
     try:
         said = []
-        done = generate_many(
-            workspace, generator, list(manifests.values()), chosen, lambda *what: said.append(what), failed=lost.__setitem__
-        )
+        run = Run(workspace, chosen, Given(generator), report=lambda *what: said.append(what))
+        done, lost = many(GENERATE, run, *manifests)
         assert done.keys() == {"duck-toy", "candle", "rc-car"} and "would be cut off" in str(lost["robot"])
         assert [what[:2] for what in said] == [(i, 18) for i in range(1, 19)]
         assert sizes == [8] * 5 * chosen.generate.steps  # 18 pictures in 5 batches of 4, with and without the prompt
@@ -247,7 +249,8 @@ def test_candidates_of_many_concepts_share_their_batches(tmp_path: Path, generat
         for slug in ("candle", "rc-car"):
             for path in workspace.candidates(slug).iterdir():
                 path.unlink()
-        again = generate_many(workspace, generator, [manifests["rc-car"], manifests["candle"]], chosen, failed=lost.__setitem__, beside=6)
+        stands = Run(workspace, chosen, Given(generator), standing=(GENERATE.plan(run, "duck-toy"),))
+        again, _ = many(GENERATE, stands, "rc-car", "candle")
         assert again.keys() == {"candle", "rc-car"} and made() == whole
     finally:
         hook.remove()
@@ -265,11 +268,11 @@ def test_what_stands_counts_as_it_was_drawn_in_the_shape_of_the_batches(tmp_path
         add_word(workspace, slug, f"<{slug}>", width=generator.encoders[ONLY].table.shape[1], initializer="toy")
     hook = generator.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     try:
-        outcomes = stages.generate(workspace, params)
+        outcomes = run_stage(GENERATE, Run.over(workspace, params))
         assert [outcome.reason[:30] for outcome in outcomes] == ["2 of its 3 briefs left out: th"] * 2
         workspace.candidate_table("candle").unlink()
         next(workspace.candidates("candle").glob("*.png")).unlink()
-        assert [outcome.state for outcome in stages.generate(workspace, params)] == ["done", "up-to-date"]
+        assert [outcome.state for outcome in run_stage(GENERATE, Run.over(workspace, params))] == ["done", "up-to-date"]
     finally:
         hook.remove()
     assert sizes[-1] == sizes[0]
@@ -283,7 +286,6 @@ def test_a_folder_that_cannot_be_written_fails_its_concept_only(tmp_path: Path, 
     add_word(workspace, "candle", "<candle>", initializer="candle")
     workspace.candidates("candle").parent.mkdir(parents=True)
     workspace.candidates("candle").write_text("a file where the folder should be")
-    lost = {}
-    done = generate_many(workspace, generator, [candle, duck], small_params(batch_size=2), failed=lost.__setitem__)
+    done, lost = many(GENERATE, Run(workspace, small_params(batch_size=2), Given(generator)), "candle", "duck-toy")
     assert done.keys() == {"duck-toy"} and lost.keys() == {"candle"}
     assert "cannot be written" in str(lost["candle"]) and len(contents(workspace)) == 7

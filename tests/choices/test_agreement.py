@@ -9,13 +9,13 @@ from PIL import Image
 
 from tests.candidates.small_workspace import PHOTOS, ROOT, add_concept
 from tests.ranking.test_rank import photo, put_candidates, with_rank
+from tests.stages.one import rank_one
 from ti_pipeline.choices.agreement import agreement, told
 from ti_pipeline.choices.store import Choice
 from ti_pipeline.choices.verdicts import Verdict, read_verdicts, write_verdicts
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table
 from ti_pipeline.params import load
-from ti_pipeline.ranking.rank import rank_one
 from ti_pipeline.sight.ranker import load_ranker
 
 

@@ -98,7 +98,7 @@ def test_a_workspace_without_choices_and_a_foreign_file_are_told_in_words(tmp_pa
     with pytest.raises(ParamsError, match="holds no choices yet"):
         gather(Workspace.at(tmp_path, "concepts"), None)
     (tmp_path / "a.json").write_text('{"format": "another"}')
-    with pytest.raises(ParamsError, match="no file of choices.*format"):
+    with pytest.raises(ParamsError, match="not a file of choices.*format"):
         read_exported(tmp_path / "a.json")
 
 

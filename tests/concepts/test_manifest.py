@@ -113,3 +113,11 @@ def test_quarantine_missing_and_damaged_manifests(workspace, folder, params):
     pq.write_table(SCHEMA.empty_table(), path)  # a table of somebody else's
     with pytest.raises(ConceptError, match="damaged"):
         read_manifest(workspace, "thing")
+
+
+def test_a_manifest_of_a_kind_that_there_is_not_is_damaged(workspace, duck, params):
+    table = pq.read_table(write(workspace, duck, params))
+    metadata = {**table.schema.metadata, b"kind": b"sound"}
+    pq.write_table(table.replace_schema_metadata(metadata), workspace.manifest("duck-toy"))
+    with pytest.raises(ConceptError, match="damaged .*sound"):
+        read_manifest(workspace, "duck-toy")

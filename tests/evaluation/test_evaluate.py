@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.evaluation.conftest import ROOT
+from tests.stages.one import evaluate_one, validate_one
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
-from ti_pipeline.concepts.stage import validate_one
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.evaluation.evaluate import RECONSTRUCTION, evaluate_one, left_out
+from ti_pipeline.evaluation.measure import RECONSTRUCTION, left_out
 from ti_pipeline.evaluation.metrics import alike_among
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, SETUPS, concept_path
 from ti_pipeline.evaluation.summary import summarise
@@ -30,7 +30,7 @@ def models(generator, ranker, judge):
 
 def add(workspace: Workspace, params, generator, slug: str) -> Manifest:
     """Validated, with a "learnt" word that is an ordinary one of the vocabulary."""
-    assert validate_one(workspace, load_concept(workspace.concepts / slug), params, None).ok
+    assert validate_one(workspace, load_concept(workspace.concepts / slug), params).ok
     manifest = read_manifest(workspace, slug)
     word = Word(manifest.token, {ONLY: generator.encoders[ONLY].table[300:301]}, provenance={"initializer": manifest.initializer or ""})
     write_word(workspace.embedding(slug), word)
@@ -42,7 +42,7 @@ def evaluated(tmp_path_factory, params, models):
     workspace = Workspace.at(tmp_path_factory.mktemp("evaluation"), str(ROOT / "examples" / "concepts"))
     manifest = add(workspace, params, models[0], "fox")
     steps: list[tuple[int, int]] = []
-    outcome = evaluate_one(workspace, *models, manifest, params, lambda done, total, text: steps.append((done, total)))
+    outcome = evaluate_one(workspace, models, manifest, params, lambda done, total, text: steps.append((done, total)))
     return workspace, manifest, outcome, steps
 
 
@@ -89,11 +89,11 @@ def test_image_only_is_the_likeness_of_the_pictures_among_themselves(evaluated, 
 def test_the_same_seeds_give_the_same_bytes_in_any_company(evaluated, params, models, tmp_path):
     workspace, manifest, _, _ = evaluated
     before = concept_path(workspace, "fox").read_bytes()
-    assert evaluate_one(workspace, *models, manifest, params).state == "up-to-date"
-    assert evaluate_one(workspace, *models, manifest, params, force=True).state == "done"  # with the shared samples of the first
+    assert evaluate_one(workspace, models, manifest, params).state == "up-to-date"
+    assert evaluate_one(workspace, models, manifest, params, force=True).state == "done"  # with the shared samples of the first
     assert concept_path(workspace, "fox").read_bytes() == before
     other = params.model_copy(update={"seed": 1})
-    assert evaluate_one(workspace, *models, manifest, other).state == "done"
+    assert evaluate_one(workspace, models, manifest, other).state == "done"
     assert report(workspace)["setups"][LEARNT] != json.loads(before)["setups"][LEARNT]
     concept_path(workspace, "fox").write_bytes(before)
 
@@ -101,7 +101,7 @@ def test_the_same_seeds_give_the_same_bytes_in_any_company(evaluated, params, mo
 def test_a_style_has_a_prompt_of_its_own_and_the_summary_takes_both(evaluated, params, models):
     workspace = evaluated[0]
     manifest = add(workspace, params, models[0], "cyanotype")
-    evaluate_one(workspace, *models, manifest, params)
+    evaluate_one(workspace, models, manifest, params)
     found = report(workspace, "cyanotype")
     assert found["reconstruction_prompt"] == RECONSTRUCTION["style"] == "a picture in the style of {token}"
     assert found["briefs"][0]["text"] == "a picture of a dog in the style of"
@@ -117,14 +117,14 @@ def test_what_is_missing_or_too_long_is_a_concept_error(evaluated, params, model
     long = {"object": ["a {token} " + "and a cat " * 30]}
     wordy = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"prompts": long})})
     with pytest.raises(ConceptError, match="would be cut off"):
-        evaluate_one(workspace, *models, manifest, wordy)
+        evaluate_one(workspace, models, manifest, wordy)
     none = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"prompts": {}})})
     with pytest.raises(ConceptError, match="evaluate.prompts.object"):
-        evaluate_one(workspace, *models, manifest, none)
+        evaluate_one(workspace, models, manifest, none)
     workspace.embedding("fox").rename(workspace.embedding("fox").with_suffix(".away"))
     try:
         with pytest.raises(ConceptError, match="Run `?.*train"):
-            evaluate_one(workspace, *models, manifest, params)
+            evaluate_one(workspace, models, manifest, params)
     finally:
         workspace.embedding("fox").with_suffix(".away").rename(workspace.embedding("fox"))
 
@@ -158,7 +158,7 @@ def test_one_picture_has_no_reference_among_its_own(params, models, tmp_path: Pa
     folder.mkdir(parents=True)
     (folder / "fox.png").write_bytes((ROOT / "examples" / "concepts" / "fox" / "white.png").read_bytes())
     (folder / "concept.yaml").write_text("initializer: wolf\n")
-    evaluate_one(workspace, *models, add(workspace, params, models[0], "lonely"), params)
+    evaluate_one(workspace, models, add(workspace, params, models[0], "lonely"), params)
     found = report(workspace, "lonely")
     assert found["setups"][PICTURES]["reconstruction"] is None and found["gain_percent"] is None
     assert json.loads(summarise(workspace, ["lonely"]).read_text())["concepts"] == 1

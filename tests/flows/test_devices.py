@@ -13,8 +13,10 @@ import pytest
 
 from tasks.devices import shares
 from tests.flows.processes import ROOT
-from ti_pipeline import stages
 from ti_pipeline.params import load
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import Workspace
 
 
@@ -41,7 +43,8 @@ def test_two_processes_train_one_collection(server: dict[str, str], tmp_path: Pa
     sets = ["concepts.folder=concepts", "train.steps=3", "generator.precision=float32", "generator.device=cpu"]
     call = {"workspace": str(tmp_path), "params": str(ROOT / "params.yaml"), "stages": ["train"]}
     place, settings = Workspace.at(tmp_path, "concepts"), load(ROOT / "params.yaml", sets)
-    assert {outcome.concept: outcome.ok for outcome in stages.validate(place, settings)} == {"fox": True, "frog": True, "ladybug": False}
+    checked = {outcome.concept: outcome.ok for outcome in run_stage(STAGES["validate"], Run.over(place, settings))}
+    assert checked == {"fox": True, "frog": True, "ladybug": False}
     spread = json.dumps(call | {"overrides": [*sets, "train.devices=[cpu, cpu]"]})
     done = subprocess.run([sys.executable, "-c", RUN, spread], env=server, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -49,4 +52,4 @@ def test_two_processes_train_one_collection(server: dict[str, str], tmp_path: Pa
     assert summary["concepts"] == {"fox": "done", "frog": "done"}, summary
     runs = httpx.post(f"{server['PREFECT_API_URL']}/task_runs/filter", json={}).raise_for_status().json()
     assert len([run for run in runs if run["name"].startswith("train-share")]) == 2
-    assert [outcome.state for outcome in stages.train(place, settings)] == ["up-to-date"] * 2
+    assert [outcome.state for outcome in run_stage(STAGES["train"], Run.over(place, settings))] == ["up-to-date"] * 2

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ti_pipeline.params import load
-from ti_pipeline.stages import STAGES
+from ti_pipeline.stages.table import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

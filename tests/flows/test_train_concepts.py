@@ -12,13 +12,13 @@ import torch
 from prefect import flow
 
 from flows.train_concepts import Stage, ended, train_concepts
-from tasks.stages import TASKS, run_stage
+from tasks.stages import TASKS, run_task
 from tasks.turn import turn
 from tests.flows.processes import ROOT, artifact
-from ti_pipeline import stages
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.files import digest_file
 from ti_pipeline.params import load
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import Outcome, Workspace
 
 
@@ -28,7 +28,7 @@ def written(folder: Path) -> dict[Path, tuple[str, int]]:
 
 
 def test_the_stages_are_those_of_the_package() -> None:
-    assert list(Stage.__args__) == list(stages.STAGES) == list(TASKS)
+    assert list(Stage.__args__) == list(STAGES) == list(TASKS)
 
 
 def test_bad_concepts_are_reported_and_the_rest_finish(finished) -> None:
@@ -133,13 +133,13 @@ def attempts(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
     """`validate` raises the errors one after the other, then reports a fox; the retries wait no longer than it takes."""
     left, made = list(errors), []
 
-    def stage(workspace, params, names, *, force, progress):
+    def work(stage, run):
         made.append(len(made) + 1)
         if left:
             raise left.pop(0)
         return [Outcome("validate", "fox", "done")]
 
-    monkeypatch.setitem(stages.STAGES, "validate", stage)
+    monkeypatch.setattr("tasks.stages.run_stage", work)
     monkeypatch.setitem(TASKS, "validate", TASKS["validate"].with_options(retry_delay_seconds=0))
     return made
 
@@ -147,7 +147,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
 @flow
 def validate_only(folder: str) -> list[dict]:
     settings = load(Path(folder) / "params.yaml")
-    return run_stage("validate", Workspace.at(Path(folder), settings.concepts.folder), settings, None, force=False)
+    return run_task("validate", Workspace.at(Path(folder), settings.concepts.folder), settings, None, force=False)
 
 
 def test_a_full_device_is_tried_again(server, checkout, monkeypatch) -> None:

@@ -16,14 +16,16 @@ expect.set_options(timeout=30_000)  # a busy machine is no failure
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A real browser: from CHROMIUM or PATH, else the tests that need one are skipped.
+    """A real browser: from CHROMIUM, PATH or `playwright install chromium`, else the tests that need one are skipped.
 
     Its event loop ends with the module's tests: under it Prefect would hand out coroutines to the next module's.
     """
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not path:
-        pytest.skip("no Chromium: put `chromium` on PATH or its path into CHROMIUM")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     with sync_playwright() as playwright:
+        path = path or playwright.chromium.executable_path
+        if not Path(path).is_file():
+            pytest.skip("no Chromium. Install it (on Debian: apt-get install chromium), or set CHROMIUM to the path of one")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"], timeout=120_000)
         yield browser
         browser.close()

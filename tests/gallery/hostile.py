@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.gallery.small_gallery import add_candidates, add_evaluation, make_workspace, small_params
+from tests.stages.one import validate_one
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
-from ti_pipeline.concepts.stage import validate_one
 from ti_pipeline.workspace import Workspace
 
 MARK = "window.pwned=1"
@@ -90,7 +90,7 @@ def hostile_workspace(root: Path, text: str) -> tuple[Workspace, Manifest]:
     workspace = make_workspace(root, names=(name, "b.png", "c.png"))
     concept = load_concept(workspace.concepts / "toy")
     concept = replace(concept, captions={name: plain}, owner=plain, license=plain, initializer=plain)
-    assert validate_one(workspace, concept, small_params(), None).ok
+    assert validate_one(workspace, concept, small_params()).ok
     add_candidates(
         workspace, prompts=(f"a <toy> {text}", f"{text} <toy>"), prompt=f"{text} <toy>", negative_prompt=text, solver=text, reason=text
     )

@@ -11,17 +11,15 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
-from ti_pipeline import reasons
+from tests.stages.one import build_index, build_page, validate_one
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
-from ti_pipeline.concepts.stage import validate_one
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path, pictures_folder
 from ti_pipeline.files import digest_file, write_json, write_table
-from ti_pipeline.gallery.build import build_page
-from ti_pipeline.gallery.overview import build_index
 from ti_pipeline.params import Params, load
 from ti_pipeline.ranking.select import rank_candidates
-from ti_pipeline.workspace import Workspace
+from ti_pipeline.stages import reasons
+from ti_pipeline.workspace import MANIFESTS, Workspace
 
 ROOT = Path(__file__).parents[2]
 COUNT = 10
@@ -52,7 +50,7 @@ def make_workspace(
     for number, name in enumerate(names):
         draw(number, 200).save(folder / name)
     (folder / "concept.yaml").write_text(settings, encoding="utf-8")
-    assert validate_one(workspace, load_concept(folder), small_params(), None).ok
+    assert validate_one(workspace, load_concept(folder), small_params()).ok
     workspace.embedding(slug).parent.mkdir(parents=True)
     save_file(
         {"<toy>": np.ones((2, 32), np.float32)}, workspace.embedding(slug), {"initializer": "ball", "steps": "300", "generator": "tiny"}
@@ -146,9 +144,9 @@ def collection(root: Path) -> tuple[Workspace, Params]:
     (workspace.concepts / "broken").mkdir()
     (workspace.concepts / "broken" / "a.png").write_bytes(b"no picture")
     params = small_params()
-    outcome = validate_one(workspace, load_concept(workspace.concepts / "broken"), params, None)
+    outcome = validate_one(workspace, load_concept(workspace.concepts / "broken"), params)
     assert not outcome.ok
-    reasons.keep(workspace, outcome)
+    reasons.keep(workspace, MANIFESTS, outcome)
     against = {"last week": str(before.root)}
     params = params.model_copy(update={"gallery": params.gallery.model_copy(update={"against": against})})
     for slug in ("toy", "ink"):

@@ -11,13 +11,12 @@ import typer.main
 
 from tests.gallery.page_parser import Page
 from tests.gallery.small_gallery import COUNT, add_candidates, add_evaluation, copied, make_workspace, small_params, whole
+from tests.stages.one import build_index, build_page
 from ti_pipeline.cli import gallery_app
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import read_table, write_table
-from ti_pipeline.gallery.build import build_page
-from ti_pipeline.gallery.overview import build_index
 
 
 def data_of(workspace, slug="toy") -> dict:

@@ -228,7 +228,7 @@ def test_picks_are_taken_away_as_zip_and_contact_sheets(toy: Page, made: Path):
     assert content.startswith(b"%PDF-") and content.count(b"/Subtype /Image") == 1
     file, content = downloaded(toy, "#take-menu [data-do=word]")
     assert (file.suggested_filename, content) == ("toy.safetensors", word)
-    toy.get_by_label("All that are shown").check()
+    toy.get_by_label("Everything shown").check()
     file, content = downloaded(toy, "[data-do=zip]")
     assert file.suggested_filename == "toy-8.zip"
     toy.keyboard.press("Escape")

@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.gallery.screenshots import until
 from tests.gallery.small_gallery import COUNT, add_candidates, make_workspace, small_params
+from tests.stages.one import build_page
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.gallery.build import build_page
 
 
 @pytest.fixture

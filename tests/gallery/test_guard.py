@@ -83,7 +83,7 @@ def test_a_body_without_a_length_is_cut_off_as_it_comes(open_url: str):
     chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
     sent = head("/api/choices", "Transfer-Encoding: chunked", "Content-Type: application/json") + chunk * (LARGEST // 0x8000 + 1)
     answer = raw(open_url, sent)  # and no end of it
-    assert answer.startswith(b"HTTP/1.1 413 ") and b"This is too much" in answer and b"connection: close" in answer.lower()
+    assert answer.startswith(b"HTTP/1.1 413 ") and b"Too large" in answer and b"connection: close" in answer.lower()
 
 
 def test_a_request_of_as_many_decisions_as_are_allowed_is_kept(open_url: str, store: Store):
@@ -157,7 +157,7 @@ def test_wrong_words_have_to_wait_and_who_is_in_does_not(locked_url: str):
     tries = [httpx.post(f"{locked_url}enter", data={"secret": str(n)}).status_code for n in range(OF_ONE)]
     assert tries == [403] * OF_ONE
     held = httpx.post(f"{locked_url}enter", data={"secret": "öffne dich"})
-    assert held.status_code == 429 and int(held.headers["Retry-After"]) > 0 and "Too many wrong words" in held.text
+    assert held.status_code == 429 and int(held.headers["Retry-After"]) > 0 and "Too many wrong secrets" in held.text
     program = httpx.get(f"{locked_url}api/choices", headers=BEARER)
     assert program.status_code == 429 and int(program.headers["Retry-After"]) > 0
     assert inside.get(f"{locked_url}api/choices").status_code == 200

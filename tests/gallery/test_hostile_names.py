@@ -7,9 +7,8 @@ import pytest
 from tests.gallery.hostile import BIDI, MARK, SCRIPT, TEXTS, hostile_workspace
 from tests.gallery.page_parser import Page
 from tests.gallery.small_gallery import add_candidates, make_workspace, small_params
+from tests.stages.one import build_index, build_page
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.gallery.build import build_page
-from ti_pipeline.gallery.overview import build_index
 
 
 def build(root: Path, text: str, title: str = "Learnt concepts") -> tuple[Page, Page]:

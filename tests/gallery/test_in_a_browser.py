@@ -9,9 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.gallery.hostile import MANY, MARK, hostile_workspace
 from tests.gallery.screenshots import settle
 from tests.gallery.small_gallery import COUNT, add_candidates, make_workspace, small_params
+from tests.stages.one import build_index, build_page
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.gallery.build import build_page
-from ti_pipeline.gallery.overview import build_index
 
 WIDTHS = (390, 1280, 2560)
 PAGES = ("index.html", "toy/index.html", "_questionnaire/index.html")

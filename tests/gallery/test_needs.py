@@ -9,12 +9,14 @@ from PIL import Image
 
 from tests.gallery.page_parser import Page
 from tests.gallery.small_gallery import add_candidates, make_workspace, small_params
-from ti_pipeline import reasons, stages
+from tests.stages.one import build_index, build_page
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.gallery.build import build_page
 from ti_pipeline.gallery.needs import LATER, read_needs, told
-from ti_pipeline.gallery.overview import build_index
-from ti_pipeline.workspace import Outcome, Workspace
+from ti_pipeline.stages import reasons
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.table import STAGES
+from ti_pipeline.workspace import EMBEDDINGS, MANIFESTS, Outcome, Workspace
 
 
 def broken_collection(root: Path) -> Workspace:
@@ -27,15 +29,19 @@ def broken_collection(root: Path) -> Workspace:
     (workspace.concepts / "settings" / "concept.yaml").write_text("token: [\n")
     for path in (workspace.concepts / "empty").glob("*.png"):
         path.write_bytes(b"no picture")
-    stages.validate(workspace, small_params())
-    reasons.keep(workspace, Outcome("train", "untrained", "failed", reason=f"{root}/x.safetensors: the loss is not finite. Train it anew."))
+    run_stage(STAGES["validate"], Run.over(workspace, small_params()))
+    reasons.keep(
+        workspace,
+        EMBEDDINGS,
+        Outcome("train", "untrained", "failed", reason=f"{root}/x.safetensors: the loss is not finite. Train it anew."),
+    )
     build_page(workspace, read_manifest(workspace, "toy"), small_params())
     return workspace
 
 
 def test_what_needs_fixing_comes_first_with_picture_sentence_and_remedy(tmp_path: Path):
     workspace = broken_collection(tmp_path)
-    needs = {need.concept: need for need in read_needs(workspace, small_params(), reasons.read_all(workspace))}
+    needs = {need.concept: need for need in read_needs(workspace, small_params(), reasons.read_all(workspace, STAGES.values()))}
     assert set(needs) == {"settings", "No Name", "empty", "untrained"}
     assert needs["untrained"].sentence.endswith("the loss is not finite.") and needs["untrained"].remedy == "Train it anew."
     assert "Rename it" in needs["No Name"].remedy and "concept.yaml" in needs["settings"].sentence
@@ -56,8 +62,8 @@ def test_what_has_been_put_right_goes_and_takes_its_picture_with_it(tmp_path: Pa
     assert len(list((workspace.galleries / "_needs").iterdir())) == 1  # they are of the same pictures
     for name in ("settings", "No Name", "empty", "untrained"):
         shutil.rmtree(workspace.concepts / name)
-        for stage in ("validate", "train"):
-            reasons.forget(workspace, stage, name)
+        for output in (MANIFESTS, EMBEDDINGS):
+            reasons.forget(workspace, output, name)
     assert "Needs fixing" not in build_index(workspace, small_params(), ["toy"]).read_text(encoding="utf-8")
     assert list((workspace.galleries / "_needs").iterdir()) == []
 

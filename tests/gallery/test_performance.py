@@ -14,12 +14,10 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from tests.gallery.small_gallery import make_workspace, small_params
+from tests.stages.one import build_index, build_page, validate_one
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.concepts.stage import validate_one
 from ti_pipeline.files import digest_file, write_table
-from ti_pipeline.gallery.build import build_page
-from ti_pipeline.gallery.overview import build_index
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Workspace
 
@@ -120,7 +118,7 @@ def test_a_large_collection(tmp_path: Path, page: Page, record_property):
     for n, slug in enumerate(slugs):
         if n:
             shutil.copytree(workspace.concepts / slugs[0], workspace.concepts / slug)
-            assert validate_one(workspace, load_concept(workspace.concepts / slug), params, None).ok
+            assert validate_one(workspace, load_concept(workspace.concepts / slug), params).ok
             workspace.embedding(slug).parent.mkdir(parents=True)
             shutil.copy(workspace.embedding(slugs[0]), workspace.embedding(slug))
         fill(workspace, slug, pictures, n)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.gallery.postgresql import postgresql
 from tests.gallery.screenshots import until
 from tests.gallery.server import Server
 from tests.gallery.small_gallery import ROOT
@@ -60,7 +59,7 @@ def test_a_secret_is_asked_for_and_let_in(made: Path, chromium: Browser):
         page.goto(f"{server.url}toy/index.html")
         page.locator("input").fill("wrong")
         page.get_by_role("button", name="Enter").click()
-        expect(page.locator("[role=alert]")).to_contain_text("That is not the word")
+        expect(page.locator("[role=alert]")).to_contain_text("That is not the secret")
         page.locator("input").fill("open sesame")
         page.keyboard.press("Enter")
         page.locator(".overview").wait_for()
@@ -149,7 +148,7 @@ def test_what_is_wrong_is_said_before_anything_is_served(made: Path, tmp_path: P
         taken.listen()
         for words, expected in (
             (("--workspace", str(tmp_path)), "holds no gallery yet"),
-            (("--workspace", str(made), "--port", str(taken.getsockname()[1])), "cannot be listened on"),
+            (("--workspace", str(made), "--port", str(taken.getsockname()[1])), "cannot be used"),
         ):
             done = call(*words)
             assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr
@@ -162,40 +161,10 @@ def test_what_is_wrong_is_said_before_anything_is_served(made: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_choices_in_postgresql(tmp_path: Path):
+def test_choices_in_postgresql():
     """The same log in a real PostgreSQL, with two writers at once, and four servers that start together."""
-    programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None) if Path("/usr/lib/postgresql").is_dir() else None
-    initdb = programs / "initdb" if programs else shutil.which("initdb")
-    if not initdb:
-        pytest.skip("no PostgreSQL: install its server, on Debian the package `postgresql`")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    as_owner = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
-    data = Path("/tmp") / f"ti-pg-{port}"
-    data.mkdir(mode=0o700)
-    if as_owner:
-        shutil.chown(data, "nobody", "nogroup")
-    environment = os.environ | {"LC_ALL": "C"}
-    subprocess.run(
-        [*as_owner, str(initdb), "-D", str(data / "db"), "-A", "trust", "-U", "gallery", "-N"],
-        check=True,
-        capture_output=True,
-        env=environment,
-        cwd="/",
-    )
-    postgres = str(Path(initdb).resolve().with_name("postgres"))
-    server = subprocess.Popen(
-        [*as_owner, postgres, "-D", str(data / "db"), "-p", str(port), "-k", str(data)], stderr=subprocess.DEVNULL, cwd="/"
-    )
-    try:
-        url = f"postgresql://gallery@127.0.0.1:{port}/postgres"
-        for _ in range(200):
-            try:
-                store = Store(url)
-                break
-            except ParamsError:
-                time.sleep(0.05)
+    with postgresql() as url:
+        store = Store(url)
         writers = [
             threading.Thread(target=lambda p=person: [store.keep([Choice(**decision(n, p))]) for n in range(30)]) for person in ("a", "b")
         ]
@@ -223,7 +192,3 @@ def test_choices_in_postgresql(tmp_path: Path):
             start.join()
         assert len(keys) == 4 and len(set(keys)) == 1
         store.close()
-    finally:
-        server.terminate()
-        server.wait(60)
-        shutil.rmtree(data, ignore_errors=True)

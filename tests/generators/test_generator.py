@@ -5,7 +5,7 @@ import sys
 
 LOOKING = """
 import sys
-import ti_pipeline.candidates.generate, ti_pipeline.inversion.stage, ti_pipeline.stages
+import ti_pipeline.candidates.draw, ti_pipeline.inversion.train, ti_pipeline.stages.run, ti_pipeline.stages.table
 sys.exit("diffusers" in sys.modules)
 """
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tests.inversion.one_concept import train_concept
 from tests.inversion.test_train import Killed
-from ti_pipeline import params, stages
+from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, OutOfMemory, out_of_memory
 from ti_pipeline.files import digest_file
@@ -30,6 +30,9 @@ from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import train_pack
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import TRAIN
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
 
@@ -278,13 +281,16 @@ KILLED = """
 import sys
 from pathlib import Path
 import torch
-from ti_pipeline import params, stages
 from ti_pipeline.words.word import ONLY
+from ti_pipeline import params
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import TRAIN
 from ti_pipeline.workspace import Workspace
 torch.set_num_threads(1)
 root = Path(sys.argv[1])
 settings = params.load(Path(sys.argv[2]), sys.argv[3:])
-for outcome in stages.train(Workspace.at(root, "concepts"), settings):
+for outcome in run_stage(TRAIN, Run.over(Workspace.at(root, "concepts"), settings)):
     assert outcome.ok, outcome
 """
 
@@ -303,7 +309,7 @@ def test_killed_for_real_it_ends_in_the_same_bits(folder: Path, workspace: Works
         files = sorted(workspace.artifacts.glob("embeddings/*/[!.]*"))
         return {f"{file.parent.name}/{file.name}": digest_file(file) for file in files}
 
-    assert all(outcome.ok for outcome in stages.train(workspace, params.load(file, sets)))
+    assert all(outcome.ok for outcome in run_stage(TRAIN, Run.over(workspace, params.load(file, sets))))
     whole = words()
     assert len(whole) == 2 * len(slugs)
     for slug in slugs:
@@ -315,7 +321,7 @@ def test_killed_for_real_it_ends_in_the_same_bits(folder: Path, workspace: Works
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    assert all(outcome.ok for outcome in stages.train(workspace, params.load(file, sets)))
+    assert all(outcome.ok for outcome in run_stage(TRAIN, Run.over(workspace, params.load(file, sets))))
     assert words() == whole
     assert not list((workspace.artifacts / "checkpoints").glob("*.safetensors"))
 

@@ -7,13 +7,12 @@ import pytest
 
 from tests.candidates.small_workspace import add_concept, add_word, small_params
 from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
-from ti_pipeline.candidates.generate import generate_one
-from ti_pipeline.candidates.looks import FILE, read_looks, write_looks
+from tests.stages.one import generate_one, rank_one
+from ti_pipeline.candidates.looks import read_looks, write_looks
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.ranking.rank import rank_one
 from ti_pipeline.sight.ranker import Ranker
 from ti_pipeline.workspace import Workspace
 
@@ -34,7 +33,7 @@ def duck(tmp_path: Path, generator: Generator, miniature: Ranker) -> tuple[Works
 def test_what_clip_saw_in_memory_ranks_as_the_files_do(duck, miniature: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, manifest = duck
     folder = workspace.candidates("duck-toy")
-    known = read_looks(folder, miniature.digest)
+    known = read_looks(workspace.looks("duck-toy"), miniature.digest)
     assert list(known) == [row["digest"] for row in read_table(folder / "candidates.parquet")]
     looked = []
     images = Ranker.images
@@ -42,7 +41,7 @@ def test_what_clip_saw_in_memory_ranks_as_the_files_do(duck, miniature: Ranker, 
     rank_one(workspace, miniature, manifest, small_params())
     assert looked == [len(manifest.pictures)]  # the references only
     kept = digest_file(workspace.ranking("duck-toy"))
-    (folder / FILE).unlink()
+    workspace.looks("duck-toy").unlink()
     rank_one(workspace, miniature, manifest, small_params(), force=True)
     assert looked[1:] == [3, 3, len(manifest.pictures)]
     assert digest_file(workspace.ranking("duck-toy")) == kept
@@ -60,7 +59,7 @@ def test_pictures_from_before_a_kill_are_looked_at_too(duck, generator: Generato
 def test_looks_do_not_stand_in_for_a_changed_picture_nor_for_another_clip(duck, miniature: Ranker) -> None:
     workspace, manifest = duck
     folder = workspace.candidates("duck-toy")
-    assert read_looks(folder, "another") == {}
+    assert read_looks(workspace.looks("duck-toy"), "another") == {}
     file = read_table(folder / "candidates.parquet")[0]["file"]
     (folder / file).write_bytes((folder / file).read_bytes() + b"more")
     with pytest.raises(ConceptError, match="is not the picture that candidates.parquet names"):
@@ -68,8 +67,9 @@ def test_looks_do_not_stand_in_for_a_changed_picture_nor_for_another_clip(duck, 
 
 
 def test_a_damaged_file_is_no_knowledge(tmp_path: Path) -> None:
-    write_looks(tmp_path, "c", ["a", "b"], np.eye(2, dtype=np.float32))
-    assert read_looks(tmp_path, "c")["b"].tolist() == [0, 1]
-    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-5])
-    assert read_looks(tmp_path, "c") == {}
+    path = tmp_path / "looks.safetensors"
+    write_looks(path, "c", ["a", "b"], np.eye(2, dtype=np.float32))
+    assert read_looks(path, "c")["b"].tolist() == [0, 1]
+    path.write_bytes(path.read_bytes()[:-5])
+    assert read_looks(path, "c") == {}
     assert read_looks(tmp_path / "nowhere", "c") == {}

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.candidates.small_workspace import PHOTOS, ROOT, add_concept, small_params
+from tests.stages.one import rank_one
 from ti_pipeline.candidates.files import SCHEMA as CANDIDATES
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, write_table
 from ti_pipeline.params import Params
-from ti_pipeline.ranking.rank import SCHEMA, rank_one
+from ti_pipeline.ranking.rank import SCHEMA
 from ti_pipeline.sight.ranker import Ranker
 from ti_pipeline.workspace import Workspace
 

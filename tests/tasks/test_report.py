@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.report import code, links, row, scores, show, state
 from ti_pipeline.files import write_json
-from ti_pipeline.stages import STAGES
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import Outcome, Workspace
 
 

@@ -9,7 +9,7 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from tasks.stages import TASKS
-from tests.test_reasons import quick
+from tests.stages.quick import quick
 from ti_pipeline.workspace import Workspace
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "concepts"

@@ -122,14 +122,14 @@ def test_a_version_that_is_not_there_is_said(call) -> None:
 def test_without_git(call, root, words) -> None:
     shutil.rmtree(root / ".git")
     status, _, err = call(*words)
-    assert status == 2 and "is no Git repository; the registry is in Git's tags" in err
+    assert status == 2 and "is not a Git repository; the registry is in Git's tags" in err
 
 
 @pytest.mark.parametrize(
     ("words", "status", "expected"),
     [
         (("versions",), 0, "no version"),
-        (("register", "fern"), 1, "Git does not have DVC's present record"),
+        (("register", "fern"), 1, "Git does not have DVC's current record"),
         (("promote", "fern", "approved"), 2, "there is no such version"),
         (("reproduce", "fern"), 2, "there is no commit yet"),
     ],

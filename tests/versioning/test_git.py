@@ -26,7 +26,7 @@ COMMITTING = {"commit": True, "tag": True}
 def test_no_repository_is_said_and_the_record_stands(repository) -> None:
     shutil.rmtree(repository / ".git")
     dvc(repository, "config", "core.no_scm", "true")
-    with pytest.raises(PipelineError, match="is in no Git repository. Run `git init` there, or set versions.commit to false"):
+    with pytest.raises(PipelineError, match="is not in a Git repository. Run `git init` there, or set versions.commit to false"):
         step(repository, configured("", None, versions=COMMITTING))
     assert "up to date" in dvc(repository, "status")
 
@@ -38,7 +38,7 @@ def test_no_program_is_said(repository, monkeypatch, tmp_path) -> None:
     assert git.in_git(tmp_path) is False
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="runs as root only, who can give a folder to somebody else")
 def test_dubious_ownership_is_said_with_the_remedy(repository, monkeypatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)

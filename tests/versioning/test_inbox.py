@@ -85,7 +85,7 @@ def test_the_rules_of_validate(settings, place, drop, admin, bucket) -> None:
         drop(name)
     admin.put_object(Bucket=bucket, Key="drop/empty/", Body=b"")
     (fern,) = bring_in(place, settings, print)
-    assert (fern.set, fern.state) == ("fern", "taken") and fern.reason == "1 file in folders within it are passed over: deeper/b.png"
+    assert (fern.set, fern.state) == ("fern", "taken") and fern.reason == "1 file in its subfolders ignored: deeper/b.png"
     assert names(place.concepts / "fern") == {"a.png", "concept.yaml"} and names(place.concepts) == {"fern"}
 
 
@@ -95,7 +95,7 @@ def test_what_is_no_set_is_named_with_its_reason(settings, place, drop, bucket) 
     found = {arrival.set: arrival for arrival in bring_in(place, settings, print)}
     assert found.pop("fern").state == "taken"
     assert found["nested-set"].state == "failed" and found["nested-set"].reason == (
-        "no pictures in the folder itself, 2 files in folders within it: photos/a.png. Put them into nested-set/ itself."
+        "no pictures in the folder itself, 2 files in its subfolders: photos/a.png. Put them into nested-set/ itself."
     )
     loose = found[f"s3://{bucket}/drop"]
     assert loose.state == "failed" and loose.reason.startswith("1 file beside the sets: loose.png. Put what belongs together into a folder")
@@ -157,7 +157,7 @@ def test_a_set_that_is_still_being_uploaded_waits(settings, place, drop) -> None
     patient = settings.model_copy(update={"inbox": settings.inbox.model_copy(update={"quiet_seconds": 5})})
     drop("fern/a.png")
     (waits,) = bring_in(place, patient, print)
-    assert waits.state == "waiting" and "may not be the last" in waits.reason and not (place.concepts / "fern").exists()
+    assert waits.state == "waiting" and "more may be coming" in waits.reason and not (place.concepts / "fern").exists()
     time.sleep(6.1)  # the server's clock tells full seconds
     assert states(bring_in(place, patient, print)) == {"fern": "taken"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.versioning.small import bring, write
 from tests.versioning.test_record import dvc, step
-from ti_pipeline.reasons import FOLDER
+from ti_pipeline.stages.reasons import FOLDER
 from ti_pipeline.versioning import leftovers
 from ti_pipeline.versioning.leftovers import held_folder, sweep
 from ti_pipeline.versioning.repository import repository as opened

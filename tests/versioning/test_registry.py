@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from tests.versioning.small import ROOT
-from ti_pipeline import stages
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file
 from ti_pipeline.params import load
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.record import record
 from ti_pipeline.versioning.registry import find, promote, register, register_changed, versions
@@ -48,8 +50,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=root, check=True)
     git.commit(root, "Start", ["params.yaml", "dvc.yaml", ".dvc", ".gitignore", ".dvcignore"])
     place, params = Workspace.at(root, "data/concepts"), load(root / "params.yaml")
-    for stage in stages.STAGES.values():
-        assert [outcome.state for outcome in stage(place, params)] == ["done"]
+    for stage in STAGES.values():
+        assert [outcome.state for outcome in run_stage(stage, Run.over(place, params))] == ["done"]
     return root
 
 
@@ -82,7 +84,7 @@ def test_a_run_registers_what_it_has_learnt(workspace) -> None:
 
 
 def test_a_word_that_git_does_not_have_is_not_registered(workspace) -> None:
-    with pytest.raises(ConceptError, match="Git does not have DVC's present record"):
+    with pytest.raises(ConceptError, match="Git does not have DVC's current record"):
         record_only = load(workspace.root / "params.yaml", ["versions.commit=false"])
         record(workspace, record_only, print)
         register(workspace, "fox")

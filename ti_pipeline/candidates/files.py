@@ -56,7 +56,10 @@ def stands(path: Path, recipe: Recipe) -> bool:
 
 
 def sweep(folder: Path, keep: set[str]) -> None:
-    """Remove the pictures that the table does not name, half-written ones included; only after the table is written."""
-    for path in folder.glob("*.png"):
+    """Remove the pictures that the table does not name, half-written ones included; only after the table is written.
+
+    What CLIP saw in them lay here once, and goes too: it is no candidate.
+    """
+    for path in (*folder.glob("*.png"), *folder.glob("*.safetensors")):
         if path.name not in keep:
             path.unlink(missing_ok=True)

@@ -22,18 +22,22 @@ def agreement(workspace: Workspace, concepts: list[str], best: int) -> dict[str,
     `tau`: Kendall's τ-b (1945; ties counted) of people's opinion with CLIP's order, a mean over the briefs in which people
     made a difference, with a 95 % percentile bootstrap interval over those briefs.
     """
-    picked, expected, taus, rows = [], [], [], []
+    picked: list[bool] = []
+    expected: list[float] = []
+    taus: list[float] = []
+    rows: list[dict[str, Any]] = []
     for concept in concepts:
         verdicts = read_verdicts(workspace, concept)
         if not verdicts or not workspace.ranking(concept).is_file():
             continue
         ranked = sorted(read_table(workspace.ranking(concept)), key=lambda row: row["brief_index"])
-        own_picked, own_taus = [], []
+        own_picked: list[bool] = []
+        own_taus: list[float] = []
         for _, group in groupby(ranked, key=lambda row: row["brief_index"]):
             brief = _by_clip(list(group))
             said = [verdicts.get(row["digest"][:ID]) for row in brief]
             own_picked += [place < best for place, verdict in enumerate(said) if verdict and verdict.picked]
-            expected += [min(1.0, best / len(brief))] * sum(bool(verdict) and verdict.picked for verdict in said)
+            expected += [min(1.0, best / len(brief))] * sum(verdict is not None and verdict.picked for verdict in said)
             opinions = [verdict.liking if verdict else 0.0 for verdict in said]
             if len(set(opinions)) > 1:
                 own_taus.append(float(kendalltau(opinions, -np.arange(len(brief))).statistic))

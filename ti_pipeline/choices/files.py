@@ -5,13 +5,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ti_pipeline.choices.store import Answer, Choice, Flag, Store, sqlite_url
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 FORMAT = "ti-pipeline choices"
 MOST = 200  # decisions or answers in one request
@@ -84,10 +87,10 @@ def read_exported(path: Path) -> Exported:
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read ({error}).") from None
     except ValidationError as error:
-        raise ParamsError(f"{path}: this is no file of choices that a gallery exported ({first_fault(error.errors())}).") from None
+        raise ParamsError(f"{path}: this is not a file of choices that a gallery exported ({first_fault(error.errors())}).") from None
 
 
-def first_fault(errors: Sequence[dict[str, Any]]) -> str:
+def first_fault(errors: Sequence[ErrorDetails]) -> str:
     """What pydantic found first, and where: `choices.3.stars: Input should be less than or equal to 5`. It repeats nothing of the input."""
     where = ".".join(str(part) for part in errors[0]["loc"] if part not in ("body", "query")) or "file"
     return f"{where}: {errors[0]['msg']}"

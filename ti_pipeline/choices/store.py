@@ -130,7 +130,7 @@ class Store:
             if not url.startswith(("postgresql+", "sqlite:///")):
                 raise ArgumentError
             if url.startswith("sqlite:///file:"):
-                Path(unquote(make_url(url).database.removeprefix("file:"))).parent.mkdir(parents=True, exist_ok=True)
+                Path(unquote((make_url(url).database or "").removeprefix("file:"))).parent.mkdir(parents=True, exist_ok=True)
             elif url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             self._engine: Engine = create_engine(url, pool_pre_ping=True)

@@ -146,7 +146,7 @@ class _Found:
             raise ValueError("the same bytes over and over")
 
     def _kinds(self, start: int, end: int) -> dict[int, bytes]:
-        kinds = {}
+        kinds: dict[int, bytes] = {}
         for _, body, _ in _boxes(self.data, start + (8 if self.data[start] else 6), end):
             kinds.setdefault(*struct.unpack_from(">I2x4s" if self.data[body] > 2 else ">H2x4s", self.data, body + 4))
         return kinds

@@ -70,4 +70,4 @@ def _transform(colours: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image
     if profile.profile.xcolor_space != _SPACES[colours.mode]:
         raise ValueError(f"a profile for {profile.profile.xcolor_space} on {colours.mode}")
     intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-    return ImageCms.applyTransform(colours, ImageCms.buildTransform(profile, _SRGB, colours.mode, "RGB", intent, flags))
+    return ImageCms.buildTransform(profile, _SRGB, colours.mode, "RGB", intent, flags).apply(colours)

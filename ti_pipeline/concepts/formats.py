@@ -138,7 +138,7 @@ def _open(name: str, file: BinaryIO, content: bytes) -> Opened:
         found = coded(content, name)
         held, spans = found.size, found.spans
     picture = _DECODERS[name](file)
-    if name == "TIFF":
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
         held = _tile(picture)
     if held and held[0] * held[1] > (picture.width + _OVERHANG) * (picture.height + _OVERHANG):
         said = f"{picture.width} × {picture.height} pixels but holds {held[0]} × {held[1]}"

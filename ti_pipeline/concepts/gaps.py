@@ -22,12 +22,13 @@ def missing(opened: Opened) -> tuple[str, ...]:
     """Warnings of what a loaded picture may lack. Raises PictureError where a JPEG surely lacks something."""
     picture, name = opened.picture, opened.format
     content, spans = opened.content, opened.spans
-    if name in ("TIFF", "BMP"):
-        if name == "BMP" or picture.tag_v2.get(_TIFF_COMPRESSION, 1) == 1:
-            rows = _black_rows_at_end(picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if name == "BMP" else picture)
-            return (f"black from within a row to its end, {rows} rows; that part may be missing",) if rows else ()
+    tiff = picture if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
+    if name == "BMP" or (tiff and tiff.tag_v2.get(_TIFF_COMPRESSION, 1) == 1):
+        rows = _black_rows_at_end(picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if name == "BMP" else picture)
+        return (f"black from within a row to its end, {rows} rows; that part may be missing",) if rows else ()
+    if tiff:
         opened.file.seek(0)
-        content, spans = opened.file.read(), _tiff_data(picture)
+        content, spans = opened.file.read(), _tiff_data(tiff)
     if name == "JPEG" and not jpeg.is_whole(picture, content, spans[0][1]):
         raise PictureError("truncated or damaged JPEG: its data end before the picture does")
     zeros = _zeros_within(content, ((start, len(content) if end is None else end) for start, end in spans))
@@ -53,8 +54,8 @@ def _black_rows_at_end(image: Image.Image) -> int:
 
     A black frame or ground begins with a row, or is black at its left too.
     """
-    lit = np.atleast_3d(np.asarray(image)).any(axis=2)
-    row = int(lit.any(axis=1).nonzero()[0].max(initial=0))  # the last that is not black
+    lit = np.count_nonzero(np.atleast_3d(np.asarray(image)), axis=2) > 0
+    row = int(np.flatnonzero(np.count_nonzero(lit, axis=1)).max(initial=0))  # the last that is not black
     rows = image.height - 1 - row
     return rows if rows >= _FEWEST_ROWS and lit[row, 0] and not lit[row, -1] else 0
 

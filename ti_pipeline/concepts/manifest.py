@@ -21,6 +21,7 @@ from ti_pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from ti_pipeline.concepts.validation import Validation
 
+_KINDS: Mapping[str, Literal["object", "style"]] = {"object": "object", "style": "style"}
 SCHEMA = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),
@@ -125,7 +126,7 @@ def read_manifest(workspace: Workspace, slug: str) -> Manifest:
             table = file.read()
         about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if about["quarantine"]:
-            raise NotYet(slug, f"in quarantine: {about['quarantine']}.")
+            raise NotYet(slug, f"in quarantine: {about['quarantine']}.", "quarantined")
         return _manifest(workspace.concepts / slug, about, table.to_pylist())
     except FileNotFoundError:
         raise NotYet(slug, f"it has not been validated: there is no {path}. Run `ti-pipeline validate {slug}`.") from None
@@ -155,7 +156,7 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
     return Manifest(
         slug=about["concept"],
         token=about["token"],
-        kind=about["kind"],
+        kind=_KINDS[about["kind"]],
         initializer=learnt["initializer"],
         captions=captions,
         briefs=tuple(rest["briefs"]),

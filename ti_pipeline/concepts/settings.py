@@ -65,9 +65,9 @@ _CAPTION = TypeAdapter(Prompt)
 
 def read_settings(slug: str, folder: Path, listing: Listing) -> Settings:
     """Read `concept.yaml`, or nothing when there is none. Raises ConceptError with the file, the key and what to do."""
-    for entry in listing.texts:
-        if entry.name != SETTINGS and entry.name.lower() in (SETTINGS, "concept.yml"):
-            raise ConceptError(slug, f"{entry.name}: the settings are read from `{SETTINGS}` only. Rename the file.")
+    for other in listing.texts:
+        if other.name != SETTINGS and other.name.lower() in (SETTINGS, "concept.yml"):
+            raise ConceptError(slug, f"{other.name}: the settings are read from `{SETTINGS}` only. Rename the file.")
     entry = next((entry for entry in listing.texts if entry.name == SETTINGS), None)
     if entry is None:
         if (folder / SETTINGS).is_dir():
@@ -78,7 +78,7 @@ def read_settings(slug: str, folder: Path, listing: Listing) -> Settings:
     except ConceptError:
         raise
     except Exception as error:  # its constructors raise all sorts for a value that looks like a number or a date
-        reason = f"cannot be read as YAML in UTF-8: {_yaml_complaint(error)}. Mend or delete the file."
+        reason = f"cannot be read as YAML in UTF-8: {_yaml_complaint(error)}. Correct or delete the file."
         raise ConceptError(slug, f"{SETTINGS}: {reason}") from None
     if tree is None:
         return Settings()

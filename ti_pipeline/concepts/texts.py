@@ -52,6 +52,17 @@ def check_places(text: str) -> str:
     return text
 
 
+def check_brief(text: str) -> str:
+    """Raise ValueError for a brief that has no place for the learnt word, or places that nothing is put into."""
+    try:
+        check_places(text)
+    except ValueError as error:
+        raise ValueError(f"in {cut(text)!r} {error}") from None
+    if PLACE not in text:
+        raise ValueError(f"{cut(text)!r} has no place for the {PLACE}")
+    return text
+
+
 def class_words(text: str) -> str:
     """An initializer in one line. Raises ValueError for what a generator would read letter by letter."""
     text, advice = one_line(text), "(write what it is, such as toy)"

@@ -1,4 +1,4 @@
-"""The stage `gallery`: one page a concept; `ti_pipeline.gallery.overview` writes those over all of them."""
+"""One page a concept; `ti_pipeline.gallery.overview` writes those over all of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import json
 import os
 import re
 import shutil
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,8 @@ from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import atomic, digest_file, write_json, write_text
 from ti_pipeline.gallery.exhibit import Shot, Versus, Wall, read_numbers, read_versus, read_walls, read_word
-from ti_pipeline.gallery.identity import write_identity
 from ti_pipeline.gallery.pictures import Hung, carried, hang_candidate, hang_references
-from ti_pipeline.gallery.render import design_digest, render, write_static
+from ti_pipeline.gallery.render import design_digest, render
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
@@ -62,23 +58,6 @@ def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
     return Outcome(STAGE, concept, "up-to-date", path=str(index), digest=digest_file(index))
 
 
-def build_page(workspace: Workspace, manifest: Manifest, params: Params, *, force: bool = False) -> Outcome:
-    """Make a concept's page with all that it shows, or find that it stands. Raises ConceptError for what is wrong with this concept."""
-    began = time.monotonic()
-    slug, folder = manifest.slug, workspace.galleries / manifest.slug
-    page, index = folder / "page.json", folder / "index.html"
-    wanted = gallery_fingerprint(workspace, manifest, params)
-    with _writable(folder, slug):
-        write_static(workspace.galleries)
-        write_identity(workspace)
-        if not force and (outcome := standing(workspace, slug, wanted)):
-            return outcome
-        files, about = _write_page(workspace, manifest, params, folder)
-        write_json(page, about | {"fingerprint": wanted, "concept": slug, "files": sorted(files)})
-        _sweep(folder, files | {page.name})
-    return Outcome(STAGE, slug, "done", time.monotonic() - began, path=str(index), digest=digest_file(index))
-
-
 def _files(folder: Path) -> set[str]:
     """Names relative to the folder; one look at each of its few subfolders instead of one at each file."""
     found = set()
@@ -95,6 +74,23 @@ def read_page(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return about if isinstance(about, dict) and {"fingerprint", "files", "covers"} <= about.keys() else None
+
+
+def build_page(workspace: Workspace, manifest: Manifest, params: Params, wanted: str) -> Path:
+    """Make a concept's page with all that it shows, under the fingerprint `wanted`; returns its path.
+
+    Raises ConceptError for what is wrong with this concept.
+    """
+    folder = workspace.galleries / manifest.slug
+    page = folder / "page.json"
+    try:
+        files, about = _write_page(workspace, manifest, params, folder)
+        write_json(page, about | {"fingerprint": wanted, "concept": manifest.slug, "files": sorted(files)})
+        _sweep(folder, files | {page.name})
+    except OSError as error:
+        reason = f"{folder} cannot be written: {error}. Make room there, or see to the permissions."
+        raise ConceptError(manifest.slug, reason) from None
+    return folder / "index.html"
 
 
 def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder: Path) -> tuple[set[str], dict[str, Any]]:
@@ -197,14 +193,6 @@ def _download_name(shot: Shot) -> str:
 
 def _cover(hung: Hung) -> dict[str, Any]:
     return {"shown": hung.shown, "width": hung.width, "height": hung.height}
-
-
-@contextmanager
-def _writable(folder: Path, concept: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConceptError(concept, f"{folder} cannot be written: {error}. Make room there, or see to the permissions.") from None
 
 
 def _sweep(folder: Path, keep: set[str]) -> None:

@@ -54,7 +54,7 @@ class Guard:
             except ClientDisconnect:
                 return
             except _TooLarge:
-                app = _said(413, f"This is too much: a request may bring {limit} bytes.")
+                app = _said(413, f"Too large: a request may have at most {limit} bytes.")
         told: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def read() -> Message:
@@ -70,15 +70,15 @@ class Guard:
             await send(message)
 
         # Whoever asks for the head alone gets that of the whole; the protocol leaves the body out.
-        await app(scope | {"method": "GET"} if request.method == "HEAD" else scope, read, answer)
+        await app({**scope, "method": "GET"} if request.method == "HEAD" else scope, read, answer)
 
     def _refused(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
         if not self._answers_to(host, request.scope.get("server")):
-            return _said(400, "This server does not answer to that name. Whoever runs it can add it with --allowed-host.")
+            return _said(400, "This server does not answer to that name. Whoever runs it can add the name with --allowed-host.")
         origin = request.headers.get("origin")
         if request.method == "POST" and origin and origin.partition("://")[2] != host:
-            return _said(403, "This page is not of this server.")
+            return _said(403, "This page does not belong to this server.")
         if self.gate is None or request.scope["path"] in FOR_ALL or self.gate.knows(request.cookies.get(self.cookie, "")):
             return None
         shown = request.headers.get("authorization", "")

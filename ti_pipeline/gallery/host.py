@@ -49,7 +49,7 @@ def run_server(workspace: Workspace, params: Params, door: Door, choices: str | 
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
         say(f"The gallery: http://{shown}:{listening.getsockname()[1]}/  (Ctrl+C stops it)")
         if not local and not secret:
-            say(f"Whoever reaches {host} can look and choose: give --secret-file FILE to ask for a secret.", err=True)
+            say(f"Anyone who can reach {host} can look and choose. To ask for a secret, give --secret-file FILE.", err=True)
         app = make_app(workspace.galleries, store, title=params.gallery.title, secret=secret, names=names, by_address=not local)
         config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5, **protocol_options())
         uvicorn.Server(config).run(sockets=[listening])
@@ -92,6 +92,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise ParamsError(f"{host}:{port} cannot be listened on: {error.strerror}. Give another with --port, or 0 for any.") from None
+        raise ParamsError(f"{host}:{port} cannot be used: {error.strerror}. Choose another with --port, or 0 for any.") from None
     listening.listen(128)
     return listening

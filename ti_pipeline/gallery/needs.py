@@ -14,14 +14,14 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file
 from ti_pipeline.gallery.pictures import shown_size, write_webp
 from ti_pipeline.params import Params
-from ti_pipeline.reasons import Reason
+from ti_pipeline.stages.reasons import Reason
 from ti_pipeline.workspace import Workspace
 
 FOLDER = "_needs"  # beside the concepts' folders: no concept may be called so
 TRIES = 6  # pictures of a set that are looked at for one that shows something
 MEGAPIXELS = 50  # and none larger than this: the overview is no place to run out of memory
 WHITE = (255, 255, 255)
-LATER = "The next run takes it up once that is put right."
+LATER = "Once that is fixed, the next run takes it up."
 _SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 _WORD = re.compile(r"[a-z]+(?=[ ,.'’]|$)(?!\.\w)")
 _STAGES = {"validate": "its pictures and settings", "train": "training", "generate": "drawing", "rank": "ranking",

@@ -10,22 +10,21 @@ from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.errors import BrokenOff, ConceptError
 from ti_pipeline.files import write_text
 from ti_pipeline.gallery.build import gallery_fingerprint, read_page, standing
-from ti_pipeline.gallery.identity import write_identity
 from ti_pipeline.gallery.needs import read_needs
 from ti_pipeline.gallery.questionnaire import build_questionnaire
-from ti_pipeline.gallery.render import render, write_static
+from ti_pipeline.gallery.render import render
 from ti_pipeline.params import Params
-from ti_pipeline.reasons import read_all
+from ti_pipeline.stages.reasons import Reason
 from ti_pipeline.workspace import Workspace
 
 
-def build_index(workspace: Workspace, params: Params, concepts: Iterable[str]) -> Path:
-    """Write the page over `concepts` and the questionnaire, if an evaluation has pictures for one. Returns the first's path."""
+def build_index(workspace: Workspace, params: Params, concepts: Iterable[str], reasons: dict[str, list[Reason]]) -> Path:
+    """Write the page over `concepts` and the questionnaire, if an evaluation has pictures for one. Returns the first's path.
+
+    `reasons` are why concepts fell out of a stage, and what was left out of others.
+    """
     path, title = workspace.galleries / "index.html", params.gallery.title
-    reasons = read_all(workspace)
     try:
-        write_static(workspace.galleries)
-        write_identity(workspace)
         needs = read_needs(workspace, params, reasons)
         fallen = {need.concept for need in needs}
         pages, coming = [], []
@@ -42,7 +41,7 @@ def build_index(workspace: Workspace, params: Params, concepts: Iterable[str]) -
         about: dict[str, Any] = {"owners": sorted({page["owner"] for page in pages if page["owner"]}), "questions": questions, "data": data}
         write_text(path, render("index.html", title=title, needs=needs, pages=pages, coming=coming, **about))
     except OSError as error:
-        raise BrokenOff(f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
+        raise BrokenOff(f"{path} cannot be written: {error}. Make room there, or check the permissions.") from None
     return path
 
 

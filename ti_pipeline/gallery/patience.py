@@ -24,7 +24,7 @@ class Patient(H11Protocol):
     _waits_for: tuple[str, int] | None = None
     _timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # narrowed by uvicorn too
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS * 1.25 or self._many_of_one():
             transport.abort()
@@ -57,7 +57,7 @@ class Patient(H11Protocol):
         host = self.client[0] if self.client else ""
         if not host or ip_address(host.partition("%")[0]).is_loopback:
             return False
-        return sum(bool(other.client) and other.client[0] == host for other in self.connections) > OF_ONE
+        return sum(isinstance(other, Patient) and (other.client or ("",))[0] == host for other in self.connections) > OF_ONE
 
     def _waiting(self) -> tuple[str, int] | None:
         """What the other side has to do next, and in which exchange; None while it is the server's turn."""

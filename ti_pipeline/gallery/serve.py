@@ -82,10 +82,10 @@ def make_app(
         try:
             right = gate.opens(given.encode(), request.client.host if request.client else "")
         except TooMany as error:
-            text = f"Too many wrong words. Try again in {error.seconds} seconds."
+            text = f"Too many wrong secrets. Try again in {error.seconds} seconds."
             return HTMLResponse(render("enter.html", title=title, wrong=text), 429, headers={"Retry-After": str(error.seconds)})
         if not right:
-            return HTMLResponse(render("enter.html", title=title, wrong="That is not the word."), 403)
+            return HTMLResponse(render("enter.html", title=title, wrong="That is not the secret."), 403)
         response = RedirectResponse("/", 303)
         secure = request.url.scheme == "https"
         response.set_cookie(entered, gate.cookie(), max_age=MONTH, httponly=True, samesite="strict", secure=secure)
@@ -107,7 +107,7 @@ def make_app(
         me = sent.choices[-1].person if sent.choices else None
         answer: dict[str, Any] = {"revision": kept.revision, "you": others_see(me) if me else None}
         if kept.refused:
-            answer |= {"detail": "A newer choice than the one to be taken back stands.", "refused": kept.refused}
+            answer |= {"detail": "Not undone: a newer choice has been made since.", "refused": kept.refused}
             answer |= {"newer": [shown(row, row.person) for row in kept.newer]}
         response = JSONResponse(answer, 409 if kept.refused else 200)
         if me:

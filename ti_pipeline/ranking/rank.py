@@ -1,32 +1,29 @@
-"""The stage `rank`: every candidate of a concept in its place, with the reason.
-
-Where people have chosen (`choices/<concept>.json`), what they picked comes first and what they rejected last; CLIP orders the rest.
-"""
+"""Every candidate of a concept in its place, with the reason, by CLIP and by what people said of it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from ti_pipeline import params
 from ti_pipeline.candidates.looks import read_looks
-from ti_pipeline.choices.verdicts import ID, Verdict, read_verdicts
+from ti_pipeline.choices.verdicts import ID, Verdict
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError, NotYet
-from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
-from ti_pipeline.params import Params
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.files import digest_file
 from ti_pipeline.ranking.select import ordinal, rank_candidates
-from ti_pipeline.sight.ranker import Ranker
-from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
-STAGE = "rank"
-VERSION = 1
+if TYPE_CHECKING:
+    from ti_pipeline.sight.ranker import Ranker
+
 Progress = Callable[[int, int, str], None]
 
 SCHEMA = pa.schema(
@@ -50,66 +47,48 @@ SCHEMA = pa.schema(
 )
 
 
-def rank_one(
-    workspace: Workspace, ranker: Ranker, manifest: Manifest, params: Params, progress: Progress | None = None, *, force: bool = False
-) -> Outcome:
-    """Order the candidates of one concept, or find that their order stands. Raises ConceptError for what is wrong with this concept."""
-    began = time.monotonic()
-    slug, table = manifest.slug, workspace.ranking(manifest.slug)
-    candidates = read_candidates(workspace, slug)
-    verdicts = read_verdicts(workspace, slug)
-    wanted = rank_fingerprint(candidates, ranker.digest, manifest, params, verdicts)
-    if not force and table_metadata(table).get("fingerprint") == wanted:
-        return Outcome(STAGE, slug, "up-to-date", path=str(table), digest=digest_file(table))
-    embeddings = _embed(workspace.candidates(slug), ranker, slug, candidates, progress)
+@dataclass(frozen=True)
+class Candidates:
+    """A concept's candidates, brief by brief, the folder that their pictures are in, and what CLIP saw in them while they were made."""
+
+    concept: str
+    folder: Path
+    rows: list[dict]
+    looks: Path
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What CLIP sees in candidates, float64: their embeddings [n, d], and for each its likeness and faithfulness [n]."""
+
+    embeddings: np.ndarray
+    likeness: np.ndarray
+    faithfulness: np.ndarray
+
+
+def look(candidates: Candidates, ranker: Ranker, manifest: Manifest, report: Progress) -> Seen:
+    """Raises ConceptError for a picture that is not the one that the table names."""
+    embeddings = _embed(candidates, ranker, report)
     references = ranker.images([manifest.open(picture) for picture in manifest.pictures]).astype(np.float64)
-    texts = list(dict.fromkeys(row["scoring_text"] for row in candidates))
+    texts = list(dict.fromkeys(row["scoring_text"] for row in candidates.rows))
     meaning = dict(zip(texts, ranker.texts(texts).astype(np.float64), strict=True))
     likeness = (embeddings @ references.T).mean(axis=1)
-    faithfulness = np.array([embeddings[i] @ meaning[row["scoring_text"]] for i, row in enumerate(candidates)])
+    return Seen(embeddings, likeness, np.array([embeddings[i] @ meaning[row["scoring_text"]] for i, row in enumerate(candidates.rows)]))
+
+
+def ordered(candidates: Candidates, seen: Seen, section: params.Rank, verdicts: Mapping[str, Verdict]) -> list[dict]:
+    """Rows of SCHEMA, brief by brief and the best first: what people picked, then CLIP's order, then what they rejected."""
     rows = []
-    for _, group in groupby(range(len(candidates)), key=lambda i: candidates[i]["brief_index"]):
-        rows += _people_first(_rows(candidates, list(group), likeness, faithfulness, embeddings, params), verdicts)
-    about = {"fingerprint": wanted, "ranker": ranker.name, "ranker_digest": ranker.digest, "references": str(len(references))}
-    try:
-        write_table(table, rows, SCHEMA, about)
-    except OSError as error:
-        raise ConceptError(slug, f"{table} cannot be written: {error}. Make room there, or see to the permissions.") from None
-    return Outcome(STAGE, slug, "done", time.monotonic() - began, path=str(table), digest=digest_file(table))
+    for _, group in groupby(range(len(candidates.rows)), key=lambda i: candidates.rows[i]["brief_index"]):
+        rows += _people_first(_rows(candidates.rows, list(group), seen, section), verdicts)
+    return rows
 
 
-def read_candidates(workspace: Workspace, concept: str) -> list[dict]:
-    """Rows of `candidates.parquet`, brief by brief. Raises ConceptError when there is none."""
-    path = workspace.candidate_table(concept)
-    try:
-        rows = read_table(path)
-    except FileNotFoundError:
-        raise NotYet(concept, f"{path} is not there. Run `ti-pipeline generate {concept}` first.") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ConceptError(concept, f"{path}: damaged ({error}). Delete it and run `ti-pipeline generate {concept}`.") from None
-    return sorted(rows, key=lambda row: (row["brief_index"], row["candidate"]))
-
-
-def rank_fingerprint(
-    candidates: list[dict], ranker_digest: str, manifest: Manifest, params: Params, verdicts: Mapping[str, Verdict]
-) -> str:
-    inputs: dict = {
-        "candidates": [[row[key] for key in ("brief", "prompt", "scoring_text", "candidate", "file", "digest")] for row in candidates],
-        "references": [picture.digest for picture in manifest.pictures],
-        "background": manifest.background,
-        "ranker": ranker_digest,
-    }
-    said = {row["digest"]: verdicts[row["digest"][:ID]] for row in candidates if row["digest"][:ID] in verdicts}
-    if said:  # without choices the digest is as if there were no such thing
-        inputs["choices"] = {digest: [verdict.picks, verdict.rejects, verdict.stars] for digest, verdict in said.items()}
-    # how many are shown as the best changes no place
-    return fingerprint(STAGE, VERSION, inputs, params.rank.model_dump(mode="json", include={"likeness_weight", "near_duplicate"}))
-
-
-def _embed(folder: Path, ranker: Ranker, concept: str, candidates: list[dict], progress: Progress | None) -> np.ndarray:
+def _embed(candidates: Candidates, ranker: Ranker, report: Progress) -> np.ndarray:
     """Embeddings of the candidates, float64 `[n, d]`: those that `generate` has kept, else brief by brief from the files."""
-    known = read_looks(folder, ranker.digest)
-    briefs = [list(group) for _, group in groupby(candidates, key=lambda row: row["brief_index"])]
+    folder, concept, rows = candidates.folder, candidates.concept, candidates.rows
+    known = read_looks(candidates.looks, ranker.digest)
+    briefs = [list(group) for _, group in groupby(rows, key=lambda row: row["brief_index"])]
 
     def opened(brief: list[dict]) -> list[Image.Image] | None:
         if all(row["digest"] in known for row in brief):
@@ -125,8 +104,7 @@ def _embed(folder: Path, ranker: Ranker, concept: str, candidates: list[dict], p
             pictures, coming = coming.result(), reader.submit(opened, after)
             parts.append(np.stack([known[row["digest"]] for row in brief]) if pictures is None else ranker.images(pictures))
             seen += len(brief)
-            if progress:
-                progress(seen, len(candidates), "looking at candidates")
+            report(seen, len(rows), "looking at candidates")
     return np.concatenate(parts).astype(np.float64)
 
 
@@ -149,13 +127,12 @@ def _open(path: Path, concept: str, digest: str) -> Image.Image:
         raise ConceptError(concept, f"{path} cannot be opened ({error}). Run `ti-pipeline generate --force {concept}`.") from None
 
 
-def _rows(
-    candidates: list[dict], group: list[int], likeness: np.ndarray, faithfulness: np.ndarray, embeddings: np.ndarray, params: Params
-) -> list[dict]:
+def _rows(candidates: list[dict], group: list[int], seen: Seen, section: params.Rank) -> list[dict]:
     """The rows of one brief, best first; `group` are the indices of its candidates 0, 1, 2 … into everything else."""
     rows = []
+    likeness, faithfulness = seen.likeness, seen.faithfulness
     for place in rank_candidates(
-        likeness[group], faithfulness[group], embeddings[group], params.rank.likeness_weight, params.rank.near_duplicate
+        likeness[group], faithfulness[group], seen.embeddings[group], section.likeness_weight, section.near_duplicate
     ):
         i = group[place.candidate]
         same = {key: candidates[i][key] for key in ("concept", "brief_index", "brief", "prompt", "candidate", "file", "digest")}

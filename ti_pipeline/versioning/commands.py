@@ -15,7 +15,7 @@ from ti_pipeline.workspace import Workspace
 
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The repository.", metavar="DIR")]
 ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Change one value for this call.", metavar="section.key=value")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Here = Path(".")
 
@@ -40,7 +40,7 @@ def _show(value: Any, as_json: bool) -> None:
 
 def record(
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Also stages that are not up to date, as they lie there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also record stages that are not up to date, as they are.")] = False,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Commit to DVC what has changed, push it, and make the Git commit, tag and versions that params.yaml asks for."""
@@ -53,7 +53,7 @@ def record(
 
 
 def pull(
-    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH…]", help="Below the workspace; without any, everything.")] = None,
+    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH…]", help="Paths in the workspace; everything by default.")] = None,
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
 ) -> None:  # fmt: skip
     """Bring back what the present Git commit records; every byte is checked, and what is lost is named."""
@@ -138,7 +138,7 @@ def versions(
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Every version of every learnt word: stage, scores, commit and provenance, and whether its concept is withdrawn."""
-    from ti_pipeline.collection import present
+    from ti_pipeline.stages.collection import present
     from ti_pipeline.versioning.registry import versions as rows
 
     at, _ = _open(workspace, params, set_)
@@ -166,11 +166,11 @@ def versions(
 def reproduce(
     concept: Annotated[str, typer.Argument(metavar="CONCEPT[@VERSION]")],
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
-    stages: Annotated[list[str] | None, typer.Option("--stage", help="Only these; by default all six.")] = None,
+    stages: Annotated[list[str] | None, typer.Option("--stage", help="Only these stages; all by default.")] = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Bring a version's inputs back, run its stages again, and say whether the results are equal."""
-    from ti_pipeline.stages import STAGES
+    from ti_pipeline.stages.table import STAGES
     from ti_pipeline.versioning.reproduce import reproduce as do
 
     if unknown := set(stages or ()) - set(STAGES):

@@ -30,7 +30,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Found:
-    """`sets` {set: {file: object}}; `nested` {set: names in folders within it}; `refused` {set: why}; `now` by the server's clock."""
+    """`sets` {set: {file: object}}; `nested` {set: names in its subfolders}; `refused` {set: why}; `now` by the server's clock."""
 
     sets: dict[str, dict[str, Dropped]]
     nested: dict[str, list[str]]
@@ -61,7 +61,7 @@ def look(here: Place, only: str = "") -> Found:
                 elif len(sets[folder]) <= MOST_FILES:
                     sets[folder][name] = Dropped(entry["Key"], entry["ETag"].strip('"'), entry["Size"], entry["LastModified"])
     for folder in nested.keys() - sets.keys() - refused.keys():
-        why = f"no pictures in the folder itself, {counted(nested[folder])} in folders within it"
+        why = f"no pictures in the folder itself, {counted(nested[folder])} in its subfolders"
         refused[folder] = f"{why}: {_spelt(nested[folder][0])}. Put them into {folder}/ itself."
     if loose := [name for name in loose if PurePosixPath(name).suffix.lower() not in _NOTES]:
         shown = ", ".join(map(_spelt, loose[:3]))

@@ -61,8 +61,8 @@ def _told(root: Path, said: str) -> str:
         )
     if ".lock': File exists" in said:
         lock = said.split("'")[1]
-        return f"another git holds {lock}, or one that died has left it there. If no git is running, remove that file and run this again."
-    return said or "it failed without a word"
+        return f"another Git process holds {lock}, or one that died left it there. If no Git is running, remove it and run this again."
+    return said or "it failed without a message"
 
 
 def in_git(root: Path) -> bool:

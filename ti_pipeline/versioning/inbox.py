@@ -100,7 +100,7 @@ def bring_in(workspace: Workspace, params: Params, say: Callable[[str], None]) -
                     arrival = Arrival(name, "failed", str(error))
                     gone = gone or (str(error) if isinstance(error, StorageError) and not _answers(here) else "")
                 if not arrival.reason and (passed := found.nested.get(name)):
-                    arrival = replace(arrival, reason=f"{counted(passed)} in folders within it are passed over: {passed[0]}")
+                    arrival = replace(arrival, reason=f"{counted(passed)} in its subfolders ignored: {passed[0]}")
                 arrivals.append(arrival)
                 left -= arrival.bytes
         return sorted(arrivals, key=lambda arrival: arrival.set)
@@ -120,7 +120,7 @@ def _over(concepts: Path, objects: dict[str, Dropped], left: int) -> tuple[State
     if len(objects) > MOST_FILES or size > MOST_BYTES:
         files = f"more than {MOST_FILES} files" if len(objects) > MOST_FILES else f"{size / GB:.1f} GB"
         most = f"a set has at most {MOST_FILES} files and {MOST_BYTES / GB:.0f} GB"
-        return "failed", f"{files}: {most}. Leave out what is no picture of it, or copy it to {concepts} by hand."
+        return "failed", f"{files}: {most}. Leave out what is not a picture of it, or copy it to {concepts} by hand."
     room = disk.free - min(RESERVE, disk.total // 20)
     if room <= 0:
         raise OSError(errno.ENOSPC, "no room for what is in the inbox", str(concepts))
@@ -138,13 +138,13 @@ def _take(taking: _Taking, name: str, objects: dict[str, Dropped], left: int) ->
     before = _taken(target)
     if target.exists() and before.get("source") != source:
         why = "did not come from this inbox" if before else "was put there by hand"
-        return Arrival(name, "failed", f"{target} is there already and {why}; it is left as it is. Rename one of the two.")
+        return Arrival(name, "failed", f"{target} already exists and {why}; it is left as it is. Rename one of the two.")
     files = {file: [found.etag, found.size] for file, found in sorted(objects.items())}
     if before.get("files") == files:
         return Arrival(name, "unchanged")
     youngest = max(found.modified for found in objects.values())
     if (age := (taking.now - youngest).total_seconds()) < taking.quiet:
-        return Arrival(name, "waiting", f"a file is {max(age, 0):.0f} s old and may not be the last; the next run takes the set")
+        return Arrival(name, "waiting", f"its newest file is {max(age, 0):.0f} s old, so more may be coming; the next run takes the set")
     if over := _over(concepts, objects, left):
         return Arrival(name, *over)
     (stage / "files").mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _take(taking: _Taking, name: str, objects: dict[str, Dropped], left: int) ->
     fetched = [size for size in taking.pool.map(get, files) if size >= 0]
     there = again(lambda: look(here, f"{name}/")).sets.get(name, {})
     if files != {file: [found.etag, found.size] for file, found in there.items()}:
-        return Arrival(name, "waiting", "it has changed while it was downloaded; the next run takes it", len(fetched), sum(fetched))
+        return Arrival(name, "waiting", "it changed while it was being downloaded; the next run takes it", len(fetched), sum(fetched))
     _keep_own(target, stage / "files", before, files)
     write_json(stage / "files" / RECORD, {"source": source, "files": files})
     _fsync(stage / "files")
@@ -178,12 +178,12 @@ def _get(here: Place, found: Dropped, path: Path, standing: Path, before: dict[s
     for left in reversed(range(ROUNDS)):
         try:
             answer = here.client.get_object(Bucket=here.bucket, Key=found.key, IfMatch=found.etag)
-            with atomic(path) as temporary, temporary.open("wb") as file:
+            with atomic(path) as temporary, temporary.open("wb") as coming:
                 for chunk in answer["Body"].iter_chunks(CHUNK):
-                    file.write(chunk)
+                    coming.write(chunk)
         except (BotoCoreError, ClientError) as error:
             if isinstance(error, ClientError) and error.response["ResponseMetadata"].get("HTTPStatusCode") in (404, 412):
-                raise PipelineError(f"{found.key} has changed while the set was downloaded; the next run takes it.") from None
+                raise PipelineError(f"{found.key} changed while the set was being downloaded; the next run takes it.") from None
             told = explain(error, here)
             if not left or not told.passing:
                 raise told from None
@@ -191,7 +191,7 @@ def _get(here: Place, found: Dropped, path: Path, standing: Path, before: dict[s
         if _is(path, found) or (_whole_etag(found) is None and path.stat().st_size == found.size):
             return found.size
         path.unlink()
-    raise PipelineError(f"{found.key}: what comes has other bytes than its ETag says. Upload it again.")
+    raise PipelineError(f"{found.key}: the bytes received do not match its ETag. Upload it again.")
 
 
 def _is(path: Path, found: Dropped) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ti_pipeline.turns import PATIENCE, take
+from ti_pipeline.stages.turns import PATIENCE, take
 
 
 def dvc_folder(root: Path) -> Path | None:

@@ -113,9 +113,13 @@ def carry(here: Place, oids: Iterable[str], jobs: int, work: Callable[[str], Non
 
     Raises StorageError for anything else that stays; what has come across is kept.
     """
-    left, lost, twice, idle, wanted = set(oids), {}, set(), 0, len(set(oids))
+    left = set(oids)
+    wanted, idle = len(left), 0
+    lost: dict[str, Exception] = {}
+    twice: set[str] = set()
     for _ in range(ROUNDS):
-        before, broken = len(left), []
+        before = len(left)
+        broken: list[Exception] = []
 
         def attempt(oid: str, broken: list[Exception] = broken) -> Exception | None:
             if broken:
@@ -143,5 +147,5 @@ def carry(here: Place, oids: Iterable[str], jobs: int, work: Callable[[str], Non
         idle = idle + 1 if len(left) == before and broken else 0
         if idle == IDLE:
             break
-    told = explain(broken[0], here) if broken else StorageError(f"{here}: {len(left)} objects did not come.", passing=True)
+    told = explain(broken[0], here) if broken else StorageError(f"{here}: {len(left)} objects did not arrive.", passing=True)
     raise StorageError(f"{told} {wanted - len(left)} of {wanted} objects have arrived.", passing=told.passing)

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -94,7 +95,7 @@ def publish(workspace: Workspace, params: Params, say: Any, began: datetime | No
                 return Published("superseded", f"{_NEWER} ({shown['builds'][0]})", url, build, objects, size)
             history = [build, *(other for other in shown.get("builds", []) if other != build)][: section.keep]
             state = {"builds": history, "began": began.isoformat()}
-            if again(lambda etag=etag, state=state: _switch(here, etag, state, params.gallery.title)):
+            if again(partial(_switch, here, etag, state, params.gallery.title)):
                 _sweep(here, history)
                 return Published("published", url=url, build=build, objects=objects, bytes=size)
             etag, shown = again(lambda: _pointer(here))
@@ -176,7 +177,7 @@ def _earlier(here: Place, builds: list[str]) -> dict[str, str]:
 
 def _listed(here: Place, below: str) -> dict[str, str]:
     """{key: ETag} below a name."""
-    found = {}
+    found: dict[str, str] = {}
     with explained(here):
         for page in here.client.get_paginator("list_objects_v2").paginate(Bucket=here.bucket, Prefix=here.key(below)):
             found |= {entry["Key"]: entry["ETag"].strip('"') for entry in page.get("Contents", [])}
@@ -195,7 +196,7 @@ def _pointer(here: Place) -> tuple[str, dict[str, Any]]:
             raise
     state = re.search(r'<script type="application/json" id="builds">(.*?)</script>', page, re.DOTALL)
     if not state:
-        raise PipelineError(f"{here.url}/{POINTER} is not one of ours. Remove it, or see to `publish.prefix` in params.yaml.")
+        raise PipelineError(f"{here.url}/{POINTER} was not written by ti-pipeline. Remove it, or change `publish.prefix` in params.yaml.")
     return answer["ETag"], json.loads(state[1])
 
 

@@ -14,15 +14,15 @@ from dvc.exceptions import DvcException
 
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.params import Params, load
-from ti_pipeline.stages import STAGES
-from ti_pipeline.status import survey
+from ti_pipeline.stages.status import survey
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.disk import refusal
 from ti_pipeline.versioning.leftovers import sweep
 from ti_pipeline.versioning.lock import alone, dvc_folder
 from ti_pipeline.versioning.remote import Transfer, check_kept, place, point, push
 from ti_pipeline.versioning.repository import Recorded, repository
-from ti_pipeline.workspace import Workspace
+from ti_pipeline.workspace import CHOICES, Workspace
 
 RECORD_TAG = re.compile(r"run/(\d+)")
 SETTLES = ("storage", "versions", "inbox", "publish")  # sections that no result depends on
@@ -81,8 +81,8 @@ def record(workspace: Workspace, params: Params, say: Say, *, lost: Iterable[str
         if params.versions.commit:
             if not git.in_git(workspace.root):
                 raise PipelineError(
-                    f"not committed to Git: {workspace.root} is in no Git repository. Run `git init` there, or set versions.commit to "
-                    "false in params.yaml; DVC has its record already."
+                    f"not committed to Git: {workspace.root} is not in a Git repository. Run `git init` there, or set versions.commit to "
+                    "false in params.yaml; DVC already has its record."
                 )
             made = _git_commit(repo, workspace.root, recorded)
             if params.versions.tag:
@@ -99,12 +99,12 @@ def _cannot(workspace: Workspace, params: Params) -> str:
     if not params.versions.record:
         return "versions.record is false in params.yaml"
     if not dvc_folder(root) or not (root / "dvc.yaml").is_file():
-        return f"{root} has no .dvc and dvc.yaml. Work in a clone, or run `dvc init` there and copy the repository's dvc.yaml"
+        return f"{root} has no .dvc or dvc.yaml. Work in a clone, or run `dvc init` there and copy the repository's dvc.yaml"
     try:
         other = other_settings(root, params)
     except ParamsError as error:
         return str(error)
-    return f"this run had other settings than {root / 'params.yaml'}: {', '.join(other)}. Write them there and run again" if other else ""
+    return f"this run's settings differ from {root / 'params.yaml'}: {', '.join(other)}. Change them there and run again" if other else ""
 
 
 def other_settings(root: Path, params: Params) -> list[str]:
@@ -141,7 +141,7 @@ def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str
     except DvcException as error:
         if refused := refusal(error):
             raise OSError(refused.errno, refused.strerror, refused.filename or repo.cache.local.path) from None
-        raise PipelineError(f"DVC could not record it: {_chain(error)}. What stands is kept: the next run goes on from there.") from None
+        raise PipelineError(f"DVC could not record it: {_chain(error)}. What is done is kept: the next run continues from there.") from None
     return done
 
 
@@ -189,7 +189,7 @@ def _push(repo: Recorded, root: Path, params: Params) -> tuple[Transfer, str]:
 
 
 def _git_commit(repo: Recorded, root: Path, recorded: list[str]) -> str:
-    """The record's own files, with params.yaml and dvc.yaml, and nothing else that may be staged; empty when Git has them.
+    """The record's own files, with params.yaml, dvc.yaml and what people said, and nothing else; empty when Git has them.
 
     Raises PipelineError when something that the record depends on differs from Git: the commit would not bring it back.
     """
@@ -197,6 +197,7 @@ def _git_commit(repo: Recorded, root: Path, recorded: list[str]) -> str:
     pointers = [Path(stage.path).relative_to(root).as_posix() for stage in stages if stage.path.endswith(".dvc")]
     own = [LOCK, "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", *pointers]
     own += [(Path(pointer).parent / ".gitignore").as_posix() for pointer in pointers]
+    own += git.changed(root, CHOICES)  # what people said, which rankings depend on
     made = [Path(out.fs_path) for out in repo.index.outs]
     read = {Path(dep.fs_path) for stage in stages for dep in stage.deps}
     whole = git.top(root)
@@ -206,7 +207,7 @@ def _git_commit(repo: Recorded, root: Path, recorded: list[str]) -> str:
     if other:
         raise PipelineError(
             f"not committed to Git: {', '.join(other[:5])}{' …' if len(other) > 5 else ''} differ from Git, and the record depends on "
-            "them. Commit them first; DVC has its record already."
+            "them. Commit them first; DVC already has its record."
         )
     paths = git.changed(root, *dict.fromkeys(path for path in own if (root / path).exists()))
     if not paths:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import gto.api
 from gto.base import VStage
@@ -20,10 +20,10 @@ from gto.tag import parse_name
 from safetensors import safe_open
 from scmrepo.exceptions import SCMError
 
-from ti_pipeline.collection import present
 from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
 from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
 from ti_pipeline.files import digest_file
+from ti_pipeline.stages.collection import present
 from ti_pipeline.versioning import git
 from ti_pipeline.workspace import Workspace
 
@@ -100,7 +100,7 @@ def versions(root: Path, concept: str | None = None) -> list[dict[str, Any]]:
     """Every version, oldest first within a concept: concept, version, stage (the last one given), commit, at, digest, scores,
     provenance."""
     if not git.in_git(root):
-        raise PipelineError(f"{root} is no Git repository; the registry is in Git's tags.")
+        raise PipelineError(f"{root} is not a Git repository; the registry is in Git's tags.")
     if not git.has_commit(root):
         return []
     with GitRegistry.from_url(str(git.top(root))) as registry:
@@ -162,7 +162,7 @@ def _recorded(workspace: Workspace, concept: str) -> str:
     root, path = workspace.root, workspace.embedding(concept)
     name = path.relative_to(root).as_posix()
     if git.changed(root, "dvc.lock") or not git.has_commit(root):
-        raise ConceptError(concept, "Git does not have DVC's present record. Commit dvc.lock, or set versions.commit in params.yaml.")
+        raise ConceptError(concept, "Git does not have DVC's current record. Commit dvc.lock, or set versions.commit in params.yaml.")
     with repository(root) as repo:
         if recorded(repo, [name]).get(name) != _md5(path):
             raise ConceptError(concept, "its word differs from DVC's record. Run `ti-pipeline record` first.")
@@ -176,7 +176,12 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _author(root: Path) -> dict[str, str]:
+class _Author(TypedDict, total=False):
+    author: str
+    author_email: str
+
+
+def _author(root: Path) -> _Author:
     if not git.identity(root):
         return {}
     return {"author": "ti-pipeline", "author_email": "ti-pipeline@localhost"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def point(root: Path, storage: Storage) -> None:
             edited["core"]["remote"] = REMOTE
         (folder / "config.local").chmod(0o600)  # it may hold a secret
     except (DvcConfigError, OSError) as error:
-        raise PipelineError(f".dvc/config.local: {error}. Mend or remove the file.") from None
+        raise PipelineError(f".dvc/config.local: {error}. Correct or remove the file.") from None
 
 
 def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
@@ -84,13 +84,13 @@ def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
     absent = [oid for oid in missing if not _whole(near, oid)]
     if absent:
         names = ", ".join(sorted((files | folders)[oid] for oid in absent)[:5])
-        raise PipelineError(f"{len(absent)} objects are neither in DVC's cache nor in {here}: {names}. Pull them from where they are.")
+        raise PipelineError(f"{len(absent)} objects are neither in DVC's cache nor in {here}: {names}. Push them from where they are.")
     for group in (missing & set(files), missing - set(files)):
         objects.carry(here, group, storage.jobs, lambda oid: objects.put(here, oid, Path(near.oid_to_path(oid))))
     return Transfer(len(missing), sum(near.fs.size(near.oid_to_path(oid)) for oid in missing))
 
 
-def check_kept(repo: Recorded, done: Iterable[str]) -> None:
+def check_kept(repo: Recorded, done: Collection[str]) -> None:
     """Raise OSError, as for a full disk, or PipelineError where DVC's cache lacks something of these stages and image sets.
 
     DVC only logs when a copy into its cache fails, and writes its record all the same.
@@ -207,7 +207,7 @@ def _fetch(repo: Recorded, wanted: dict[str, str], here: Place, storage: Storage
         if isinstance(error, objects.Absent):
             bad[oid] = f"{where} is not there. Push it from a machine that has it."
         else:
-            bad[oid] = f"{where} is damaged: its bytes do not have their digest. Remove it there and push it from a machine that has it."
+            bad[oid] = f"{where} is damaged: its bytes do not match its digest. Remove it there and push it from a machine that has it."
     return missing - lost.keys()
 
 
@@ -225,7 +225,7 @@ def _digest(repo: Recorded, path: Path) -> str:
 
     if not path.is_file():
         return ""
-    return hash_file(str(path), repo.fs, "md5", repo.state)[1].value
+    return hash_file(str(path), repo.fs, "md5", repo.state)[1].value or ""
 
 
 def _bring_out(repo: Recorded, oid: str, path: Path) -> None:
@@ -263,7 +263,7 @@ def _name(repo: Recorded, out: Any) -> str:
 
 def recorded(repo: Recorded, below: Iterable[str] = ()) -> dict[str, str]:
     """{path: MD5} of every file of the present record, or of those below the paths; the listings must be in the cache."""
-    found = {}
+    found: dict[str, str] = {}
     for out in repo.ours:
         name = _name(repo, out)
         if not any(_below(name, [place]) or _below(place, [name]) for place in below or [name]):

@@ -34,7 +34,7 @@ class Recorded(Repo):
 def repository(root: Path) -> Iterator[Recorded]:
     """The workspace as DVC's repository; what DVC says goes into its errors only. Raises PipelineError."""
     if not dvc_folder(root):
-        raise PipelineError(f"{root} is no DVC repository. Run `git init` and `dvc init` there, or work in a clone.")
+        raise PipelineError(f"{root} is not a DVC repository. Run `git init` and `dvc init` there, or work in a clone.")
     repo = None
     with _heard() as heard:
         try:
@@ -43,7 +43,7 @@ def repository(root: Path) -> Iterator[Recorded]:
             yield repo
         except sqlite3.Error as error:
             raise OSError(
-                errno.EIO, f"DVC's tables cannot be written: {error}", repo.site_cache_dir if repo else site_cache_dir()
+                errno.EIO, f"DVC's database cannot be written: {error}", repo.site_cache_dir if repo else site_cache_dir()
             ) from None
         except DvcException as error:
             raise PipelineError(f"{root}: DVC cannot read it: {error}") from None

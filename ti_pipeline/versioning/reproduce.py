@@ -16,7 +16,7 @@ from typing import Any
 from ti_pipeline.concepts.concept import SLUG
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.params import Params, load
-from ti_pipeline.stages import STAGES
+from ti_pipeline.stages.table import STAGES
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.leftovers import held_folder
 from ti_pipeline.versioning.lock import alone, dvc_folder
@@ -25,12 +25,6 @@ from ti_pipeline.versioning.remote import place, point, pull, recorded, restore
 from ti_pipeline.versioning.repository import repository
 from ti_pipeline.workspace import Workspace
 
-# Of one concept; the overviews of all concepts are no part of it.
-OUTPUTS = {
-    "validate": ("artifacts/manifests/{}.parquet", "artifacts/manifests/{}.json"), "train": ("artifacts/embeddings/{}",),
-    "generate": ("artifacts/candidates/{}",), "rank": ("artifacts/rankings/{}.parquet",),
-    "evaluate": ("artifacts/evaluation/concepts/{}.json",), "gallery": ("artifacts/galleries/{}",),
-}  # fmt: skip
 # One process for all stages, with the commit's own code where the workspace has it.
 _RUN = """import sys
 from ti_pipeline.cli import main
@@ -109,7 +103,7 @@ def _inputs(root: Path, again: Path, params: Params, concept: str, stages: Seque
     (folder / "config.local").write_text(f"[cache]\n    dir = {cache}\n")
     then = load(again / "params.yaml")
     pictures = f"{then.concepts.folder.rstrip('/')}/{concept}"
-    outputs = [path.format(concept) for stage in stages for path in OUTPUTS[stage]]
+    outputs = [f"artifacts/{STAGES[stage].output}/{place.format(concept)}" for stage in stages for place in STAGES[stage].places]
     with alone(root, "reproducing", say), repository(again) as repo:  # it writes to the workspace's cache
         lost: dict[str, str] = {}
         if params.storage.bucket:

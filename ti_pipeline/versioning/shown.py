@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ti_pipeline.collection import present
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.gallery.build import read_page
 from ti_pipeline.params import Params, load
+from ti_pipeline.stages.collection import present
 from ti_pipeline.versioning.lock import dvc_folder
 from ti_pipeline.versioning.record import LOCK, other_settings
 from ti_pipeline.versioning.remote import unlike
@@ -54,14 +54,14 @@ def withheld(workspace: Workspace, params: Params, files: Mapping[str, Path]) ->
         return ""  # as with --params: there is no usual place
     if (params.publish.bucket, params.publish.prefix.strip("/")) != (usual.bucket, usual.prefix.strip("/")):
         return ""
-    beside = f"`--set publish.prefix={usual.prefix.strip('/') or 'galleries'}-trial` publishes it beside what others see"
+    beside = f"`--set publish.prefix={usual.prefix.strip('/') or 'galleries'}-trial` publishes it at a place of its own"
     if other := other_settings(root, params):
-        return f"this run had other settings than {root / 'params.yaml'}: {', '.join(other)}. {beside}."
+        return f"this run's settings differ from {root / 'params.yaml'}: {', '.join(other)}. {beside}."
     if params.versions.record and dvc_folder(root) and (root / LOCK).is_file():
         with repository(root) as repo:
             differ = unlike(repo, {f"artifacts/{name}": path for name, path in files.items()})
         if differ:
-            return f"what lies here differs from DVC's record: {_few(differ)}. Run `ti-pipeline record` first. {beside}."
+            return f"the results here differ from DVC's record: {_few(differ)}. Run `ti-pipeline record` first. {beside}."
     return ""
 
 

@@ -82,7 +82,7 @@ def connect(storage: Storage, bucket: str, prefix: str, root: Path) -> Place:
         session = boto3.Session(profile_name=profile, region_name=storage.region, **settings)
         client = session.client("s3", endpoint_url=storage.endpoint, config=client_config(storage))
     except (BotoCoreError, ValueError) as error:
-        raise StorageError(f"storage: {error}. See to `storage` in params.yaml and to the credentials.") from None
+        raise StorageError(f"storage: {error}. Check `storage` in params.yaml and the credentials.") from None
     return Place(client, bucket, prefix.strip("/"), storage.endpoint)
 
 
@@ -149,23 +149,26 @@ def explain(error: BaseException, place: Place) -> StorageError:
     if code == "RequestTimeTooSkewed" or (status == 403 and _skewed(error)):
         return StorageError(
             f"{place}: the clocks of this machine and of the server differ by more than {SKEW.seconds // 60} minutes. Set this machine's "
-            "clock (it is what a time service such as NTP does) and run this again."
+            "clock, for example with NTP, and run this again."
         )
     if code in _DENIED or status == 403 or isinstance(error, PermissionError):
-        return StorageError(f"{place}: the key is refused ({code or 'AccessDenied'}). Check the credentials and what they may do there.")
+        return StorageError(f"{place}: the key is refused ({code or 'AccessDenied'}). Check the credentials and their permissions there.")
     if code in _NO_BUCKET:
-        return StorageError(f"{place}: there is no such bucket. Make it, or see to `storage.bucket` in params.yaml.")
+        return StorageError(f"{place}: there is no such bucket. Create it, or correct `storage.bucket` in params.yaml.")
     if isinstance(error, (EndpointConnectionError, ConnectTimeoutError)):
-        return NoServer(f"{place}: no server answers. Start it, or see to `storage.endpoint` in params.yaml.", passing=True)
+        return NoServer(f"{place}: no server answers. Start it, or correct `storage.endpoint` in params.yaml.", passing=True)
     text = redact(" ".join(str(error).split()) or type(error).__name__)
     passing = status >= 500 or status == 429 or not isinstance(error, ClientError)
-    return StorageError(f"{place}: {text}. What has arrived is kept: the same command goes on from there.", passing=passing)
+    return StorageError(f"{place}: {text}. What has arrived is kept: the same command continues from there.", passing=passing)
 
 
 def _skewed(error: BaseException) -> bool:
     """By the server's own date: the answer to a HEAD has no code."""
-    date = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("date") if isinstance(error, ClientError) else None
-    return bool(date) and abs(datetime.now(UTC) - parsedate_to_datetime(date)) > SKEW
+    date = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("date", "") if isinstance(error, ClientError) else ""
+    try:
+        return abs(datetime.now(UTC) - parsedate_to_datetime(date)) > SKEW
+    except (TypeError, ValueError):  # none, one without a zone, or something else
+        return False
 
 
 def redact(text: str) -> str:

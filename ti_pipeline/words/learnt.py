@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ti_pipeline.collection import current
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError
+from ti_pipeline.stages.collection import current
 from ti_pipeline.words.files import read_word, word_token
 from ti_pipeline.words.word import Word
 from ti_pipeline.workspace import Workspace

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ti_pipeline.inversion.stage import training_fingerprint
 
 from tests.inversion.one_concept import train_concept
 from ti_pipeline import params
@@ -18,7 +19,6 @@ from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.job import prepare_job, settings_for
 from ti_pipeline.inversion.setups import setups
-from ti_pipeline.inversion.stage import training_fingerprint
 
 ROOT = Path(__file__).parents[3]
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]

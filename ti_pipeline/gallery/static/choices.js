@@ -52,7 +52,7 @@
         this.future = [];
       }
       for (const { concept, picture, flag, stars, undoes } of rows) this.set(concept, picture, { flag, stars, at, ticket: ticket() }, undoes);
-      if (!this.persist()) say("This browser keeps nothing: export your choices before you leave.");
+      if (!this.persist()) say("This browser stores nothing: export your choices before you leave.");
       this.tell(rows);
       if (SERVER !== null) this.send();
       return at;
@@ -91,7 +91,7 @@
     },
 
     undo() { return this.revert(this.past, this.future, "Undone"); },
-    redo() { return this.revert(this.future, this.past, "Done again"); },
+    redo() { return this.revert(this.future, this.past, "Redone"); },
 
     /** Put the last step's pictures back, but for those that were changed elsewhere since. Returns the first of them. */
     revert(from, to, said) {
@@ -105,7 +105,7 @@
         for (const { concept, picture, back } of still) this.renew(concept, picture, back.at, at);
       }
       this.tell([]);
-      say(still.length === step.length ? said : still.length ? "Only in part: some were changed elsewhere since." : "Left as it is: it was changed elsewhere since.");
+      say(still.length === step.length ? said : still.length ? "Only in part: some have been changed elsewhere since." : "Left as it is: it was changed elsewhere since.");
       return still[0]?.picture;
     },
 
@@ -265,7 +265,7 @@
   Gallery.MOST = MOST;
   Gallery.saveFile = (concepts, name) => {
     const file = choices.exported(concepts);
-    if (!file.choices.length) { say("Nothing is chosen yet."); return; }
+    if (!file.choices.length) { say("Nothing has been chosen yet."); return; }
     Gallery.download(`choices-${name}.json`, JSON.stringify(file, null, 1), "application/json");
     say(`${plural(file.choices.length, "choice")} exported`);
   };

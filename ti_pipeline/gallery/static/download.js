@@ -8,7 +8,7 @@
 
   function scope() {
     const wanted = $("input[name=scope]:checked").value === "picks" ? wall.picks() : wall.shown();
-    if (!wanted.length) say("Nothing is picked yet. Pick with P, or choose all that are shown.");
+    if (!wanted.length) say("Nothing has been picked yet. Pick with P, or choose everything shown.");
     return wanted;
   }
 

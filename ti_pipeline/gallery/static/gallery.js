@@ -106,7 +106,7 @@ const Gallery = (() => {
       area.select();
       const done = document.execCommand("copy");
       area.remove();
-      if (!done) { say("The browser does not let this page copy."); return; }
+      if (!done) { say("The browser does not allow this page to copy."); return; }
     }
     say(`${what} copied`);
   }

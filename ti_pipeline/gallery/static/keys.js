@@ -110,7 +110,7 @@
     if (dialog.open) return;
     const left = [...ids.slice(at + 1), ...ids.slice(0, at)].find((one) => !stateOf(one).flag && (viewer || wall.isShown(one)));
     const done = `No. ${pictures[id].place} ${flag === "pick" ? "picked" : "rejected"}`;
-    say(left ? done : `${done}. All that are shown are decided.`);
+    say(left ? done : `${done}. Everything shown is decided.`);
     if (!left) return;
     if (viewer) viewer.pswp.goTo(ids.indexOf(left));
     else makeCurrent(left);

@@ -82,7 +82,7 @@
       element("details", { class: "details" }, element("summary", {}, "Details"), element("dl", { class: "recipe" },
         fact("Likeness to your photos (CLIP cosine)", picture.likeness.toFixed(3)), fact("Likeness to the brief (CLIP cosine)", picture.faithfulness.toFixed(3)),
         fact("Version of the word", DATA.version), picture.generator ? fact("Model", picture.generator) : null,
-        fact("Why here", picture.reason, "across"))));
+        fact("Why this place", picture.reason, "across"))));
     paintControls(panel, stateOf(id));
     panel.scrollTop = 0;
   }
@@ -130,7 +130,7 @@
   });
 
   function compareMarked() {
-    if (marked.length === 1) { say("Mark one more: C, or the sign in the corner of a picture."); return; }
+    if (marked.length === 1) { say("Mark one more, with C or the button in the corner of a picture."); return; }
     if (marked.length) compare(marked.map(pictureSide));
   }
 

@@ -6,27 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
-from ti_pipeline import reasons
-from ti_pipeline.params import Params, load
-from ti_pipeline.stages import STAGES
-from ti_pipeline.status import survey
-from ti_pipeline.workspace import NEEDS, OUTPUTS, Outcome, Workspace
-
-ROOT = Path(__file__).parents[1]
-QUICK = [
-    "train.steps=2", "generate.candidates=2", "generate.steps=2", "rank.best=1", "evaluate.samples=2",
-    "evaluate.samples_per_prompt=2", "evaluate.steps=2", "evaluate.bootstrap=10",
-]  # fmt: skip
-
-
-def quick(*overrides: str) -> Params:
-    return load(ROOT / "params.yaml", [*QUICK, *overrides])
-
-
-def run(workspace: Workspace, params: Params, *stages: str, names: list[str] | None = None) -> dict[str, dict[str, Outcome]]:
-    return {stage: {o.concept: o for o in STAGES[stage](workspace, params, names)} for stage in stages}
+from tests.stages.quick import ROOT, quick, run
+from ti_pipeline.stages import reasons
+from ti_pipeline.stages.status import survey
+from ti_pipeline.stages.table import STAGES
+from ti_pipeline.workspace import CANDIDATES, EMBEDDINGS, MANIFESTS, Outcome, Workspace
 
 
 def files(workspace: Workspace) -> dict[str, bytes]:
@@ -45,10 +30,10 @@ def test_a_failed_training_is_the_reason_everywhere_until_it_is_done(workspace: 
     assert run(workspace, quick(), "validate")["validate"]["fox"].ok
     drifting = quick("train.max_norm=1.1", "train.learning_rate=1000")
     lost = run(workspace, drifting, *list(STAGES)[1:])
-    kept = reasons.last(workspace, "train", "fox")
+    kept = reasons.last(workspace, EMBEDDINGS, "fox")
     assert lost["train"]["fox"].state == kept.state == "failed" and lost["train"]["fox"].reason == kept.reason
     assert all(lost[stage]["fox"].reason == f"train: {kept.reason}" for stage in ("generate", "rank", "evaluate", "gallery"))
-    assert reasons.read_all(workspace)["fox"] == [kept] and len(files(workspace)) == 2
+    assert reasons.read_all(workspace, STAGES.values())["fox"] == [kept] and len(files(workspace)) == 2
     row = survey(workspace, drifting)[0]
     assert (row["concept"], row["reason"]) == ("fox", f"train: {kept.reason}")
     assert [row["stages"][stage] for stage in ("validate", "train", "gallery")] == ["up-to-date", "failed", "failed"]
@@ -58,7 +43,7 @@ def test_a_failed_training_is_the_reason_everywhere_until_it_is_done(workspace: 
 
     done = run(workspace, quick(), *STAGES, names=["fox"])
     assert all(outcomes["fox"].ok for outcomes in done.values())
-    assert list(reasons.read_all(workspace)) == ["frog"]
+    assert list(reasons.read_all(workspace, STAGES.values())) == ["frog"]
     assert {row["concept"]: row["reason"] for row in survey(workspace, quick())}["fox"] == ""
 
 
@@ -69,21 +54,21 @@ def test_a_stage_that_fails_holds_up_only_those_that_need_it(workspace: Workspac
     assert {stage: outcomes["fox"].state for stage, outcomes in made.items()} == {
         "validate": "done", "train": "done", "generate": "failed", "rank": "failed", "evaluate": "done", "gallery": "failed"
     }  # fmt: skip
-    kept = reasons.last(workspace, "generate", "fox")
+    kept = reasons.last(workspace, CANDIDATES, "fox")
     assert made["rank"]["fox"].reason == made["gallery"]["fox"].reason == f"generate: {kept.reason}"
-    assert reasons.read_all(workspace) == {"fox": [kept]}
+    assert reasons.read_all(workspace, STAGES.values()) == {"fox": [kept]}
 
 
 def test_what_is_no_concept_yet_has_a_reason_too(workspace: Workspace) -> None:
     (workspace.concepts / "frog" / "concept.yaml").write_text("kin: object\n")
     (workspace.concepts / "fox").rename(workspace.concepts / "My Fox: 🦊")
     assert not any(outcome.ok for outcome in run(workspace, quick(), "validate")["validate"].values())
-    found = reasons.read_all(workspace)
+    found = reasons.read_all(workspace, STAGES.values())
     assert list(found) == ["My Fox: 🦊", "frog"] and all(reason.state == "quarantined" for (reason,) in found.values())
     assert "Rename it" in found["My Fox: 🦊"][0].reason and "kin" in found["frog"][0].reason
     later = run(workspace, quick(), "train", names=["frog"])["train"]["frog"]
     assert (later.state, later.reason) == ("quarantined", f"in quarantine: {found['frog'][0].reason}")
-    assert reasons.last(workspace, "train", "frog") is None  # the earlier stage has it
+    assert reasons.last(workspace, EMBEDDINGS, "frog") is None  # the earlier stage has it
 
 
 def test_what_was_left_out_of_a_concept_that_went_on_is_kept(workspace: Workspace) -> None:
@@ -91,39 +76,29 @@ def test_what_was_left_out_of_a_concept_that_went_on_is_kept(workspace: Workspac
     for state in ("done", "up-to-date"):
         outcome = run(workspace, quick(), "validate")["validate"]["fox"]
         assert outcome.state == state
-        assert reasons.read_all(workspace)["fox"] == [reasons.Reason("validate", "fox", "done", outcome.reason)]
-        written = next(iter((workspace.output("validate") / reasons.FOLDER).iterdir())).stat().st_mtime_ns
-    assert next(iter((workspace.output("validate") / reasons.FOLDER).iterdir())).stat().st_mtime_ns == written
+        assert reasons.read_all(workspace, STAGES.values())["fox"] == [reasons.Reason("validate", "fox", "done", outcome.reason)]
+        written = next(iter((workspace.artifacts / MANIFESTS / reasons.FOLDER).iterdir())).stat().st_mtime_ns
+    assert next(iter((workspace.artifacts / MANIFESTS / reasons.FOLDER).iterdir())).stat().st_mtime_ns == written
     run(workspace, quick(), *list(STAGES)[1:], names=["fox"])
     assert survey(workspace, quick())[0]["reason"] == f"validate: {outcome.reason}"
     (workspace.concepts / "fox" / "noise.png").unlink()
     run(workspace, quick(), "validate")
-    assert reasons.read_all(workspace) == {}
+    assert reasons.read_all(workspace, STAGES.values()) == {}
 
 
 def test_no_reason_says_where_the_workspace_lies(workspace: Workspace) -> None:
     root = workspace.root
     said = f"{root}/artifacts/x.parquet and {workspace.concepts}/fox/a.png: see https://a.org/b/c, /srv/models/sd 1.5/unet and and/or </w>"
-    reasons.keep(workspace, Outcome("train", "fox", "failed", reason=said))
-    kept = reasons.last(workspace, "train", "fox").reason
+    reasons.keep(workspace, EMBEDDINGS, Outcome("train", "fox", "failed", reason=said))
+    kept = reasons.last(workspace, EMBEDDINGS, "fox").reason
     assert kept == "artifacts/x.parquet and fox/a.png: see https://a.org/b/c, …/sd 1.5/unet and and/or </w>"
-    reasons.keep(workspace, Outcome("train", "fox", "done"))
-    assert reasons.last(workspace, "train", "fox") is None
+    reasons.keep(workspace, EMBEDDINGS, Outcome("train", "fox", "done"))
+    assert reasons.last(workspace, EMBEDDINGS, "fox") is None
 
 
 def test_a_torn_file_is_no_reason(workspace: Workspace) -> None:
-    folder = workspace.output("train") / reasons.FOLDER
+    folder = workspace.artifacts / EMBEDDINGS / reasons.FOLDER
     folder.mkdir(parents=True)
     for name, text in {"fox.json": '{"stage": "tra', "frog.json": "[]", "hat.json": "{}", ".x-1.json": ""}.items():
         (folder / name).write_text(text)
-    assert reasons.read_all(workspace) == {} and reasons.before(workspace, "generate", "fox") is None
-
-
-def test_stages_need_what_dvc_is_told_that_they_read() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert list(OUTPUTS) == list(NEEDS) == list(STAGES) == list(stages)
-    outputs = {stage: f"artifacts/{folder}" for stage, folder in OUTPUTS.items()}
-    assert {stage: list(about["outs"][0]) for stage, about in stages.items()} == {stage: [path] for stage, path in outputs.items()}
-    for stage, about in stages.items():
-        read, direct = {name for name, path in outputs.items() if path in about["deps"]}, set(NEEDS[stage])
-        assert direct <= read | {far for near in read for far in NEEDS[near]}
+    assert reasons.read_all(workspace, STAGES.values()) == {} and reasons.before(workspace, STAGES["generate"].needs, "fox") is None

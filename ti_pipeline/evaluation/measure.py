@@ -1,4 +1,4 @@
-"""The stage `evaluate`: reconstruction and editability of one concept, with the two references that bracket them.
+"""What the stage `evaluate` measures: reconstruction and editability of one concept, with the two references that bracket them.
 
 Setups, as in the paper's figure 10:
 - textual inversion: samples of the learnt word.
@@ -11,89 +11,42 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ti_pipeline.candidates.briefs import PLACE
 from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.concepts.texts import PLACE
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.draw import Progress, Seen, Studio, draw_shared, sample_seed
 from ti_pipeline.evaluation.metrics import DECIMALS, Estimate, alike, alike_among, editability, gain, mean_estimate
-from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS, concept_path, pictures_folder, read_report
-from ti_pipeline.files import atomic, digest_file, digest_value, write_json
+from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, RULES, SETUPS
+from ti_pipeline.files import atomic, digest_file, digest_value
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt, check_width
 from ti_pipeline.params import Params
-from ti_pipeline.sampling.sample import Settings
-from ti_pipeline.sight.judge import Judge
 from ti_pipeline.sight.ranker import Ranker
-from ti_pipeline.words.learnt import load_own
 from ti_pipeline.words.word import Word
-from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
-STAGE = "evaluate"
-VERSION = 3
+Kept = tuple[str, str | None, Image.Image]  # its setup, the text that it is held against, None for likeness
 RECONSTRUCTION = {"object": f"a photo of {PLACE}", "style": f"a picture in the style of {PLACE}"}
 
 
-def evaluation_fingerprint(generator: str, ranker: str, judge: str, word: Word, manifest: Manifest, params: Params) -> str:
-    """Over the digests of the three models, the embedding and the manifest, and the settings. Nothing need be loaded."""
-    inputs = {
-        "generator": generator,
-        "ranker": ranker,
-        "judge": judge,
-        "concept": manifest.training_digest,
-        "embedding": word.digest,
-        "initializer": word.class_words,
-    }
-    settings = params.evaluate.model_dump(mode="json", exclude={"batch_size", "prompts"})
-    settings |= {"prompts": params.evaluate.prompts.get(manifest.kind), "seed": params.seed, "precision": params.generator.precision}
-    return fingerprint(STAGE, VERSION, inputs, settings)
+def measure(studio: Studio, manifest: Manifest, word: Word, params: Params, progress: Progress) -> tuple[dict[str, Any], list[Kept]]:
+    """The report of one concept but for its fingerprint, and the pictures that are kept for the questionnaire.
 
-
-def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
-    """The outcome of a concept whose report carries the fingerprint, else None."""
-    path = concept_path(workspace, concept)
-    report = read_report(path)
-    if report is None or report.get("fingerprint") != wanted:
-        return None
-    if not all((pictures_folder(workspace, concept) / row["file"]).is_file() for row in report["kept"]):
-        return None
-    return Outcome(STAGE, concept, "up-to-date", path=str(path), digest=digest_file(path))
-
-
-def evaluate_one(
-    workspace: Workspace,
-    generator: Generator,
-    ranker: Ranker,
-    judge: Judge,
-    manifest: Manifest,
-    params: Params,
-    progress: Progress | None = None,
-    *,
-    force: bool = False,
-) -> Outcome:
-    """Write `evaluation/concepts/<concept>.json`, or find that it stands. Raises ConceptError for what is wrong with this concept."""
-    began = time.monotonic()
-    slug = manifest.slug
-    word = load_own(workspace, slug, manifest.token, manifest.initializer)
-    wanted = evaluation_fingerprint(generator.digest, ranker.digest, judge.digest, word, manifest, params)
-    if not force and (outcome := standing(workspace, slug, wanted)):
-        return outcome
+    Raises ConceptError for a prompt or a word that the generator cannot take.
+    """
+    generator, ranker, judge, section = studio.generator, studio.ranker, studio.judge, params.evaluate
     _check(generator, manifest, word, params)
-    section = params.evaluate
-    studio = Studio(generator, ranker, judge, Settings(section.solver, section.steps, section.guidance_scale, "", section.batch_size))
     seen = _look(studio, manifest, word, params, progress)
     report = {
-        "concept": slug,
+        "concept": manifest.slug,
         "kind": manifest.kind,
         "token": manifest.token,
         "initializer": word.class_words,
-        "fingerprint": wanted,
         "measured_by": {
             "reconstruction": {"judge": judge.name, "digest": judge.digest},
             "editability": {"clip": ranker.name, "digest": ranker.digest, "why": RULES["why_clip"]},
@@ -108,16 +61,10 @@ def evaluate_one(
         "seed": params.seed,
         **_measure(ranker, manifest, params, seen),
     }
-    path = concept_path(workspace, slug)
-    try:
-        report["kept"] = _write_kept(pictures_folder(workspace, slug), seen["kept"])
-        write_json(path, report)
-    except OSError as error:
-        raise ConceptError(slug, f"{path} cannot be written: {error}. Make room there, or see to the permissions.") from None
-    return Outcome(STAGE, slug, "done", time.monotonic() - began, path=str(path), digest=digest_file(path))
+    return report, seen["kept"]
 
 
-def _write_kept(folder: Path, kept: list[tuple[str, str | None, Image.Image]]) -> list[dict[str, Any]]:
+def write_kept(folder: Path, kept: list[Kept]) -> list[dict[str, Any]]:
     """The pictures for the questionnaire, each with its setup and the text that it is held against, or None for likeness."""
     shutil.rmtree(folder, ignore_errors=True)
     rows = []
@@ -144,7 +91,7 @@ def _check(generator: Generator, manifest: Manifest, word: Word, params: Params)
         check_prompt(generator, manifest.slug, prompt.replace(PLACE, manifest.token), {manifest.token: len(word)})
 
 
-def _look(studio: Studio, manifest: Manifest, word: Word, params: Params, progress: Progress | None) -> dict[str, Any]:
+def _look(studio: Studio, manifest: Manifest, word: Word, params: Params, progress: Progress) -> dict[str, Any]:
     """Everything that is measured, as embeddings: the set, and for both ways of sampling the neutral prompt and the others."""
     section, slug = params.evaluate, manifest.slug
     neutral, prompts = RECONSTRUCTION[manifest.kind], section.prompts[manifest.kind]
@@ -157,15 +104,14 @@ def _look(studio: Studio, manifest: Manifest, word: Word, params: Params, progre
     def step() -> None:
         nonlocal done
         done += 1
-        if progress:
-            progress(done, total, "drawing fresh samples")
+        progress(done, total, "drawing fresh samples")
 
     texts = [neutral.replace(PLACE, manifest.token)] * n + [neutral.replace(PLACE, word.class_words)] * n
     texts += [prompt.replace(PLACE, manifest.token) for prompt in prompts for _ in range(each)]
     left = [left_out(prompt) for prompt in prompts]
     starts = {0: (LEARNT, None), n: (PROMPT, None)} | {2 * n + k * each: (LEARNT, text) for k, text in enumerate(left)}
     named = {i + j: whose for i, whose in starts.items() for j in range(min(section.keep, n if whose[1] is None else each))}
-    kept: list[tuple[str, str | None, Image.Image]] = []
+    kept: list[Kept] = []
 
     def keep(index: int, picture: Image.Image) -> None:
         if index in named:

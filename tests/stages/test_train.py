@@ -8,15 +8,16 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from tests.stages.one import Digest, Given, many, one, train_one
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.inversion.stage import SCHEMA, standing, train_many, train_one, training_fingerprint
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import SCHEMA, TRAIN, standing, training_fingerprint
 from ti_pipeline.words.files import read_word, word_fingerprint
 from ti_pipeline.words.word import ONLY
-from ti_pipeline.workspace import Workspace
+from ti_pipeline.workspace import Outcome, Workspace
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
 
@@ -24,7 +25,7 @@ Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
 def test_what_a_training_leaves_behind(generator: Generator, folder, workspace: Workspace, validated: Make, settings: Settings) -> None:
     manifest, chosen = validated(), settings("train.vectors=2")
     calls = []
-    outcome = train_one(workspace, generator, manifest, chosen, progress=lambda *call: calls.append(call))
+    outcome = train_one(workspace, generator, manifest, chosen, lambda *call: calls.append(call))
     path = workspace.embedding("mug")
     assert (outcome.state, outcome.path, outcome.digest) == ("done", str(path), digest_file(path))
     assert [call[:2] for call in calls] == [(i, 6) for i in range(1, 7)] and "loss" in calls[-1][2]
@@ -63,9 +64,9 @@ def test_nothing_is_done_twice_unless_something_changed(
     assert train_one(workspace, generator, manifest, chosen).state == "up-to-date"
     torch.set_num_threads(threads)
     for changed in ("seed=1", "train.steps=5", "generator.precision=auto"):
-        wanted = training_fingerprint(generator.digest, manifest, settings(changed))
+        wanted = training_fingerprint(generator.digest, "", manifest, settings(changed))
         assert standing(workspace, "mug", wanted) is None
-    assert standing(workspace, "mug", training_fingerprint(generator.digest, validated(hue=1), chosen)) is None
+    assert standing(workspace, "mug", training_fingerprint(generator.digest, "", validated(hue=1), chosen)) is None
     owned = validated(about="initializer: mug\nowner: me\nbriefs: ['a {token}']\n")
     assert train_one(workspace, generator, owned, chosen).state == "up-to-date"
     workspace.training("mug").unlink()
@@ -75,45 +76,50 @@ def test_nothing_is_done_twice_unless_something_changed(
 def test_the_initializer_is_chosen_when_none_is_set(
     generator: Generator, workspace: Workspace, validated: Make, settings: Settings
 ) -> None:
-    manifest, chosen = validated(about=""), settings("train.steps=1")
-    with pytest.raises(ConceptError, match="mug: there is no `initializer`"):
-        train_one(workspace, generator, manifest, chosen)
-    assert not workspace.embedding("mug").parent.exists()
-    shown = []
-    train_one(workspace, generator, manifest, chosen, lambda pictures: shown.append(len(pictures)) or "teapot")
+    validated(about="")
+    chosen = settings("train.steps=1")
+    shown: list[int] = []
+
+    def choose(ranker: str) -> Outcome:
+        models = Given(generator, Digest(ranker), choose_initializer=lambda pictures: shown.append(len(pictures)) or "teapot")
+        return one(TRAIN, Run(workspace, chosen, models, ["mug"]), "mug")
+
+    assert [choose(ranker).state for ranker in ("a", "a", "b")] == ["done", "up-to-date", "done"]  # whose choice it is counts
     said = read_word(workspace.embedding("mug")).provenance
-    assert shown == [3] and (said["initializer"], said["initializer_from"]) == ("teapot", "CLIP")
+    assert shown == [3, 3] and (said["initializer"], said["initializer_from"]) == ("teapot", "CLIP")
 
 
 def test_a_concept_says_its_own_vectors_and_steps(generator: Generator, workspace: Workspace, validated: Make, settings: Settings) -> None:
     chosen = settings("train.pack=2")
     small, large = validated("mug"), validated("cup", "initializer: mug\nvectors: 3\nsteps: 4\n", hue=1)
-    assert training_fingerprint(generator.digest, small, chosen) != training_fingerprint(generator.digest, small, settings("train.steps=4"))
-    lost = {}
-    done = train_many(workspace, generator, [small, large], chosen, failed=lost.__setitem__)
+    assert training_fingerprint(generator.digest, "", small, chosen) != training_fingerprint(
+        generator.digest, "", small, settings("train.steps=4")
+    )
+    done, lost = many(TRAIN, Run(workspace, chosen, Given(generator), ["mug", "cup"]), "mug", "cup")
     assert lost == {} and {slug: outcome.state for slug, outcome in done.items()} == {"mug": "done", "cup": "done"}
     words = {slug: read_word(workspace.embedding(slug)) for slug in done}
     assert {slug: (len(word), word.provenance["steps"]) for slug, word in words.items()} == {"mug": (1, "6"), "cup": (3, "4")}
     for changed in ("train.pack=7", "train.checkpoint_seconds=1", "train.devices=[cpu, cpu]", "train.stop_ratio=0.5", "train.steps=9"):
-        assert standing(workspace, "cup", training_fingerprint(generator.digest, large, settings(changed)))
+        assert standing(workspace, "cup", training_fingerprint(generator.digest, "", large, settings(changed)))
     for changed in ("train.early_stopping=dvar", "train.clip_gradient=1"):
-        assert not standing(workspace, "cup", training_fingerprint(generator.digest, large, settings(changed)))
+        assert not standing(workspace, "cup", training_fingerprint(generator.digest, "", large, settings(changed)))
 
 
 def test_what_was_half_done_alone_goes_on_in_company(
     generator: Generator, workspace: Workspace, validated: Make, settings: Settings
 ) -> None:
-    chosen, lost = settings(), {}
+    chosen = settings()
 
     def stop(done: int, total: int, text: str) -> None:
         if done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_one(workspace, generator, validated("mug"), chosen, progress=stop)
+        train_one(workspace, generator, validated("mug"), chosen, stop)
     assert workspace.checkpoint("mug").exists()
     said = []
-    both = [validated("mug"), validated("cup", hue=1)]
-    train_many(workspace, generator, both, chosen, progress=lambda *call: said.append(call), failed=lost.__setitem__)
+    validated("cup", hue=1)
+    run = Run(workspace, chosen, Given(generator), ["mug", "cup"], report=lambda *call: said.append(call))
+    _, lost = many(TRAIN, run, "mug", "cup")
     assert lost == {} and said[0][:2] == (6, 12)  # four of mug's steps were done already
     assert not list(workspace.checkpoint("mug").parent.glob("*.safetensors"))

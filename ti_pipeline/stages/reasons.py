@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ti_pipeline.files import digest_value, write_json
-from ti_pipeline.workspace import NEEDS, OUTPUTS, SLUG, Outcome, Workspace
+from ti_pipeline.workspace import SLUG, Outcome, Workspace
+
+if TYPE_CHECKING:
+    from ti_pipeline.stages.stage import Stage
 
 FOLDER = "_reasons"
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\",;]+/)+(?=[^\s/])")  # of an absolute path, all but the last name
@@ -36,43 +40,45 @@ class Reason:
         return f"{self.stage}: {self.reason}"
 
 
-def keep(workspace: Workspace, outcome: Outcome) -> None:
-    """Keep the reason of an outcome, or take away the last one when there is none any more. Equal reasons are equal bytes.
+def keep(workspace: Workspace, output: str, outcome: Outcome) -> None:
+    """Keep the reason of an outcome in its stage's output, or take away the last one when there is none any more.
 
-    An outcome that is up to date has to say again what it said when it was done, or that is forgotten.
+    Equal reasons are equal bytes. An outcome that is up to date has to say again what it said when it was done, or that is forgotten.
     """
     if not outcome.reason:
-        forget(workspace, outcome.stage, outcome.concept)
+        forget(workspace, output, outcome.concept)
         return
     state = "done" if outcome.ok else outcome.state
     reason = Reason(outcome.stage, outcome.concept, state, _without_places(workspace, outcome.reason))
-    if last(workspace, outcome.stage, outcome.concept) != reason:
-        write_json(_path(workspace, outcome.stage, outcome.concept), asdict(reason))
+    if last(workspace, output, outcome.concept) != reason:
+        write_json(_path(workspace, output, outcome.concept), asdict(reason))
 
 
-def forget(workspace: Workspace, stage: str, concept: str) -> None:
+def forget(workspace: Workspace, output: str, concept: str) -> None:
     """Take away the last reason of a stage for a concept, if there is one."""
-    _path(workspace, stage, concept).unlink(missing_ok=True)
+    _path(workspace, output, concept).unlink(missing_ok=True)
 
 
-def last(workspace: Workspace, stage: str, concept: str) -> Reason | None:
-    """What the stage said of the concept when it last ran; None when all was well."""
-    return _read(_path(workspace, stage, concept))
+def last(workspace: Workspace, output: str, concept: str) -> Reason | None:
+    """What the stage of that output said of the concept when it last ran; None when all was well."""
+    return _read(_path(workspace, output, concept))
 
 
-def before(workspace: Workspace, stage: str, concept: str) -> Reason | None:
-    """Why the concept cannot get to the stage: it fell out of one that the stage needs."""
-    found = (last(workspace, earlier, concept) for earlier in NEEDS[stage])
+def before(workspace: Workspace, needs: Iterable[str], concept: str) -> Reason | None:
+    """Why the concept cannot get to a stage: it fell out of one whose output the stage needs."""
+    found = (last(workspace, output, concept) for output in needs)
     return next((reason for reason in found if reason and not reason.ok), None)
 
 
-def read_all(workspace: Workspace) -> dict[str, list[Reason]]:
+def read_all(workspace: Workspace, stages: Iterable[Stage]) -> dict[str, list[Reason]]:
     """The reasons of every concept, in the order of the stages; nothing of a stage behind one that the concept fell out of."""
     found: dict[str, list[Reason]] = {}
-    for stage in OUTPUTS:
-        for reason in of_stage(workspace, stage):
+    outputs = {}
+    for stage in stages:
+        outputs[stage.name] = stage.output
+        for reason in of_output(workspace, stage.output):
             of_concept = found.setdefault(reason.concept, [])
-            if not any(earlier.stage in NEEDS[stage] and not earlier.ok for earlier in of_concept):
+            if not any(outputs.get(earlier.stage) in stage.needs and not earlier.ok for earlier in of_concept):
                 of_concept.append(reason)
     return {slug: [reason for reason in found[slug] if not _foretold(reason, found[slug])] for slug in sorted(found)}
 
@@ -82,17 +88,17 @@ def _foretold(reason: Reason, others: list[Reason]) -> bool:
     return reason.ok and any(reason.reason.startswith(f"{other.stage}: ") for other in others)
 
 
-def of_stage(workspace: Workspace, stage: str) -> Iterator[Reason]:
-    """What the stage said of each concept that it last had something to say of."""
-    for path in sorted((workspace.output(stage) / FOLDER).glob("*.json")):
+def of_output(workspace: Workspace, output: str) -> Iterator[Reason]:
+    """What the stage of that output said of each concept that it last had something to say of."""
+    for path in sorted((workspace.artifacts / output / FOLDER).glob("*.json")):
         if not path.name.startswith(".") and (reason := _read(path)):
             yield reason
 
 
-def _path(workspace: Workspace, stage: str, concept: str) -> Path:
+def _path(workspace: Workspace, output: str, concept: str) -> Path:
     """A folder that is no concept yet for its name has its reason under the name's digest: it may hold any character."""
     name = concept if SLUG.fullmatch(concept) else f"_{digest_value(concept)[:16]}"
-    return workspace.output(stage) / FOLDER / f"{name}.json"
+    return workspace.artifacts / output / FOLDER / f"{name}.json"
 
 
 def _read(path: Path) -> Reason | None:

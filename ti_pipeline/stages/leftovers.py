@@ -7,14 +7,18 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ti_pipeline.turns import OVERVIEW, turn
-from ti_pipeline.workspace import PLACES, SLUG, Workspace
+from ti_pipeline.stages.turns import OVERVIEW, turn
+from ti_pipeline.workspace import SLUG, Workspace
+
+if TYPE_CHECKING:
+    from ti_pipeline.stages.stage import Stage
 
 _TEMPORARY = re.compile(r"\.(?P<of>.+)-(?:[a-z0-9_]{8}|new)(?:\.[a-z0-9]+)?")  # as `files.atomic` and the embedding's writer name them
 
 
-def sweep(workspace: Workspace, stage: str, names: Collection[str] | None) -> None:
+def sweep(workspace: Workspace, stage: Stage, names: Collection[str] | None) -> None:
     """Remove what nobody can be writing any more: who still does has its turn at that concept, and is passed over.
 
     With `names` only their folders are looked into, and what lies in none.
@@ -23,15 +27,15 @@ def sweep(workspace: Workspace, stage: str, names: Collection[str] | None) -> No
     for path, whose in _temporaries(workspace, stage, names):
         found[whose].append(path)
     for whose, paths in found.items():
-        with turn(workspace, stage, whose, wait=False) as mine:
+        with turn(workspace, stage.name, whose, wait=False) as mine:
             for path in paths if mine else ():
                 path.unlink(missing_ok=True)
 
 
-def _temporaries(workspace: Workspace, stage: str, names: Collection[str] | None) -> Iterator[tuple[Path, tuple[str, ...]]]:
+def _temporaries(workspace: Workspace, stage: Stage, names: Collection[str] | None) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Every one with the names whose turn it takes to write it."""
-    output = workspace.output(stage)
-    homes = {(output / place).parent for place in PLACES[stage] if not Path(place).suffix}  # that hold a folder for each concept
+    output = stage.folder(workspace)
+    homes = {(output / place).parent for place in stage.places if not Path(place).suffix}  # that hold a folder for each concept
     for folder, below, files in os.walk(output):
         here = Path(folder)
         if names is not None and here in homes:
@@ -40,7 +44,7 @@ def _temporaries(workspace: Workspace, stage: str, names: Collection[str] | None
         for name in files:
             if half := _TEMPORARY.fullmatch(name):
                 yield here / name, (concept,) if concept else (half["of"], OVERVIEW)
-    if stage == "train":
-        for path in workspace.checkpoint("x").parent.glob(".*"):
+    if stage.scratch:
+        for path in (workspace.artifacts / stage.scratch).glob(".*"):
             if half := _TEMPORARY.fullmatch(path.name):
                 yield path, (half["of"],)

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_reasons import quick, run
+from tests.stages.quick import quick, run
 from ti_pipeline.files import digest_file
-from ti_pipeline.stages import STAGES
-from ti_pipeline.turns import OVERVIEW, turn
+from ti_pipeline.stages.table import STAGES
+from ti_pipeline.stages.turns import OVERVIEW, turn
 from ti_pipeline.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys
 from pathlib import Path
-from ti_pipeline.turns import turn
+from ti_pipeline.stages.turns import turn
 from ti_pipeline.workspace import Workspace
 with turn(Workspace.at(Path(sys.argv[1]), "concepts"), sys.argv[2], sys.argv[3:]):
     print("holds", flush=True)
@@ -32,7 +32,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from ti_pipeline.files import atomic
-from ti_pipeline.turns import turn
+from ti_pipeline.stages.turns import turn
 from ti_pipeline.workspace import Workspace
 workspace = Workspace.at(Path(sys.argv[1]), "concepts")
 with turn(workspace, "rank", ["frog"]), atomic(workspace.ranking("frog")) as temporary:
@@ -43,7 +43,7 @@ with turn(workspace, "rank", ["frog"]), atomic(workspace.ranking("frog")) as tem
 RUN = """
 import sys
 from pathlib import Path
-from tests.test_reasons import quick, run
+from tests.stages.quick import quick, run
 from ti_pipeline.workspace import Workspace
 made = run(Workspace.at(Path(sys.argv[1]), "concepts"), quick(), *sys.argv[2:])
 sys.exit(sum(not outcome.ok for outcomes in made.values() for outcome in outcomes.values()))
@@ -132,10 +132,10 @@ def test_what_killed_processes_left_goes_and_what_live_ones_write_stays(started:
         "validate": ["{}", "_reasons/{}"], "train": ["frog/{}", "{}"], "generate": ["frog/{}"], "rank": ["{}"],
         "evaluate": ["concepts/{}", "pictures/frog/{}", "{}"], "gallery": ["frog/pictures/{}", "_site/vendor/{}", "{}"],
     }  # fmt: skip
-    halves = [workspace.output(stage) / place.format(".frog-a_b1c2d3.json") for stage in STAGES for place in places[stage]]
-    halves += [workspace.output("train") / "frog" / ".learned_embeds-new.safetensors"]
+    halves = [STAGES[stage].folder(workspace) / place.format(".frog-a_b1c2d3.json") for stage in STAGES for place in places[stage]]
+    halves += [workspace.embedding("frog").parent / ".learned_embeds-new.safetensors"]
     halves += [workspace.checkpoint("x").with_name(".frog-a_b1c2d3.safetensors")]
-    others = [workspace.output(stage) / place for stage, place in (("train", ".DS_Store"), ("rank", ".frog-a_b1c2d3-2.parquet"))]
+    others = [STAGES[stage].folder(workspace) / place for stage, place in (("train", ".DS_Store"), ("rank", ".frog-a_b1c2d3-2.parquet"))]
     for path in (*halves, *others):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half")

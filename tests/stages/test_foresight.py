@@ -10,11 +10,14 @@ import pytest
 from ti_pipeline.files import digest_file
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params, load
-from ti_pipeline.stages import train, validate
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import TRAIN
+from ti_pipeline.stages.validate import VALIDATE
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Outcome, Workspace
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LONG = "a {token} " + "red " * 30 + "far away"
 
 
@@ -25,7 +28,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def frog(workspace: Workspace, *overrides: str) -> Outcome:
-    return validate(workspace, load(ROOT / "params.yaml", overrides))[0]
+    return run_stage(VALIDATE, Run.over(workspace, load(ROOT / "params.yaml", overrides)))[0]
 
 
 def write(workspace: Workspace, settings: str) -> None:
@@ -46,7 +49,7 @@ def test_a_caption_that_is_too_long_is_told_by_its_file_and_train_says_the_same(
     assert outcome.state == "failed"
     assert outcome.reason.startswith(f"the caption in {picture.stem}.txt, with the learnt word, takes 38 tokens and miniature reads 24")
     assert "far away" not in outcome.reason
-    assert [each.reason for each in train(workspace, load(ROOT / "params.yaml"))] == [f"validate: {outcome.reason}"]
+    assert [each.reason for each in run_stage(TRAIN, Run.over(workspace, load(ROOT / "params.yaml")))] == [f"validate: {outcome.reason}"]
     picture.with_suffix(".txt").unlink()
     write(workspace, f"captions: {{{picture.name}: '{LONG}'}}\n{initializer}")
     assert frog(workspace).reason.startswith(f"the caption of {picture.name} in concept.yaml, with the learnt word, takes 38 tokens")
@@ -72,7 +75,7 @@ def test_a_brief_that_is_too_long_is_told_and_the_concept_goes_on(workspace: Wor
     assert "generate: a brief names <other>, which no concept here has" in outcome.reason
     assert "generate: generate.negative_prompt names <unheard-of>" in outcome.reason
     shutil.copytree(ROOT / "examples" / "concepts" / "fox", workspace.concepts / "other")
-    assert "<other>" not in validate(workspace, load(ROOT / "params.yaml"), ["frog"])[0].reason
+    assert "<other>" not in run_stage(VALIDATE, Run.over(workspace, load(ROOT / "params.yaml"), ["frog"]))[0].reason
     manifest = digest_file(workspace.manifest("frog"))
     outcome = frog(workspace, "train.vectors=12", f"generate.negative_prompt={'red ' * 30}")
     assert outcome.state == "up-to-date" and digest_file(workspace.manifest("frog")) == manifest

@@ -9,18 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_reasons import quick, run
-from ti_pipeline import reasons
-from ti_pipeline.collection import current, remove_withdrawn, validated
+from tests.stages.quick import ROOT, quick, run
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.inversion.checkpoint import Checkpoint, Saved, concepts_in, write_checkpoint
 from ti_pipeline.inversion.leaves import Learning
 from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import State
-from ti_pipeline.stages import STAGES
-from ti_pipeline.workspace import Outcome, Workspace
-
-ROOT = Path(__file__).parents[1]
+from ti_pipeline.stages import reasons
+from ti_pipeline.stages.collection import current, remove_withdrawn, validated
+from ti_pipeline.stages.table import STAGES
+from ti_pipeline.workspace import MANIFESTS, Outcome, Workspace
 
 
 @pytest.fixture()
@@ -48,7 +46,7 @@ def test_nothing_of_a_withdrawn_concept_stays_but_what_people_chose(workspace: W
     _checkpoint(workspace, "pack-of-both", "fox", "frog")
     _checkpoint(workspace, "pack-of-one", "frog")
     for stage in STAGES:
-        reasons.keep(workspace, Outcome(stage, "frog", "done", reason="a frog was left out"))
+        reasons.keep(workspace, STAGES[stage].output, Outcome(stage, "frog", "done", reason="a frog was left out"))
     shutil.rmtree(workspace.concepts / "frog")
 
     run(workspace, quick(), "validate", "gallery", names=["fox"])  # a part of the collection says nothing of the rest
@@ -57,7 +55,7 @@ def test_nothing_of_a_withdrawn_concept_stays_but_what_people_chose(workspace: W
         again = run(workspace, quick(), *STAGES)
     assert [(slug, o.state) for outcomes in again.values() for slug, o in outcomes.items()] == [("fox", "up-to-date")] * len(STAGES)
     assert [record.getMessage() for record in caplog.records if "frog: withdrawn" in record.getMessage()]
-    assert current(workspace) == {"fox"} and reasons.read_all(workspace) == {}
+    assert current(workspace) == {"fox"} and reasons.read_all(workspace, STAGES.values()) == {}
     _checkpoint(workspace, "pack-of-both", "fox")  # of which a later training takes up what is left
     assert named(workspace, "frog") == [] and chosen.is_file()
     assert [path.name for path in workspace.checkpoint("x").parent.iterdir()] == ["pack-of-both.safetensors"]
@@ -83,9 +81,9 @@ def test_a_concept_that_is_held_back_keeps_what_was_made_of_it(workspace: Worksp
     about.write_text("kin: object\n")
     run(workspace, quick(), "validate")
     assert validated(workspace) == ["fox"] and current(workspace) == {"fox", "frog"}
-    shutil.rmtree(workspace.output("validate"))  # even when the manifests are lost: its folder is there
+    shutil.rmtree(workspace.artifacts / MANIFESTS)  # even when the manifests are lost: its folder is there
     run(workspace, quick(), "validate", names=["fox"])
-    remove_withdrawn(workspace)
+    remove_withdrawn(workspace, STAGES.values())
     assert workspace.embedding("frog").is_file()
     about.write_text(right)
     assert run(workspace, quick(), "validate")["validate"]["frog"].ok
@@ -113,5 +111,5 @@ def test_without_any_manifest_nothing_is_taken_for_withdrawn(workspace: Workspac
     workspace.embedding("hat").parent.mkdir(parents=True)
     with pytest.raises(ParamsError, match="holds no manifest"):
         run(workspace, quick(), "train")
-    remove_withdrawn(workspace)
+    remove_withdrawn(workspace, STAGES.values())
     assert workspace.embedding("hat").parent.is_dir()
