@@ -19,7 +19,7 @@ from ti_pipeline.files import digest_file, write_table
 from ti_pipeline.words.word import Word
 
 if TYPE_CHECKING:
-    pass
+    from ti_pipeline.generators.generator import Condition
 
 
 @dataclass(frozen=True)

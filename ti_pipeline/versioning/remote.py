@@ -17,11 +17,11 @@ from dvc_objects.errors import ObjectFormatError
 from dvc_objects.fs.generic import transfer
 
 from ti_pipeline.errors import PipelineError
-from ti_pipeline.params import Storage
 from ti_pipeline.versioning import objects
 from ti_pipeline.versioning.disk import naming, refusal
 from ti_pipeline.versioning.lock import dvc_folder
 from ti_pipeline.versioning.repository import Recorded
+from ti_pipeline.versioning.settings import Storage
 from ti_pipeline.versioning.storage import CONNECT_SECONDS, READ_SECONDS, REMOTE, Place, check, connect
 
 _PULLED = re.compile(r"\..+\.pulled")

@@ -24,8 +24,8 @@ from botocore.exceptions import (
 )
 
 from ti_pipeline.errors import PipelineError
-from ti_pipeline.params import Storage
 from ti_pipeline.versioning.lock import dvc_folder
+from ti_pipeline.versioning.settings import Storage
 
 REMOTE = "storage"  # its name in `.dvc/config`
 ATTEMPTS = 4  # of one request
