@@ -20,10 +20,14 @@ package.__path__.append(sys.argv[1])
 import torch
 import yaml
 
-from ti_pipeline import params, stages
+from ti_pipeline import params
 from ti_pipeline.inversion.initializer import initial_rows
 from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.models import Models
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.train import TRAIN
+from ti_pipeline.stages.validate import VALIDATE
 from ti_pipeline.words.files import read_word
 from ti_pipeline.workspace import Workspace
 
@@ -38,8 +42,8 @@ sets = ["train.steps=4", "train.batch_size=2", "generator.device=cpu", "generato
 def learn(*more):
     settings = params.load(root / "params.yaml", [*sets, *more])
     workspace = Workspace.at(root, "concepts")
-    stages.validate(workspace, settings)
-    outcomes = stages.train(workspace, settings)
+    run_stage(VALIDATE, Run.over(workspace, settings))
+    outcomes = run_stage(TRAIN, Run.over(workspace, settings))
     assert all(outcome.ok for outcome in outcomes), outcomes
     words = {each.concept: read_word(workspace.embedding(each.concept)) for each in outcomes}
     return settings, words, {outcome.state for outcome in outcomes}

@@ -138,6 +138,10 @@ class Watched:
             return getattr(self._section, key)
         if key == "model_dump":
             return self._dump
+        if key == "model_copy":
+            return lambda update: Watched(self._section.model_copy(update=update), self._name, self._read)
+        if isinstance(made_of_fields := getattr(type(self._section), key, None), property):
+            return made_of_fields.fget(self)
         self._read.add(self._name)
         return getattr(self._section, key)
 

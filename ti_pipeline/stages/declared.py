@@ -24,6 +24,8 @@ from ti_pipeline.workspace import CHOICES, CONCEPTS
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ti_pipeline"
 SHARED = ("ti_pipeline.stages.run",)  # what runs every stage
+# Packages whose modules are found by looking, not by name.
+FOUND = ("ti_pipeline.generators.families", "ti_pipeline.inversion.setups")
 # They only bring together what stages declare: they are code of each, and what they import is not.
 JOINTS = ("ti_pipeline.models", "ti_pipeline.stages.table")
 
@@ -88,6 +90,8 @@ def _reached(modules: Iterable[str]) -> set[Path]:
         waiting.append(name.rpartition(".")[0])  # of a package, what its __init__ imports
         if name not in JOINTS:
             waiting += _imported(path)
+        if name in FOUND:
+            waiting += [f"{name}.{module.stem}" for module in path.parent.glob("*.py")]
     packages = {path.parent for path in found if path.name != "__init__.py"}
     return found | {path for package in packages for path in _data(package)}
 

@@ -104,7 +104,17 @@ VALIDATE = Stage(
     reads=(CONCEPTS,),
     needs=(),
     # all after `validate` are for what it foretells of later stages, none of which is in the manifests
-    sections=("concepts", "validate", "evaluate.prompts", "generate.briefs", "generate.negative_prompt", "train.vectors"),
+    sections=(
+        "concepts",
+        "validate",
+        "evaluate.prompts",
+        "generate.briefs",
+        "generate.negative_prompt",
+        "train.setup",
+        "train.setups",
+        "train.steps",
+        "train.vectors",
+    ),
     models=("ranker", "reader"),
     hours=0.25,
     concepts=_concepts,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ti_pipeline.inversion.stage import training_fingerprint
 
 from tests.inversion.one_concept import train_concept
 from ti_pipeline import params
@@ -19,6 +18,7 @@ from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.job import prepare_job, settings_for
 from ti_pipeline.inversion.setups import setups
+from ti_pipeline.stages.train import training_fingerprint
 
 ROOT = Path(__file__).parents[3]
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
@@ -79,8 +79,8 @@ def test_a_concept_whose_own_settings_do_not_go_with_the_setup_is_refused_by_nam
     for about, why in (("vectors: 2", "starts with one vector, and `vectors` is 2"), ("steps: 4", "after step 4 of 4 would learn nothing")):
         manifest = validated(about=f"initializer: mug\n{about}\n")
         with pytest.raises(ConceptError, match=f"mug: its own settings in concept.yaml do not go with train.setup: .*{why}"):
-            training_fingerprint("", manifest, grows)
-        assert training_fingerprint("", manifest, settings())
+            training_fingerprint("", "", manifest, grows)
+        assert training_fingerprint("", "", manifest, settings())
 
 
 def test_a_prompt_must_hold_the_longest_form_of_a_word(generator: Generator, validated: Make, settings: Settings, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_word_depends_on_its_setup_and_on_no_others_settings(generator: Genera
     def known_by(*overrides: str) -> tuple[str, str]:
         chosen = settings(*(f"train.{each}" for each in overrides))
         job = prepare_job(generator, manifest, chosen.train, 0, "mug", {})
-        return training_fingerprint(generator.digest, manifest, chosen), job.key
+        return training_fingerprint(generator.digest, "", manifest, chosen), job.key
 
     plain, grows, held = (known_by(*own) for own in ((), ("setup=progressive", "setups.progressive.grow_at=[2]"), ("setup=regularised",)))
     for place in (0, 1):
