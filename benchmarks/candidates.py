@@ -61,8 +61,8 @@ def untrained(workspace: Workspace, params: Params) -> None:
     generator = Models(params, workspace.root).generator
     for path in sorted(workspace.concepts.iterdir()):
         manifest = read_manifest(workspace, path.name)
-        ids = generator.tokenizer(manifest.initializer, add_special_tokens=False).input_ids
-        write_word(workspace.embedding(path.name), Word(manifest.token, {ONLY: generator.vocabulary[ids[:1]].float().clone()}))
+        ids = generator.encoders[ONLY].tokenizer(manifest.initializer, add_special_tokens=False).input_ids
+        write_word(workspace.embedding(path.name), Word(manifest.token, {ONLY: generator.encoders[ONLY].table[ids[:1]].float().clone()}))
 
 
 @torch.no_grad()

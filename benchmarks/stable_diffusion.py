@@ -18,12 +18,17 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.report import Row, keep, machine
 from ti_pipeline.generators import stable_diffusion_1 as sd1
+from ti_pipeline.generators.clip import ClipEncoder
+from ti_pipeline.generators.diffusion import Diffusion
+from ti_pipeline.generators.families.stable_diffusion import StableDiffusion
 from ti_pipeline.generators.generator import Generator, choose_device
-from ti_pipeline.generators.load import choose_dtype, suit
-from ti_pipeline.inversion.adamw import Moments, update
+from ti_pipeline.generators.loading import choose_dtype, suited
 from ti_pipeline.inversion.learner import Draws
-from ti_pipeline.inversion.objective import Diffusion
+from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient
+from ti_pipeline.inversion.setups.plain import Plain
+from ti_pipeline.inversion.setups.setup import Learnable
+from ti_pipeline.words.word import ONLY
 
 BATCH, WARM = 4, 2
 Networks = tuple[CLIPTextModel, UNet2DConditionModel, AutoencoderKL]
@@ -80,27 +85,30 @@ def build(device: torch.device) -> Networks:
 
 def frozen(networks: Networks, device: torch.device, dtype: torch.dtype) -> Generator:
     text, unet, vae = networks
-    text.requires_grad_(False).to(dtype)
-    unet.to(dtype)
-    vae.float()
-    memory_format = "channels_last" if device.type == "cuda" else "contiguous"
-    suit(text, unet, vae, device, dtype, memory_format)
-    return Generator("sd15", "", sd1.clip_tokenizer(), text, vae, unet, dict(sd1.SCHEDULER), device, dtype, memory_format)
+    text.requires_grad_(False)
+    encoders = {ONLY: ClipEncoder(sd1.clip_tokenizer(), text)}
+    generator = StableDiffusion("sd15", "", encoders, vae.float(), unet, dict(sd1.SCHEDULER), device, dtype)
+    return suited(generator, dtype, "channels_last" if device.type == "cuda" else "contiguous")
 
 
 def packed_steps(generator: Generator, pack: int, pixels: int, steps: int) -> Callable[[], tuple[int, float, float]]:
     """Whole steps of a pack: draws, forward, backward, AdamW."""
-    diffusion = Diffusion(generator.scheduler_config, generator.device)
-    rows = 0.02 * torch.randn(pack, 1, generator.vocabulary.shape[1], device=generator.device)
-    moments, edge = Moments.zeros_like(rows), pixels // 8
+    edge, width = pixels // 8, generator.encoders[ONLY].table.shape[1]
+    words = [Learnable({ONLY: 0.02 * torch.randn(1, width)}, {"<word>": 1}) for _ in range(pack)]
+    leaves = Leaves([Plain()] * pack, [Learning.begun(word) for word in words], generator.device)
 
     def step(count: int) -> None:
         draws = [
-            Draws(_ids(generator), torch.randint(0, 1000, (BATCH,)), torch.randn(BATCH, 4, edge, edge), torch.randn(BATCH, 4, edge, edge))
+            Draws(
+                {ONLY: _ids(generator)},
+                torch.randint(0, 1000, (BATCH,)),
+                torch.randn(BATCH, 4, edge, edge),
+                torch.randn(BATCH, 4, edge, edge),
+            )
             for _ in range(pack)
         ]
-        _, gradient = losses_and_gradient(generator, diffusion, rows, draws, 1)
-        update(rows, gradient, moments, torch.full((pack,), count).double(), torch.full((pack,), 0.005).double(), 0.01)
+        _, gradient = losses_and_gradient(generator, leaves, draws, 1)
+        leaves.update(gradient, torch.full((pack,), count).double(), torch.full((pack,), 0.005).double(), 0.01)
 
     def work() -> tuple[int, float, float]:
         with FlopCounterMode(display=False) as flops:
@@ -179,8 +187,8 @@ def _measured(name: str, device: torch.device, work: Callable[[], tuple[int, flo
 
 
 def _ids(generator: Generator) -> torch.Tensor:
-    ids = torch.randint(0, len(generator.vocabulary), (BATCH, sd1.CONTEXT))
-    ids[:, 5] = len(generator.vocabulary)
+    ids = torch.randint(0, len(generator.encoders[ONLY].table), (BATCH, sd1.CONTEXT))
+    ids[:, 5] = len(generator.encoders[ONLY].table)
     return ids
 
 

@@ -24,7 +24,7 @@ import ti_pipeline
 from benchmarks.collection import recoloured
 from benchmarks.report import Process, Row, keep, machine, run
 from ti_pipeline.generators.generator import choose_device
-from ti_pipeline.generators.load import choose_dtype
+from ti_pipeline.generators.loading import choose_dtype
 from ti_pipeline.workspace import Workspace
 
 MODEL = Path(ti_pipeline.__file__).parent / "miniature" / "generator"

@@ -14,6 +14,8 @@ from ti_pipeline import reasons
 from ti_pipeline.collection import current, remove_withdrawn, validated
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.inversion.checkpoint import Checkpoint, Saved, concepts_in, write_checkpoint
+from ti_pipeline.inversion.leaves import Learning
+from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import State
 from ti_pipeline.stages import STAGES
 from ti_pipeline.workspace import Outcome, Workspace
@@ -65,7 +67,8 @@ def test_nothing_of_a_withdrawn_concept_stays_but_what_people_chose(workspace: W
 def _checkpoint(workspace: Workspace, name: str, *slugs: str) -> None:
     import torch
 
-    seats = [Saved(slug, "key", State.at(torch.zeros(1, 4))) for slug in slugs]
+    word = Learning.begun(Learnable({"clip_l": torch.zeros(1, 4)}, {"<word>": 1}))
+    seats = [Saved(slug, "key", State(), word) for slug in slugs]
     write_checkpoint(workspace.checkpoint(name), Checkpoint(1, 2, seats))
     assert concepts_in(workspace.checkpoint(name)) == set(slugs)
 

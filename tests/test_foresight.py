@@ -11,6 +11,7 @@ from ti_pipeline.files import digest_file
 from ti_pipeline.models import Models
 from ti_pipeline.params import Params, load
 from ti_pipeline.stages import train, validate
+from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Outcome, Workspace
 
 ROOT = Path(__file__).parent.parent
@@ -99,4 +100,16 @@ def test_the_tokenizer_alone_reads_as_the_generator_does() -> None:
     models = Models(params, ROOT)
     reader, generator = models.reader_if_there, models.generator
     assert (reader.name, reader.context) == (generator.name, generator.context)
-    assert reader.tokenizer.get_vocab() == generator.tokenizer.get_vocab()
+    assert reader.encoders[ONLY].tokenizer.get_vocab() == generator.encoders[ONLY].tokenizer.get_vocab()
+
+
+def test_a_word_is_as_long_as_it_will_ever_be(workspace: Workspace) -> None:
+    def grown(vectors: int) -> Outcome:
+        return frog(workspace, "train.setup=progressive", f"train.setups.progressive.grow_at={list(range(1, vectors))}")
+
+    outcome = grown(15)
+    assert "purple background' takes" in outcome.reason and outcome.reason == frog(workspace, "train.vectors=15").reason
+    assert grown(60).state == "failed" and "60 vectors do not fit: miniature reads 24 tokens" in grown(60).reason
+    write(workspace, "initializer: turtle\nsteps: 100\n")
+    outcome = frog(workspace, "train.setup=progressive")
+    assert outcome.state == "failed" and "a vector that joins after step 160 of 100 would learn nothing" in outcome.reason

@@ -9,6 +9,7 @@ import struct
 import zipfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_file
@@ -104,7 +105,7 @@ def _header(path: Path, setting: str) -> dict[str, dict]:
     with path.open("rb") as file:
         length = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
         try:
-            header = json.loads(file.read(length)) if 0 < length <= min(_HEADER, size - 8) else None
+            header: Any = json.loads(file.read(length)) if 0 < length <= min(_HEADER, size - 8) else None
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
             shapes_are_shapes = all(isinstance(entry["shape"], list) and isinstance(entry["dtype"], str) for entry in entries.values())

@@ -55,11 +55,11 @@ class Models:
     @cached_property
     def reader_if_there(self) -> Reader | None:
         """How the generator reads prompts, where it lies on this machine; nothing is downloaded or refused for it."""
-        from ti_pipeline.generators.reader import TokenizerAlone
+        from ti_pipeline.generators.reader import TokenizersAlone
         from ti_pipeline.generators.source import find_source
 
         try:
-            return TokenizerAlone(find_source(self._generator, download=False))
+            return TokenizersAlone(find_source(self._generator, download=False))
         except Exception:  # the stage that needs the generator says what is wrong with it
             return None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, WORD, check_brief, cut
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.inversion.setups import Setup, sections, setups
 from ti_pipeline.overrides import apply_override
 from ti_pipeline.section import Positive, Section
 from ti_pipeline.versioning.settings import Inbox, Publish, Storage, Versions
@@ -21,6 +22,12 @@ Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
 Guidance = Annotated[float, Field(ge=1)]
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 Channel = Annotated[int, Field(ge=0, le=255)]
+
+
+if TYPE_CHECKING:
+    Setups = BaseModel
+else:
+    Setups = sections()
 
 
 class Concepts(Section):
@@ -92,6 +99,9 @@ class Validate(Section):
 class Train(Section):
     """How a word is learnt."""
 
+    setup: Annotated[str, Field(examples=list(setups()))]
+    """How a word is learnt. Only the settings of this one count. `docs/training.md` describes them."""
+    setups: Setups
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)]
     """[vectors] Length of a word. More hold more detail and follow other prompts less well. `concept.yaml` can set its own."""
     steps: Positive
@@ -140,12 +150,39 @@ class Train(Section):
     log_every: Positive
     """[steps] Steps between rows of `training.parquet`, which has loss, norm, gradient and rate."""
 
+    @field_validator("setup")
+    @classmethod
+    def _is_there(cls, name: str) -> str:
+        if name not in setups():
+            raise ValueError(f"there is no setup {name!r}. There are: {', '.join(setups())}")
+        return name
+
+    @model_validator(mode="after")
+    def _goes_with_its_setup(self) -> Train:
+        """Also notices what its setup needs and `setups` does not say."""
+        try:
+            self.chosen.check(self)
+        except ValidationError as error:
+            missing = ", ".join(f"train.setups.{self.setup}.{e['loc'][0]}" for e in error.errors())
+            raise ValueError(f"train.setup is {self.setup}, which needs {missing}. Set it") from None
+        return self
+
+    @property
+    def chosen(self) -> Setup:
+        """The setup with its settings."""
+        return getattr(self.setups, self.setup) or setups()[self.setup]()
+
+    @property
+    def longest(self) -> int:
+        """Rows of a word when it has as many as it will ever have."""
+        return self.chosen.longest(self)
+
     def decisive(self) -> dict[str, Any]:
-        """What a learnt word depends on, as JSON values: not how the work is spread and saved."""
-        without = {"pack", "devices", "checkpoint_every", "checkpoint_seconds"}
+        """What a learnt word depends on, as JSON values: not how the work is spread and saved, nor what other setups would do."""
+        without = {"setup", "setups", "pack", "devices", "checkpoint_every", "checkpoint_seconds"}
         if self.early_stopping == "none":
             without |= {"evaluate_every", "evaluate_samples", "stop_window", "stop_ratio"}
-        return self.model_dump(mode="json", exclude=without)
+        return self.model_dump(mode="json", exclude=without) | self.chosen.decisive()
 
 
 class Generate(Section):

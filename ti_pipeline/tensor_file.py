@@ -1,7 +1,8 @@
-"""Tensors in a safetensors file of which equal contents are equal bytes."""
+"""Tensors as files of which equal contents are equal bytes, and as digests."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -29,3 +30,12 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     text += b" " * (-len(text) % 8)
     with atomic(path) as temporary:
         temporary.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blocks))
+
+
+def digest_weights(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of tensors with their names, types and shapes, hexadecimal."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return whole.hexdigest()

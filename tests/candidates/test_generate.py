@@ -20,6 +20,7 @@ from ti_pipeline.files import digest_file, read_table, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.models import Models
 from ti_pipeline.sampling.seeds import candidate_seed
+from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
 
 
@@ -261,7 +262,7 @@ def test_what_stands_counts_as_it_was_drawn_in_the_shape_of_the_batches(tmp_path
         workspace, _ = add_concept(tmp_path, slug, photos=tmp_path / "photos")
     generator, sizes = Models(params, workspace.root).generator, []
     for slug in ("candle", "duck-toy"):
-        add_word(workspace, slug, f"<{slug}>", width=generator.vocabulary.shape[1], initializer="toy")
+        add_word(workspace, slug, f"<{slug}>", width=generator.encoders[ONLY].table.shape[1], initializer="toy")
     hook = generator.unet.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     try:
         outcomes = stages.generate(workspace, params)

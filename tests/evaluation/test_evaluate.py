@@ -32,7 +32,7 @@ def add(workspace: Workspace, params, generator, slug: str) -> Manifest:
     """Validated, with a "learnt" word that is an ordinary one of the vocabulary."""
     assert validate_one(workspace, load_concept(workspace.concepts / slug), params, None).ok
     manifest = read_manifest(workspace, slug)
-    word = Word(manifest.token, {ONLY: generator.vocabulary[300:301]}, provenance={"initializer": manifest.initializer or ""})
+    word = Word(manifest.token, {ONLY: generator.encoders[ONLY].table[300:301]}, provenance={"initializer": manifest.initializer or ""})
     write_word(workspace.embedding(slug), word)
     return manifest
 

@@ -22,6 +22,7 @@ UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_mo
 FIRST = f"{UNET}input_blocks.0.0.weight"
 WHOLE = {FIRST: (8, 4, 3, 3), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3), f"{TEXT}transformer.text_model.final_layer_norm.bias": (8,)}
 OF_TWO = {FIRST: (8, 4, 3, 3), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3), f"{TEXT}model.token_embedding.weight": (8, 8)}
+OF_XL = {FIRST: (8, 4, 3, 3), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3), "conditioner.embedders.0.transformer.weight": (8, 8)}
 FILES = {
     "a LoRA": {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 8)},
     "a LoRA.": {"unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": (4, 8)},
@@ -29,8 +30,8 @@ FILES = {
     "a ControlNet.": {"controlnet_cond_embedding.conv_in.weight": (8, 3, 3, 3), "conv_in.weight": (8, 4, 3, 3)},
     "a Flux model": {"double_blocks.0.img_attn.proj.weight": (8, 8)},
     "a Stable Diffusion 3 model": {f"{UNET}joint_blocks.0.x_block.attn.proj.weight": (8, 8)},
-    "an SDXL model": {"conditioner.embedders.0.transformer.text_model.final_layer_norm.bias": (8,), **WHOLE},
-    "an SDXL model.": {"add_embedding.linear_1.weight": (8, 8), "conv_in.weight": (8, 4, 3, 3)},
+    "a Stable Diffusion XL checkpoint without its configuration": OF_XL,
+    "a U-Net alone.": {"add_embedding.linear_1.weight": (8, 8), "conv_in.weight": (8, 4, 3, 3)},
     "a learnt word": {"emb_params": (2, 768)},
     "a learnt word.": {"<cat-toy>": (1, 768)},
     "an inpainting model": WHOLE | {FIRST: (8, 9, 3, 3)},
@@ -103,7 +104,7 @@ def test_a_folder_of_something_else(folder: Path, tmp_path: Path) -> None:
     for name, entries, words in (
         ("inpainting", {"in_channels": 9}, "an inpainting model"),
         ("pix2pix", {"in_channels": 8}, "draws from more than text"),
-        ("xl", {"addition_embed_type": "text_time"}, "an SDXL model"),
+        ("xl", {"addition_embed_type": "text_time"}, "its U-Net is another family's"),
         ("mixed", {"cross_attention_dim": 48}, "texts of width 48, and its text encoder's are 32"),
     ):
         shutil.copytree(folder, tmp_path / name)

@@ -14,16 +14,17 @@ from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.load import load_generator
-from ti_pipeline.generators.placeholder import encode_prompts
+from ti_pipeline.generators.placeholder import encode
 from ti_pipeline.generators.source import find_source
+from ti_pipeline.words.word import ONLY
 
 
 def test_folder_is_loaded_frozen_and_whole(generator: Generator, folder: Path) -> None:
-    assert (generator.name, generator.resolution, generator.context, generator.prediction_type) == ("tiny", 64, 77, "epsilon")
+    assert (generator.name, generator.resolution, generator.context, generator.diffusion.prediction) == ("tiny", 64, 77, "epsilon")
     assert not any(p.requires_grad or p.is_meta for network in generator.networks.values() for p in network.parameters())
     assert not any(network.training for network in generator.networks.values())
     stored = load_file(folder / "text_encoder" / "model.safetensors")["text_model.embeddings.token_embedding.weight"]
-    assert torch.equal(generator.vocabulary, stored)
+    assert torch.equal(generator.encoders[ONLY].table, stored)
 
 
 def test_digest_follows_the_files_that_are_loaded(folder: Path, tmp_path: Path) -> None:
@@ -41,11 +42,11 @@ def test_digest_follows_the_files_that_are_loaded(folder: Path, tmp_path: Path) 
 def test_stable_diffusion_2_folder(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "two", family=2)
     generator = load_tiny(folder)
-    assert generator.prediction_type == "v_prediction"
-    assert generator.tokenizer.pad_token_id == generator.tokenizer.convert_tokens_to_ids("!") == 0
+    assert generator.diffusion.prediction == "v_prediction"
+    assert generator.encoders[ONLY].tokenizer.pad_token_id == generator.encoders[ONLY].tokenizer.convert_tokens_to_ids("!") == 0
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     theirs, _ = pipe.encode_prompt("a red mug", "cpu", 1, False)
-    assert torch.equal(encode_prompts(generator, ["a red mug"], {}), theirs)
+    assert torch.equal(encode(generator, ["a red mug"], {}).parts["hidden"], theirs)
 
 
 def test_single_file_has_the_weights_of_its_folder(generator: Generator, folder: Path, tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_single_file_has_the_weights_of_its_folder(generator: Generator, folder:
     loaded = load_tiny(write_single_file(folder, tmp_path / "dream.safetensors"))
     assert loaded.name == "dream" and weight_digests(loaded) == expected
     assert weight_digests(load_tiny(write_single_file(folder, tmp_path / "dream.ckpt"))) == expected
-    assert loaded.tokenizer("a red mug").input_ids == generator.tokenizer("a red mug").input_ids
+    assert loaded.encoders[ONLY].tokenizer("a red mug").input_ids == generator.encoders[ONLY].tokenizer("a red mug").input_ids
 
 
 def test_what_is_missing_is_named_with_its_remedy(folder: Path, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_hub_name_without_network_says_what_to_download(monkeypatch: pytest.Monk
 
 def test_device_and_precision(folder: Path) -> None:
     half = load_tiny(folder, precision="bfloat16")
-    assert {half.unet.dtype, half.text_encoder.dtype, half.vae.dtype} == {torch.bfloat16, torch.float32}
+    assert {half.unet.dtype, half.encoders[ONLY].model.dtype, half.vae.dtype} == {torch.bfloat16, torch.float32}
     assert half.vae.dtype == torch.float32
     if not torch.cuda.is_available():
         with pytest.raises(ParamsError, match="there is no cuda:3"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from tests.generators.tiny_stable_diffusion import generator_settings
 from ti_pipeline.generators import measured
 from ti_pipeline.generators.generator import weight_digests
-from ti_pipeline.generators.load import load_generator, precisions
+from ti_pipeline.generators.load import load_generator
+from ti_pipeline.generators.loading import precisions
 from ti_pipeline.generators.measured import Choice, cache_file, choose, known
 from ti_pipeline.generators.source import find_source
 
@@ -62,7 +64,7 @@ class Machine:
         monkeypatch.setattr(measured.os, "getloadavg", lambda: (self.load, 0.0, 0.0))
         monkeypatch.setattr(measured, "_seconds", self.take)
 
-    def take(self, unet: object, choice: Choice, clock: object) -> float:
+    def take(self, generator: object, choice: Choice, clock: object) -> float:
         self.turns[choice] += 1
         return self.seconds(choice) * (self.disturbed if self.turns[choice] == 1 else 1)
 
@@ -100,23 +102,23 @@ def test_fewer_threads_are_taken_where_they_are_clearly_faster(monkeypatch: pyte
 def test_what_a_busy_machine_shows_is_not_kept(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, threads=4)
     machine.seconds = lambda choice: 0.5 if choice.precision == "bfloat16" else 1.0
-    unet = load_generator(generator_settings(folder)).unet
+    generator = replace(load_generator(generator_settings(folder)), digest="d")
     machine.load = 3.0
-    assert choose(unet, "d", ("float32", "bfloat16")) == Choice("bfloat16", threads=4)
+    assert choose(generator, ("float32", "bfloat16")) == Choice("bfloat16", threads=4)
     assert {choice.memory_format for choice in machine.turns} == {"contiguous"}  # threads and format are not looked at
     assert known("d", ("float32", "bfloat16")) is None
     machine.load, machine.disturbed = 0.0, 2.0
     machine.turns.clear()
-    choose(unet, "d", ("float32", "bfloat16"))
+    choose(generator, ("float32", "bfloat16"))
     assert known("d", ("float32", "bfloat16")) is None
     machine.disturbed = 1.0
-    assert choose(unet, "d", ("float32", "bfloat16")) == known("d", ("float32", "bfloat16"))
+    assert choose(generator, ("float32", "bfloat16")) == known("d", ("float32", "bfloat16"))
 
 
 def test_a_measurement_leaves_the_weights_and_a_damaged_file_is_none(folder: Path, cache: Path) -> None:
     generator = load_generator(generator_settings(folder))
     before = weight_digests(generator)
-    choice = choose(generator.unet, "d", ("float32", "bfloat16"))
+    choice = choose(replace(generator, digest="d"), ("float32", "bfloat16"))
     assert weight_digests(generator) == before and generator.unet.dtype == torch.float32
     assert known("d", ("float32", "bfloat16")) == choice and known("e", ("float32", "bfloat16")) is None
     cache_file("d", ("float32", "bfloat16")).write_text("{")

@@ -8,33 +8,38 @@ from diffusers import StableDiffusionPipeline
 
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator, weight_digests
-from ti_pipeline.generators.placeholder import check_prompt, check_token, encode_prompts, tokenize
+from ti_pipeline.generators.placeholder import check_prompt, check_token, encode
+from ti_pipeline.words.word import ONLY, Word
 
 PROMPTS = ["a photo of a <mug>", "<mug>, on a <sofa>.", "no learnt word here", "", "word " * 100, "<SOFA> and <sofa> with a <mug>'s handle"]
 
 
+def word(token: str, vectors: torch.Tensor) -> Word:
+    return Word(token, {ONLY: vectors})
+
+
 def test_prompts_are_encoded_as_stock_diffusers_encodes_them(generator: Generator, folder: Path) -> None:
     torch.manual_seed(0)
-    words = {"<mug>": torch.randn(1, 32), "<sofa>": torch.randn(3, 32)}
+    words = {"<mug>": word("<mug>", torch.randn(1, 32)), "<sofa>": word("<sofa>", torch.randn(3, 32))}
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
-    pipe.load_textual_inversion([{token: vectors} for token, vectors in words.items()])
+    pipe.load_textual_inversion([{token: each.rows[ONLY]} for token, each in words.items()])
     theirs, _ = pipe.encode_prompt([prompt.lower() for prompt in PROMPTS], "cpu", 1, False)
-    assert torch.equal(encode_prompts(generator, PROMPTS, words), theirs)
+    assert torch.equal(encode(generator, PROMPTS, words).parts["hidden"], theirs)
 
 
 def test_nothing_is_written_and_no_hook_stays(generator: Generator) -> None:
     before = weight_digests(generator)
     vectors = torch.randn(2, 32, requires_grad=True)
-    hidden = encode_prompts(generator, ["a <mug>"], {"<mug>": vectors})
+    hidden = encode(generator, ["a <mug>"], {"<mug>": word("<mug>", vectors)}).parts["hidden"]
     (gradient,) = torch.autograd.grad(hidden.square().sum(), vectors)
     assert gradient.abs().min(dim=-1).values.gt(0).all()
     assert weight_digests(generator) == before
-    assert not generator.text_encoder.get_input_embeddings()._forward_hooks
+    assert not generator.encoders[ONLY].model.get_input_embeddings()._forward_hooks
 
 
 def test_a_token_is_found_only_as_a_whole_word(generator: Generator) -> None:
-    first = len(generator.vocabulary)
-    ids = tokenize(generator, ["sks task sks_1", "<a>_1 <a>"], {"sks": 1, "<a>": 2, "<a>_1": 1})
+    first = len(generator.encoders[ONLY].table)
+    ids = generator.tokenise(["sks task sks_1", "<a>_1 <a>"], {"sks": 1, "<a>": 2, "<a>_1": 1})[ONLY]
     assert (ids[0] == first).sum() == 1
     assert [i for i in ids[1].tolist() if i >= first] == [first + 3, first + 1, first + 2]
 

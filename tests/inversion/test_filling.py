@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,11 @@ from ti_pipeline.inversion import capacity
 from ti_pipeline.inversion.capacity import largest_pack
 from ti_pipeline.inversion.checkpoint import read_checkpoint
 from ti_pipeline.inversion.job import Job, Waiting, prepare_job
-from ti_pipeline.inversion.objective import Diffusion
+from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import train_pack
+from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
@@ -80,7 +81,7 @@ class Collection:
                 self.lost[ended.concept] = str(ended.error)
             else:
                 self.trained[ended.concept] = ended.trained
-        return {slug: result.vectors.numpy().tobytes() for slug, result in self.trained.items()}
+        return {slug: result.word.rows[ONLY].numpy().tobytes() for slug, result in self.trained.items()}
 
 
 @pytest.fixture
@@ -95,9 +96,9 @@ def test_what_a_concept_learns_is_what_it_learns_alone(collection: Collection, t
     assert collection.lost == {} and collection.trained.keys() == ABOUT.keys()
     for slug, manifest in collection.manifests.items():
         alone = train_concept(collection.generator, manifest, collection.train(slug), 0, checkpoint=tmp_path / "alone", initializer="mug")
-        vectors = collection.trained[slug].vectors
-        assert vectors.shape == alone.vectors.shape == (ABOUT[slug][1], 32)
-        moved, expected = (each - collection.job(slug).start for each in (vectors, alone.vectors))
+        vectors, theirs = collection.trained[slug].word.rows[ONLY], alone.word.rows[ONLY]
+        assert vectors.shape == theirs.shape == (ABOUT[slug][1], 32)
+        moved, expected = (each - collection.job(slug).one.leaves[ONLY] for each in (vectors, theirs))
         assert F.cosine_similarity(moved.flatten(), expected.flatten(), dim=0) > 0.9999
         assert [row["step"] for row in collection.trained[slug].log] == list(range(1, ABOUT[slug][0] + 1))
 
@@ -266,9 +267,10 @@ def test_stopping_keeps_the_best_on_the_evaluation_batch(collection: Collection,
         assert ("settled" in result.why) is (slug in stopped)
         losses = {row["step"]: row["evaluation"] for row in result.log}
         assert losses[result.chosen] == min(losses.values()) and max(losses) == result.steps
-        batch = collection.job(slug).learner.evaluation(3, 1000)
-        diffusion = Diffusion(collection.generator.scheduler_config, torch.device("cpu"))
-        loss = losses_only(collection.generator, diffusion, result.vectors[None], [batch])
+        job = collection.job(slug)
+        found = Learning.begun(replace(job.one, leaves=result.word.rows))
+        leaves = Leaves([job.setup], [found], torch.device("cpu"))
+        loss = losses_only(collection.generator, leaves, [0], [job.learner.evaluation(3)])
         assert loss.item() == pytest.approx(losses[result.chosen], rel=1e-5)
 
 
@@ -277,6 +279,7 @@ import sys
 from pathlib import Path
 import torch
 from ti_pipeline import params, stages
+from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
 torch.set_num_threads(1)
 root = Path(sys.argv[1])
@@ -324,11 +327,11 @@ def _checkpoint(workspace: Workspace) -> list[int]:
 def test_the_same_draws_on_the_wider_pack_of_unequal_words(collection: Collection) -> None:
     """Zeros behind a shorter word get no gradient and reach no prompt."""
     generator = collection.generator
-    diffusion = Diffusion(generator.scheduler_config, torch.device("cpu"))
     jobs = [collection.job("mug"), collection.job("jug")]
-    draws = [job.learner.draw(0, 2, 1000) for job in jobs]
-    rows = torch.stack([F.pad(jobs[0].start, (0, 0, 0, 2)), jobs[1].start])
-    losses, gradient = losses_and_gradient(generator, diffusion, rows, draws, 1)
+    draws = [job.learner.draw(0, 2) for job in jobs]
+    setups, words = [job.setup for job in jobs], [Learning.begun(job.one) for job in jobs]
+    losses, of_leaves = losses_and_gradient(generator, Leaves(setups, words, torch.device("cpu")), draws, 1)
+    gradient = of_leaves[ONLY]
     assert (gradient[0, 1:] == 0).all() and (gradient[0, 0] != 0).any() and (gradient[1] != 0).any(dim=1).all()
-    alone, _ = losses_and_gradient(generator, diffusion, jobs[0].start[None], draws[:1], 1)
+    alone, _ = losses_and_gradient(generator, Leaves(setups[:1], words[:1], torch.device("cpu")), draws[:1], 1)
     torch.testing.assert_close(losses[:1], alone)

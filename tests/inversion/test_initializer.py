@@ -9,16 +9,21 @@ from PIL import Image
 
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.inversion.initializer import WordChooser, initial_vectors, vocabulary_words
+from ti_pipeline.inversion.initializer import WordChooser, initial_rows, vocabulary_words
 from ti_pipeline.inversion.streams import Streams
+from ti_pipeline.words.word import ONLY
 
 STREAMS = Streams(0, "mug")
+
+
+def initial_vectors(generator: Generator, words: str, count: int, streams: Streams) -> torch.Tensor:
+    return initial_rows(generator, words, count, streams)[ONLY]
 
 
 @pytest.fixture
 def word(generator: Generator) -> Callable[[str], torch.Tensor]:
     def vector(text: str) -> torch.Tensor:
-        return generator.vocabulary[generator.tokenizer(text, add_special_tokens=False).input_ids].mean(dim=0)
+        return generator.encoders[ONLY].table[generator.encoders[ONLY].tokenizer(text, add_special_tokens=False).input_ids].mean(dim=0)
 
     return vector
 
@@ -29,7 +34,7 @@ def test_as_many_words_as_vectors(generator: Generator, word: Callable[[str], to
 
 
 def test_a_word_in_pieces_is_their_mean(generator: Generator, word: Callable[[str], torch.Tensor]) -> None:
-    assert len(generator.tokenizer("xylomarimba", add_special_tokens=False).input_ids) > 1
+    assert len(generator.encoders[ONLY].tokenizer("xylomarimba", add_special_tokens=False).input_ids) > 1
     torch.testing.assert_close(initial_vectors(generator, "xylomarimba", 1, STREAMS)[0], word("xylomarimba"))
 
 

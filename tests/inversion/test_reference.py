@@ -15,11 +15,12 @@ from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
 from tests.inversion.one_concept import train_concept
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.inversion.initializer import initial_vectors
+from ti_pipeline.inversion.initializer import initial_rows
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Draws, Learner
 from ti_pipeline.inversion.prompts import prompts_for
 from ti_pipeline.inversion.streams import Streams
+from ti_pipeline.words.word import ONLY
 
 MINIATURE = Path(ti_pipeline.__file__).parent / "miniature" / "generator"
 
@@ -40,7 +41,7 @@ def plain_inversion(folder: Path, start: torch.Tensor, draws: list[Draws], train
         target = {"epsilon": draw.noise, "sample": draw.z0, "v_prediction": scheduler.get_velocity(draw.z0, draw.noise, draw.t)}[
             scheduler.config.prediction_type
         ]
-        hidden = pipe.text_encoder(draw.ids)[0]
+        hidden = pipe.text_encoder(draw.ids[ONLY])[0]
         loss = F.mse_loss(pipe.unet(scheduler.add_noise(draw.z0, draw.noise, draw.t), draw.t, hidden).sample, target)
         optimizer.zero_grad()
         loss.backward()
@@ -62,14 +63,15 @@ def test_same_draws_give_the_same_vector(
     trained = train_concept(generator, manifest, train, 7, checkpoint=tmp_path / "checkpoint", initializer="mug")
 
     streams = Streams(7, manifest.slug)
-    start = initial_vectors(generator, "mug", vectors, streams)
+    start = initial_rows(generator, "mug", vectors, streams)[ONLY]
     posteriors = encode_pictures(generator, [manifest.open(p) for p in manifest.pictures], train.fit, manifest.background, flip=True)
     prompts = [prompts_for("object", manifest.token, None, "mug") for _ in manifest.pictures]
-    learner = Learner.prepare(generator, streams, posteriors, prompts, manifest.token, vectors)
-    draws = [learner.draw(step, train.batch_size, 1000) for step in range(steps)]
+    learner = Learner(streams, 1000, posteriors, ()).saying(generator, prompts, {manifest.token: vectors})
+    draws = [learner.draw(step, train.batch_size) for step in range(steps)]
     expected = plain_inversion(folder, start, draws, train)
 
-    assert F.cosine_similarity(trained.vectors.flatten(), expected.flatten(), dim=0) > 0.99999
-    moved, expected_move = trained.vectors - start, expected - start
+    vectors = trained.word.rows[ONLY]
+    assert F.cosine_similarity(vectors.flatten(), expected.flatten(), dim=0) > 0.99999
+    moved, expected_move = vectors - start, expected - start
     assert F.cosine_similarity(moved.flatten(), expected_move.flatten(), dim=0) > 0.9999
     assert moved.norm() > 0.1 * start.norm()

@@ -13,12 +13,18 @@ from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator, weight_digests
+from ti_pipeline.inversion.state import Trained
+from ti_pipeline.words.word import ONLY
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
 
 
 class Killed(Exception):
     """Stands for the end of the process between two steps."""
+
+
+def bits(trained: Trained) -> bytes:
+    return b"".join(rows.numpy().tobytes() for rows in trained.word.rows.values())
 
 
 def kill_at(step: int) -> Callable[[int, int, str], None]:
@@ -33,7 +39,8 @@ def test_every_weight_stays_as_it_was(generator: Generator, validated: Make, set
     before = weight_digests(generator)
     trained = train_concept(generator, validated(), settings().train, 0, checkpoint=tmp_path / "c", initializer="mug")
     assert weight_digests(generator) == before
-    assert trained.vectors.shape == (1, 32) and not trained.vectors.requires_grad
+    rows = trained.word.rows[ONLY]
+    assert rows.shape == (1, 32) and not rows.requires_grad
 
 
 def test_killed_in_the_middle_it_ends_in_the_same_bits(generator: Generator, validated: Make, settings: Settings, tmp_path: Path) -> None:
@@ -47,7 +54,7 @@ def test_killed_in_the_middle_it_ends_in_the_same_bits(generator: Generator, val
         train_concept(generator, manifest, train, 3, checkpoint=checkpoint, initializer="red mug", progress=kill_at(5))
     resumed = train_concept(generator, manifest, train, 3, checkpoint=checkpoint, initializer="red mug")
     assert (whole.resumed_from, resumed.resumed_from) == (0, 4)
-    assert resumed.vectors.numpy().tobytes() == whole.vectors.numpy().tobytes()
+    assert bits(resumed) == bits(whole)
     assert resumed.log == whole.log and len(whole.log) == 6
 
 
@@ -75,7 +82,7 @@ def test_seed_and_concept_alone_decide(generator: Generator, validated: Make, se
     def vectors(seed: int = 0, slug: str = "mug") -> bytes:
         torch.manual_seed(torch.seed())  # a global generator must not matter
         named = replace(manifest, slug=slug)
-        return train_concept(generator, named, train, seed, checkpoint=tmp_path / "c", initializer="mug").vectors.numpy().tobytes()
+        return bits(train_concept(generator, named, train, seed, checkpoint=tmp_path / "c", initializer="mug"))
 
     assert vectors() == vectors()
     assert len({vectors(), vectors(seed=1), vectors(slug="cup")}) == 3
@@ -87,8 +94,7 @@ def test_style_is_learnt_from_style_templates_and_captions_count(
     train = settings("train.steps=2").train
     abouts = ("initializer: mug\n", "initializer: mug\nkind: style\n", "initializer: mug\ncaptions: {0.png: a mug on a sofa}\n")
     digests = {
-        train_concept(generator, validated(about=about), train, 0, checkpoint=tmp_path / "c", initializer="mug").vectors.numpy().tobytes()
-        for about in abouts
+        bits(train_concept(generator, validated(about=about), train, 0, checkpoint=tmp_path / "c", initializer="mug")) for about in abouts
     }
     assert len(digests) == 3
 
@@ -122,7 +128,7 @@ def test_a_changed_vocabulary_is_noticed(validated: Make, settings: Settings, tm
     generator = load_tiny(write_folder(tmp_path / "model"))
 
     def meddle(done: int, total: int, text: str) -> None:
-        generator.vocabulary.data[5] += 1
+        generator.encoders[ONLY].table.data[5] += 1
 
     with pytest.raises(ConceptError, match="vocabulary of model was changed"):
         one = settings("train.steps=1").train

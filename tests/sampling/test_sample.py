@@ -9,14 +9,15 @@ import torch
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.placeholder import encode_prompts
-from ti_pipeline.sampling.sample import Settings, even_batch, fixed_batches, sample, text_read_once, to_bytes
+from ti_pipeline.generators.placeholder import encode
+from ti_pipeline.sampling.sample import Settings, even_batch, fixed_batches, sample, to_bytes
 from ti_pipeline.sampling.seeds import initial_noise
+from ti_pipeline.words.word import ONLY, Word
 
 SETTINGS = Settings(solver="ddim", steps=4, guidance_scale=5.0, negative_prompt="", batch_size=5)
 PROMPTS = [f"a photo of a <x> on the {place}" for place in ("moon", "beach", "moon", "table", "grass", "street", "beach")]
 SEEDS = [101, 102, 103, 104, 105, 106, 107]
-WORDS = {"<x>": 0.02 * torch.randn(2, 32, generator=torch.Generator().manual_seed(0))}
+WORDS = {"<x>": Word("<x>", {ONLY: 0.02 * torch.randn(2, 32, generator=torch.Generator().manual_seed(0))})}
 
 
 def pictures(generator: Generator, order: list[int], settings: Settings = SETTINGS) -> dict[int, np.ndarray]:
@@ -68,7 +69,7 @@ def test_ddim_and_guidance_are_those_of_the_papers(generator: Generator, seven: 
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     alpha_bar = torch.cumprod(1 - betas, 0)
     x = initial_noise([SEEDS[3]], (4, 8, 8)).double()
-    hidden = encode_prompts(generator, ["", PROMPTS[3]], WORDS)
+    hidden = encode(generator, ["", PROMPTS[3]], WORDS).parts["hidden"]
     for t in (751, 501, 251, 1):
         uncond, cond = generator.unet(x.float().expand(2, -1, -1, -1), t, hidden).sample.double()
         noise = uncond + 5.0 * (cond - uncond)
@@ -119,7 +120,7 @@ def test_the_text_is_read_in_the_first_step_only(generator: Generator) -> None:
     forward = type(keys).forward
     try:
         type(keys).forward = lambda self, x: counted.append(self is keys) or forward(self, x)
-        with text_read_once(unet):
+        with generator.drawing():
             assert all((unet(latents, t, hidden).sample == expected).all() for t, expected in zip((900, 100), plain, strict=True))
             assert sum(counted) == 1
             assert (unet(latents, 900, hidden + 1).sample == other).all()
@@ -127,7 +128,7 @@ def test_the_text_is_read_in_the_first_step_only(generator: Generator) -> None:
         unet(latents, 900, hidden)
         assert sum(counted) == 3
         unet._compiled_call_impl = unet._call_impl
-        with text_read_once(unet):
+        with generator.drawing():
             assert "forward" not in vars(keys)
     finally:
         type(keys).forward = forward

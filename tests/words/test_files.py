@@ -39,7 +39,7 @@ def test_equal_contents_are_equal_bytes_in_every_process(tmp_path: Path) -> None
     code = (
         "import sys, torch; from pathlib import Path;"
         "from ti_pipeline.words.files import write_word; from ti_pipeline.words.word import Word;"
-        "write_word(Path(sys.argv[1]), Word('<mug>', {'clip_l': torch.ones(2, 3)}, provenance=dict.fromkeys(sys.argv[2].split(','), 'x')))"
+        "write_word(Path(sys.argv[1]), Word('<mug>', {'text': torch.ones(2, 3)}, provenance=dict.fromkeys(sys.argv[2].split(','), 'x')))"
     )
     for name, keys, hashing in (("one", "a,b,c,d,e", "1"), ("two", "e,d,c,b,a", "2")):
         environment = os.environ | {"PYTHONHASHSEED": hashing}

@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ti_pipeline.candidates.briefs import Brief, brief_texts, briefs_for, words_in
@@ -21,13 +20,13 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.concepts.texts import cut
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
-from ti_pipeline.generators.generator import Generator
+from ti_pipeline.generators.generator import Condition, Generator
 from ti_pipeline.generators.placeholder import check_prompt, check_width
 from ti_pipeline.params import Params
-from ti_pipeline.sampling.sample import Settings, encode_texts, even_batch, sample_states
+from ti_pipeline.sampling.sample import Settings, encode_negative, encode_texts, even_batch, sample_conditions
 from ti_pipeline.sampling.seeds import candidate_seed
 from ti_pipeline.words.learnt import Words, load_others, load_own
-from ti_pipeline.words.word import ONLY, Word
+from ti_pipeline.words.word import Word
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "generate"
@@ -65,7 +64,7 @@ class Sheet:
     missing: list[Planned]
     left_out: str
     left: int = 0
-    states: dict[str, torch.Tensor] = field(default_factory=dict)
+    heard: tuple[dict[str, Condition], Condition] | None = None  # its prompts, and its negative prompt
     pictures: dict[str, Image.Image] = field(default_factory=dict)  # by file, until CLIP has looked at them
     broken: OSError | None = None
 
@@ -140,7 +139,7 @@ def generate_many(
                 closing[sheet.slug] = writer.submit(_close, workspace, generator, sheet, clip)
         while todo:
             seeds = [candidate.recipe["seed"] for _, candidate in todo]
-            for index, picture in sample_states(generator, lambda i, todo=todo: _states(generator, *todo[i]), seeds, settings):
+            for index, picture in sample_conditions(generator, lambda i, todo=todo: _heard(generator, *todo[i]), seeds, settings):
                 sheet, candidate = todo[index]
                 path = workspace.candidates(sheet.slug) / candidate.file
                 writer.submit(_write, sheet, path, picture, candidate.recipe, keep=clip is not None)
@@ -148,7 +147,7 @@ def generate_many(
                 if spent is not None:
                     spent[sheet.slug] += 1
                 if not sheet.left:
-                    sheet.states = {}
+                    sheet.heard = None
                     closing[sheet.slug] = writer.submit(_close, workspace, generator, sheet, clip)
                 close(everything=False)
                 done += 1
@@ -169,13 +168,14 @@ def _sheet(workspace: Workspace, generator: Generator, manifest: Manifest, param
     return Sheet(manifest.slug, order, plan, missing, left_out, len(missing))
 
 
-def _states(generator: Generator, sheet: Sheet, candidate: Planned) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states `[context, d]` of a candidate's prompt and negative prompt; a concept's are computed when its turn comes."""
-    negative = candidate.recipe["negative_prompt"]
-    if not sheet.states:
-        vectors = {token: word.rows[ONLY] for token, word in sheet.order.words.items()}
-        sheet.states = encode_texts(generator, [*(brief.prompt for brief in sheet.order.briefs), negative], vectors)
-    return sheet.states[candidate.brief.prompt], sheet.states[negative]
+def _heard(generator: Generator, sheet: Sheet, candidate: Planned) -> tuple[Condition, Condition]:
+    """What the denoiser hears of a candidate's prompt and negative prompt; a concept's are computed when its turn comes."""
+    if sheet.heard is None:
+        prompts = [brief.prompt for brief in sheet.order.briefs]
+        negative = encode_negative(generator, candidate.recipe["negative_prompt"], sheet.order.words)
+        sheet.heard = encode_texts(generator, prompts, sheet.order.words), negative
+    of_prompts, negative = sheet.heard
+    return of_prompts[candidate.brief.prompt], negative
 
 
 def _write(sheet: Sheet, path: Path, picture: Image.Image, recipe: Recipe, *, keep: bool) -> None:

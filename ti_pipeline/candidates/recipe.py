@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from ti_pipeline.files import digest_value
-from ti_pipeline.sampling.solvers import NAMES
+from ti_pipeline.generators.solvers import NAMES
 
 VERSION = 1  # of sampling: raised whenever the same recipe would give another picture
 Recipe = dict[str, Any]

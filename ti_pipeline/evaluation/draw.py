@@ -8,7 +8,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ti_pipeline.files import digest_value
@@ -16,6 +15,7 @@ from ti_pipeline.generators.generator import Generator
 from ti_pipeline.sampling.sample import Settings, sample
 from ti_pipeline.sight.judge import BATCH, Judge
 from ti_pipeline.sight.ranker import Ranker
+from ti_pipeline.words.word import Word
 
 Progress = Callable[[int, int, str], None]
 
@@ -46,7 +46,7 @@ class Studio:
     def draw(
         self,
         prompts: Sequence[str],
-        words: Mapping[str, torch.Tensor],
+        words: Mapping[str, Word],
         seeds: Sequence[int],
         step: Callable[[], None],
         keep: Callable[[int, Image.Image], None] | None = None,

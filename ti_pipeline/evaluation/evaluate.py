@@ -32,7 +32,7 @@ from ti_pipeline.sampling.sample import Settings
 from ti_pipeline.sight.judge import Judge
 from ti_pipeline.sight.ranker import Ranker
 from ti_pipeline.words.learnt import load_own
-from ti_pipeline.words.word import ONLY, Word
+from ti_pipeline.words.word import Word
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "evaluate"
@@ -171,7 +171,7 @@ def _look(studio: Studio, manifest: Manifest, word: Word, params: Params, progre
         if index in named:
             kept.append((*named[index], picture))
 
-    made = studio.draw(texts, {manifest.token: word.rows[ONLY]}, neutral_seeds * 2 + prompt_seeds, step, keep)
+    made = studio.draw(texts, {manifest.token: word}, neutral_seeds * 2 + prompt_seeds, step, keep)
     first = {k * each + j: text for k, text in enumerate(left) for j in range(min(section.keep, each))}
     without, drawn = draw_shared(studio, tuple(text for text in left for _ in range(each)), shared_seeds, step, frozenset(first))
     kept += [(PROMPT, first[i], drawn[i]) for i in sorted(first)]

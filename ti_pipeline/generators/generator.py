@@ -1,77 +1,140 @@
-"""A frozen text-to-image model and the device that it is on.
+"""What a frozen text-to-image model is to all that train, draw and measure with it.
 
-What loads one (`load`) brings the model libraries, which take seconds to import: a stage that has nothing to do needs none of them.
+Only its family (`families`) knows what it is made of. What loads one brings the model libraries, which take seconds to import: a
+stage that has nothing to do needs none of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.source import digest_weights
+from ti_pipeline.generators.reader import TextReader
+from ti_pipeline.tensor_file import digest_weights
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from diffusers import SchedulerMixin
+
+Ids = Mapping[str, torch.Tensor]
+"""Of prompts, int64 [b, context] by text encoder, on the CPU. An id from the table's length on is a learnt row."""
+Rows = Mapping[str, torch.Tensor]
+"""Learnt rows [r, d] by text encoder, in the order of their ids."""
 
 
-@dataclass(frozen=True, eq=False)
-class Generator:
-    """A frozen text-to-image model. Text encoder and U-Net are in `dtype`; the VAE stays in float32, where it is exact."""
-
-    name: str
-    digest: str
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-    scheduler_config: dict[str, Any]
-    device: torch.device
-    dtype: torch.dtype
-    memory_format: str = "contiguous"  # of the U-Net
+class Encoder(TextReader, Protocol):
+    """A frozen text encoder."""
 
     @property
-    def prediction_type(self) -> str:
-        return self.scheduler_config.get("prediction_type", "epsilon")
+    def table(self) -> torch.Tensor:
+        """Vectors of the vocabulary's pieces [V, d]: read, never written."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a denoiser hears of prompts: tensors by name, all with the same first dimension. Only their family knows the names."""
+
+    parts: Mapping[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def __getitem__(self, rows: slice) -> Condition:
+        return Condition({name: part[rows] for name, part in self.parts.items()})
+
+    def expand(self, count: int) -> Condition:
+        """One prompt's, as that of `count` equal ones."""
+        return Condition({name: part.expand(count, *part.shape[1:]) for name, part in self.parts.items()})
+
+    @staticmethod
+    def cat(conditions: Sequence[Condition]) -> Condition:
+        return Condition({name: torch.cat([each.parts[name] for each in conditions]) for name in conditions[0].parts})
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z | x) of pictures, float32 [b, c, h, w], scaled as the denoiser expects latents."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
+class Generator(Protocol):
+    """A frozen text-to-image model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def digest(self) -> str:
+        """Of every file that it was loaded from."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its denoiser."""
+
+    @property
+    def arithmetic(self) -> Mapping[str, str]:
+        """What the last bits of a result depend on besides weights and inputs, as it is for the thread that asks."""
 
     @property
     def resolution(self) -> int:
         """Pixels of the edge of its square pictures."""
-        return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Of one latent at that resolution, [c, h, w]."""
+
+    @property
+    def timesteps(self) -> int:
+        """Of its training schedule; one is drawn from [0, timesteps)."""
 
     @property
     def context(self) -> int:
-        """Tokens that it reads of a prompt, start and end included."""
-        return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        """Tokens of a prompt that every text encoder reads, start and end included."""
 
     @property
-    def vocabulary(self) -> torch.Tensor:
-        """The table of word vectors [words, d]: read, never written."""
-        return self.text_encoder.get_input_embeddings().weight
+    def encoders(self) -> Mapping[str, Encoder]:
+        """Text encoders by the names that files of words use: `clip_l`, `clip_g`, `t5`, `llm`; `text` where there is one only."""
 
     @property
-    def arithmetic(self) -> dict[str, str]:
-        """What the last bits of a result depend on besides weights and inputs, as it is for the thread that asks."""
-        on_cpu = self.device.type == "cpu"
-        return {
-            "precision": str(self.dtype).removeprefix("torch."),
-            "memory_format": self.memory_format,
-            "device": f"cpu {torch.backends.cpu.get_cpu_capability()}" if on_cpu else _name(self.device),
-            **({"threads": str(torch.get_num_threads())} if on_cpu else {}),
-            "torch": torch.__version__,
-        }
+    def networks(self) -> Mapping[str, nn.Module]: ...
 
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        return {"text_encoder": self.text_encoder, "vae": self.vae, "unet": self.unet}
+    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> Ids:
+        """Ids of prompts, cut and padded as the stock pipeline does it. `lengths` are the rows of each token in them, in order: ids
+        behind the table are given out in that order."""
 
+    def condition(self, ids: Ids, rows: Rows | None) -> Condition:
+        """What the denoiser hears; gradients flow to `rows`."""
 
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    def unconditional(self) -> Condition:
+        """What the stock pipeline hears in place of a negative prompt when there is none, [1, …]."""
+
+    def posterior(self, pixels: torch.Tensor) -> Posterior:
+        """Of RGB pixels [b, 3, height, width] in [-1, 1], float32."""
+
+    def losses(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """The family's own denoising loss of each sample, float32 [b]; `z0` and `noise` float32 [b, c, h, w], `t` [b]."""
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """What the denoiser says of `x` [b, c, h, w] at the timestep `t`, in its own terms (epsilon, v, …) and type."""
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """While it is open, what the denoiser makes of a Condition alone may be computed once for each Condition."""
+
+    def solver(self, name: str, steps: int) -> SchedulerMixin:
+        """A fresh way from noise to a latent, its timesteps set; one that keeps a history is good for one batch."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """RGB pixels float32 [b, 3, height, width], about [-1, 1], of latents [b, c, h, w]."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -88,3 +151,14 @@ def choose_device(name: str) -> torch.device:
 def weight_digests(generator: Generator) -> dict[str, str]:
     """SHA-256 of every weight, by network: the same before and after training, or something wrote where it must not."""
     return {part: digest_weights(network.state_dict()) for part, network in generator.networks.items()}
+
+
+def table_digest(generator: Generator) -> str:
+    """SHA-256 of the vocabulary's vectors of every text encoder."""
+    return digest_weights({name: encoder.table for name, encoder in generator.encoders.items()})
+
+
+def norms(generator: Generator) -> Iterator[tuple[str, float]]:
+    """The median norm of the vocabulary's vectors, by text encoder."""
+    for name, encoder in generator.encoders.items():
+        yield name, encoder.table.detach().float().norm(dim=-1).median().item()

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from ti_pipeline.files import digest_value, write_json
+from ti_pipeline.generators.latent_diffusion import LatentDiffusion
 
 SAMPLES, LARGE, EDGE, TOKENS = 32, 10**8, 16, 24  # a network of more weights than LARGE fills a processor with few samples
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -47,17 +47,17 @@ def known(digest: str, precisions: Sequence[str]) -> Choice | None:
         return None
 
 
-def choose(unet: UNet2DConditionModel, digest: str, precisions: Sequence[str]) -> Choice:
-    """The fastest of `precisions`, the first where none is clearly faster; measured on a copy of the float32 `unet`.
+def choose(generator: LatentDiffusion, precisions: Sequence[str]) -> Choice:
+    """The fastest of `precisions`, the first where none is clearly faster; measured on a copy of the float32 U-Net.
 
     Kept unless others were at work: then the next process measures again.
     """
-    choice, steady = _measured(deepcopy(unet), precisions)
+    choice, steady = _measured(replace(generator, unet=deepcopy(generator.unet)), precisions)
     if not steady:
         log.info("the machine is busy: what was measured is not kept")
         return choice
     try:
-        write_json(cache_file(digest, precisions), asdict(choice))
+        write_json(cache_file(generator.digest, precisions), asdict(choice))
     except OSError as error:  # costs every process a measurement, and no run its end
         log.warning("the choice of precision cannot be kept: %s", error)
     return choice
@@ -70,20 +70,20 @@ def cache_file(digest: str, precisions: Sequence[str]) -> Path:
     return folder / f"cpu-{digest_value(depends)[:16]}.json"
 
 
-def _measured(unet: UNet2DConditionModel, precisions: Sequence[str]) -> tuple[Choice, bool]:
+def _measured(generator: LatentDiffusion, precisions: Sequence[str]) -> tuple[Choice, bool]:
     """The best choice, and whether the machine was quiet enough to believe it for always.
 
     On a busy one precision alone is measured, by the time that processors work: it makes the most of a difference.
     """
     most, idle = torch.get_num_threads(), not _busy()
-    best, steady = _best(unet, [Choice(precision) for precision in precisions], time.process_time)
+    best, steady = _best(generator, [Choice(precision) for precision in precisions], time.process_time)
     best = replace(best, threads=most)
     if not idle:
         return best, False
-    best, again = _best(unet, [best, replace(best, memory_format="channels_last")], time.process_time)
+    best, again = _best(generator, [best, replace(best, memory_format="channels_last")], time.process_time)
     steady = steady and again
-    while best.threads > 1:  # what shares a core or waits for memory slows the others
-        fewer, again = _best(unet, [best, replace(best, threads=best.threads // 2)], time.perf_counter)
+    while (threads := best.threads or 1) > 1:  # what shares a core or waits for memory slows the others
+        fewer, again = _best(generator, [best, replace(best, threads=threads // 2)], time.perf_counter)
         steady = steady and again
         if fewer == best:
             break
@@ -96,14 +96,14 @@ def _busy() -> bool:
     return os.getloadavg()[0] > max(1, torch.get_num_threads()) / 2
 
 
-def _best(unet: UNet2DConditionModel, choices: Sequence[Choice], clock: Callable[[], float]) -> tuple[Choice, bool]:
+def _best(generator: LatentDiffusion, choices: Sequence[Choice], clock: Callable[[], float]) -> tuple[Choice, bool]:
     """The fastest of `choices`, an earlier one unless a later is clearly faster; and whether all repeated themselves.
 
     They take turns, so that what disturbs one disturbs the others, and the least of each counts: others at work only ever add.
     """
     if len(choices) == 1:
         return choices[0], True
-    turns = [[_seconds(unet, choice, clock) for choice in choices] for _ in range(ROUNDS)]
+    turns = [[_seconds(generator, choice, clock) for choice in choices] for _ in range(ROUNDS)]
     least, second = zip(*(sorted(taken)[:2] for taken in zip(*turns, strict=True)), strict=True)
     best = 0
     for place in range(1, len(choices)):
@@ -112,20 +112,22 @@ def _best(unet: UNet2DConditionModel, choices: Sequence[Choice], clock: Callable
     return choices[best], all(more <= less * MARGIN for less, more in zip(least, second, strict=True))
 
 
-def _seconds(unet: UNet2DConditionModel, choice: Choice, clock: Callable[[], float]) -> float:
+def _seconds(generator: LatentDiffusion, choice: Choice, clock: Callable[[], float]) -> float:
     """Seconds by `clock` of a pass forward and back to the text on small latents, after one that warms up."""
-    most, dtype = torch.get_num_threads(), getattr(torch, choice.precision)
+    most, dtype, unet = torch.get_num_threads(), getattr(torch, choice.precision), generator.unet
     unet.to(dtype).to(memory_format=FORMATS[choice.memory_format])
     unet.set_attn_processor(attention(dtype))
+    probed = replace(generator, dtype=dtype)
     samples = SAMPLES if sum(weight.numel() for weight in unet.parameters()) <= LARGE else 1
     streams = torch.Generator().manual_seed(0)
     latents = torch.randn(samples, unet.config.in_channels, EDGE, EDGE, generator=streams).to(dtype)
-    hidden = torch.randn(samples, TOKENS, unet.config.cross_attention_dim, generator=streams).to(dtype).requires_grad_()
+    condition = probed.any_condition(samples, TOKENS, streams)
+    hidden = condition.parts["hidden"].requires_grad_()
     torch.set_num_threads(choice.threads or most)
     try:
         for _ in range(2):
             began = clock()
-            torch.autograd.grad(unet(latents, 500, hidden).sample.float().square().mean(), hidden)
+            torch.autograd.grad(probed.predict(latents, torch.tensor(500), condition).float().square().mean(), hidden)
             seconds = clock() - began
     finally:
         torch.set_num_threads(most)

@@ -1,57 +1,32 @@
-"""Placeholder words: learnt vectors in a prompt, without touching the tokenizer or the vocabulary table.
+"""Placeholder words in prompts: where a token stands, which ids it takes, and whether a generator reads all of it.
 
-A word of n vectors takes the ids V + k … V + k + n - 1 behind the table's V rows. Ids behind the table never reach it:
-they are looked up as id 0 and replaced by their vectors in a forward hook, which is also where the gradient comes out.
+A word of n rows takes the ids V + k … V + k + n - 1 behind the V rows of a vocabulary.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional as F
 
 from ti_pipeline.concepts.texts import cut
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.reader import Reader
-from ti_pipeline.words.word import ONLY, Word
+from ti_pipeline.words.word import Word
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+    from transformers import PreTrainedTokenizerBase
 
-Words = Mapping[str, torch.Tensor]
-
-
-def encode_prompts(generator: Generator, prompts: Sequence[str], words: Words) -> torch.Tensor:
-    """Hidden states [batch, context, d] of prompts that may hold the tokens of `words` (token to vectors [n, d])."""
-    ids = tokenize(generator, prompts, {token: len(vectors) for token, vectors in words.items()})
-    return encode_ids(generator, ids, torch.cat(list(words.values())) if words else None)
+    from ti_pipeline.generators.generator import Condition, Generator
 
 
-def tokenize(generator: Generator, prompts: Sequence[str], lengths: Mapping[str, int]) -> torch.Tensor:
-    """Ids [batch, context], cut and padded as the tokenizer does it; `lengths` are the vectors of each token, in order."""
-    tokenizer, room = generator.tokenizer, generator.context - 2
-    rows = []
-    for prompt in prompts:
-        inner = _inner_ids(tokenizer, len(generator.vocabulary), prompt, lengths)[:room]
-        padding = [tokenizer.pad_token_id] * (room - len(inner))
-        rows.append([tokenizer.bos_token_id, *inner, tokenizer.eos_token_id, *padding])
-    return torch.tensor(rows)
-
-
-def encode_ids(generator: Generator, ids: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-    """Hidden states [batch, context, d]; `rows` [r, d] are the vectors behind the table, and gradients flow to them."""
-    ids = ids.to(generator.device)
-    outside = ids >= len(generator.vocabulary)
-    mask = None
-    if getattr(generator.text_encoder.config, "use_attention_mask", False):
-        mask = _attention_mask(ids, generator.tokenizer.eos_token_id)
-    with _put(generator, ids, rows):
-        return generator.text_encoder(ids.masked_fill(outside, 0), attention_mask=mask).last_hidden_state
+def encode(generator: Generator, prompts: Sequence[str], words: Mapping[str, Word]) -> Condition:
+    """What the denoiser hears of prompts that may hold words, by their tokens."""
+    ids = generator.tokenise(prompts, {token: len(word) for token, word in words.items()})
+    rows = {name: torch.cat([word.rows[name] for word in words.values()]) for name in generator.encoders} if words else None
+    return generator.condition(ids, rows)
 
 
 def check_prompt(reader: Reader, concept: str, prompt: str, lengths: Mapping[str, int], named: str = "") -> None:
@@ -80,32 +55,41 @@ def check_prompt(reader: Reader, concept: str, prompt: str, lengths: Mapping[str
 
 
 def prompt_length(reader: Reader, prompt: str, lengths: Mapping[str, int]) -> int:
-    """Tokens of a prompt, start and end included."""
-    return len(_inner_ids(reader.tokenizer, 0, prompt, lengths)) + 2
+    """Tokens of a prompt, start and end included, for the text encoder that needs most."""
+    return max(len(inner_ids(encoder.tokenizer, 0, prompt, lengths)) for encoder in reader.encoders.values()) + 2
 
 
-def check_token(generator: Generator, concept: str, token: str) -> None:
+def check_token(reader: Reader, concept: str, token: str) -> None:
     """Raise ConceptError for a token that is a word of the vocabulary already, or none that stands alone in a prompt."""
-    vocabulary = generator.tokenizer.get_vocab()
     advice = f"Set another `token` in concept.yaml, such as <{concept}>."
     if not token.strip() or re.search(r"\s", token):
         raise ConceptError(concept, f"the token {token!r} is empty or has spaces. {advice}")
-    if token.lower() in vocabulary or f"{token.lower()}</w>" in vocabulary:
-        raise ConceptError(concept, f"the token {token!r} is a word that {generator.name} knows already. {advice}")
+    for encoder in reader.encoders.values():
+        vocabulary = encoder.tokenizer.get_vocab()
+        if token.lower() in vocabulary or f"{token.lower()}</w>" in vocabulary:
+            raise ConceptError(concept, f"the token {token!r} is a word that {reader.name} knows already. {advice}")
 
 
 def check_width(generator: Generator, concept: str, word: Word) -> None:
-    """Raise ConceptError for a word that was learnt for a model with another text encoder."""
-    for encoder, rows in word.rows.items():
-        if encoder != ONLY or rows.shape[1] != generator.vocabulary.shape[1]:
-            raise ConceptError(
-                concept,
-                f"the vectors of {word.token} have {rows.shape[1]} numbers and {generator.name} takes {generator.vocabulary.shape[1]}, so "
-                "the word was learnt for another model. Train it again, or set generator.model to that model.",
-            )
+    """Raise ConceptError for a word that was learnt for a model with other text encoders."""
+    own = {name: encoder.table.shape[1] for name, encoder in generator.encoders.items()}
+    learnt = {name: rows.shape[1] for name, rows in word.rows.items()}
+    if own != learnt:
+        raise ConceptError(
+            concept,
+            f"the vectors of {word.token} have {_numbers(learnt)} and {generator.name} takes {_numbers(own)}, so the word was learnt "
+            "for another model. Train it again, or set generator.model to that model.",
+        )
 
 
-def _inner_ids(tokenizer: CLIPTokenizer, first: int, prompt: str, lengths: Mapping[str, int]) -> list[int]:
+def _numbers(widths: Mapping[str, int]) -> str:
+    """`32 numbers` of a single text encoder, `768 (clip_l) and 1280 (clip_g) numbers` of several."""
+    if len(widths) == 1:
+        return f"{next(iter(widths.values()))} numbers"
+    return f"{' and '.join(f'{width} ({name})' for name, width in widths.items())} numbers"
+
+
+def inner_ids(tokenizer: PreTrainedTokenizerBase, first: int, prompt: str, lengths: Mapping[str, int]) -> list[int]:
     """Ids of a prompt without start and end, uncut; each token stands for all of its vectors, of which the ids begin at `first`."""
     starts = {}
     for token, count in lengths.items():
@@ -131,26 +115,3 @@ def _whole_word(token: str) -> str:
     before = r"(?<!\w)" if re.match(r"\w", token) else ""
     after = r"(?!\w)" if re.search(r"\w$", token) else ""
     return before + re.escape(token) + after
-
-
-def _attention_mask(ids: torch.Tensor, end: int) -> torch.Tensor:
-    """Ones up to and with the first end token."""
-    return ((ids == end).cumsum(dim=1) - (ids == end).int() == 0).long()
-
-
-@contextmanager
-def _put(generator: Generator, ids: torch.Tensor, rows: torch.Tensor | None) -> Iterator[None]:
-    if rows is None:
-        yield
-        return
-    words = len(generator.vocabulary)
-
-    def replace(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
-        learnt = F.embedding((ids - words).clamp(min=0), rows.to(generator.device)).to(output.dtype)
-        return torch.where((ids >= words)[..., None], learnt, output)
-
-    hook = generator.text_encoder.get_input_embeddings().register_forward_hook(replace)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_value
 from ti_pipeline.foreign import refuse_code, refuse_pickled_code
-from ti_pipeline.generators.classify import SETTING, refuse_other_folder, refuse_other_parts
+from ti_pipeline.generators.classify import family_of_file, family_of_folder, refuse_other_folder
+from ti_pipeline.generators.family import Family, families
+from ti_pipeline.generators.refusals import SETTING
 from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name
 
-if TYPE_CHECKING:
-    import torch
-
-PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 SINGLE_FILES = (".safetensors", ".ckpt")
 _WEIGHTS = (".safetensors", ".bin")
 _HALF = ".fp16"  # in the names of the weights of a folder that has them in half precision
@@ -36,10 +33,15 @@ class Source:
     path: Path
     layout: Literal["folder", "file"]
 
+    @cached_property
+    def family(self) -> Family:
+        """Told by its files. Raises ParamsError that says what it is when no family can load it."""
+        return family_of_folder(self.path) if self.layout == "folder" else family_of_file(self.path)
+
     @cached_property  # a stage asks for it once a concept
     def digest(self) -> str:
         """SHA-256 over the bytes of every file that is loaded (weights, configurations, vocabulary), hexadecimal."""
-        files = loaded_files(self.path) if self.layout == "folder" else [self.path, *_config_files(self.path)]
+        files = loaded_files(self.path, self.family.parts) if self.layout == "folder" else [self.path, *_config_files(self.path)]
         with ThreadPoolExecutor() as pool:  # hashlib lets go of the GIL
             digests = list(pool.map(_digest, files))
         root = self.path if self.layout == "folder" else self.path.parent
@@ -77,13 +79,13 @@ def find_source(settings: params.Generator, *, download: bool = True) -> Source:
     return _hub(model, settings.revision, download)
 
 
-def loaded_files(folder: Path) -> list[Path]:
-    """The files of a diffusers folder that loading reads.
+def loaded_files(folder: Path, parts: Iterable[str]) -> list[Path]:
+    """The files of these parts of a diffusers folder that loading reads.
 
     No pickles where safetensors lie beside them, and half precision only where there is no other.
     """
-    files = []
-    for part in PARTS:
+    files: list[Path] = []
+    for part in sorted(parts):
         inside = sorted(file for file in (folder / part).glob("*") if file.is_file())
         files += [file for file in inside if file.suffix in (".json", ".txt")] + _weights(folder / part)
     return files
@@ -98,23 +100,13 @@ def _weights(part: Path) -> list[Path]:
     return []
 
 
-def digest_weights(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of tensors with their names, types and shapes, hexadecimal."""
-    import torch
-
-    whole = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return whole.hexdigest()
-
-
 def _folder(name: str, path: Path) -> Source:
     if name != "miniature":
         refuse_code(path, SETTING)
         refuse_other_folder(path)
-    missing = [part for part in PARTS if not any((path / part).glob("*.json"))]
-    missing += [f"{part}/*.safetensors" for part in ("text_encoder", "unet", "vae") if part not in missing and not _weights(path / part)]
+    family = family_of_folder(path)
+    missing = [part for part in family.parts if not any((path / part).glob("*.json"))]
+    missing += [f"{part}/*.safetensors" for part in family.weights if part not in missing and not _weights(path / part)]
     if missing:
         cause = (
             "The package is incomplete: install it again."
@@ -122,8 +114,8 @@ def _folder(name: str, path: Path) -> Source:
             else ("Download the whole model in diffusers' layout (`hf download OWNER/NAME --local-dir FOLDER`) and set it to FOLDER.")
         )
         raise ParamsError(f"{SETTING}: {path} lacks {', '.join(missing)}. {cause}")
-    refuse_other_parts(path)
-    for file in loaded_files(path):
+    family.check(path)
+    for file in loaded_files(path, family.parts):
         if file.suffix in _WEIGHTS:
             check_whole(file, SETTING)
         if file.suffix == ".bin":
@@ -132,11 +124,11 @@ def _folder(name: str, path: Path) -> Source:
 
 
 def _hub(name: str, revision: str | None, download: bool) -> Source:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        path = StableDiffusionPipeline.download(
+        path = DiffusionPipeline.download(
             name,
             revision=revision,
             local_files_only=not download,
@@ -165,7 +157,8 @@ def _short(error: Exception) -> str:
 
 def _config_files(checkpoint: Path) -> list[Path]:
     folder = checkpoint.with_suffix("")
-    return [file for file in loaded_files(folder) if file.suffix not in _WEIGHTS] if folder.is_dir() else []
+    every = {part for family in families() for part in family.parts}  # whose it is would have to be read from the checkpoint
+    return [file for file in loaded_files(folder, every) if file.suffix not in _WEIGHTS] if folder.is_dir() else []
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,7 @@ import gzip
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from transformers import CLIPTokenizer
 
@@ -96,7 +97,7 @@ def clip_tokenizer() -> CLIPTokenizer:
     """OpenAI CLIP's tokenizer of 49,408 words, from the merges in open_clip's package."""
     packed = resources.files("open_clip") / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")[1 : _MERGES + 1]
-    merges = [tuple(line.split()) for line in lines]
+    merges: Any = [tuple(line.split()) for line in lines]  # its type says text, and text with a space is not taken
     alphabet = _byte_letters()
     pieces = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *("".join(merge) for merge in merges), START, END]
     return CLIPTokenizer(

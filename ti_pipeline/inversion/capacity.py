@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,12 +23,12 @@ def largest_pack(device: torch.device, samples: int, concepts: int, run: Callabl
     most = max(1, min(concepts, ENOUGH[device.type] // samples))
     if most == 1:
         return 1
-    peaks = [_peak(device, lambda n=n: run(n)) for n in PROBES]
+    few, more = (_peak(device, partial(run, probe)) for probe in PROBES)
     free = _free(device)
-    if None in peaks or free is None or peaks[1] <= peaks[0]:
+    if few is None or more is None or free is None or more <= few:
         return most
-    each = (peaks[1] - peaks[0]) / (PROBES[1] - PROBES[0])
-    fitting = max(1, 1 + int((SHARE * free - peaks[0]) / each))
+    each = (more - few) / (PROBES[1] - PROBES[0])
+    fitting = max(1, 1 + int((SHARE * free - few) / each))
     return most if fitting >= most else 1 << (fitting.bit_length() - 1)
 
 

@@ -1,4 +1,4 @@
-"""What a half-done pack needs to go on: everybody's rows, moments and log, who sits where, how many find a place.
+"""What a half-done pack needs to go on: everybody's leaves, moments and log, who sits where, how many find a place.
 
 A concept's arithmetic depends on the shape of the batch that it is in, so a pack is saved as a whole and goes on as a whole:
 then every later step has the very shapes that it would have had. The random streams follow from the steps.
@@ -13,20 +13,27 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ti_pipeline.inversion.adamw import Moments
+from ti_pipeline.inversion.leaves import Learning
+from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import COLUMNS, State
 from ti_pipeline.tensor_file import write_tensors
 
-FORMAT = "2"
-_ROWS = ("rows", "first", "second", "best")
+FORMAT = "3"
+Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Saved:
-    """One concept in a checkpoint; `key` is the digest of all that its training depends on."""
+    """One concept in a checkpoint; `key` is the digest of all that its training depends on.
+
+    Of what it learns there are the leaves and lengths alone: the rest is as the setup began.
+    """
 
     concept: str
     key: str
     state: State
+    learning: Learning
 
 
 @dataclass
@@ -42,16 +49,15 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Atomic, and kilobytes a concept."""
-    tensors, everyone = {}, [*checkpoint.seats, *checkpoint.parked]
+    """Atomic, and kilobytes a concept where the leaves are rows."""
+    tensors: Tensors = {}
+    everyone = [*checkpoint.seats, *checkpoint.parked]
     for i, saved in enumerate(everyone):
-        tensors |= {f"{i}.{name}": getattr(saved.state, name).contiguous() for name in _ROWS}
-        tensors[f"{i}.log"] = torch.tensor(saved.state.log, dtype=torch.float64).reshape(-1, len(COLUMNS))
-        tensors[f"{i}.losses"] = torch.tensor(saved.state.losses, dtype=torch.float64)
+        tensors |= {f"{i}.{name}": tensor for name, tensor in _tensors(saved).items()}
     about = {
         "step": checkpoint.step,
         "capacity": checkpoint.capacity,
-        "seats": [[saved.concept, saved.key, saved.state.step] for saved in everyone],
+        "seats": [[saved.concept, saved.key, saved.state.step, saved.learning.one.lengths] for saved in everyone],
         "parked": len(checkpoint.parked),
         "failed": checkpoint.failed,
     }
@@ -66,12 +72,12 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
             if metadata.get("version") != FORMAT:
                 return None
             about = json.loads(metadata["pack"])
-            everyone = []
-            for i, (concept, key, step) in enumerate(about["seats"]):
-                rows = {name: file.get_tensor(f"{i}.{name}") for name in _ROWS}
-                log, losses = (file.get_tensor(f"{i}.{name}").tolist() for name in ("log", "losses"))
-                everyone.append(Saved(concept, key, State(step, **rows, log=log, losses=losses)))
-    except (OSError, SafetensorError, ValueError, KeyError):
+            tensors: list[Tensors] = [{} for _ in about["seats"]]
+            for key in file.keys():  # noqa: SIM118
+                place, _, name = key.partition(".")
+                tensors[int(place)][name] = file.get_tensor(key)
+        everyone = [_saved(*seat, of) for seat, of in zip(about["seats"], tensors, strict=True)]
+    except (OSError, SafetensorError, ValueError, KeyError, IndexError):
         return None
     seated = len(everyone) - about["parked"]
     return Checkpoint(about["step"], about["capacity"], everyone[:seated], everyone[seated:], about["failed"])
@@ -81,6 +87,27 @@ def concepts_in(path: Path) -> set[str]:
     """Who is in a checkpoint, by its header alone; empty when it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {concept for concept, _, _ in json.loads((file.metadata() or {})["pack"])["seats"]}
+            return {concept for concept, *_ in json.loads((file.metadata() or {})["pack"])["seats"]}
     except (OSError, SafetensorError, ValueError, KeyError):
         return set()
+
+
+def _tensors(saved: Saved) -> Tensors:
+    state, learning = saved.state, saved.learning
+    tensors = {
+        "log": torch.tensor(state.log, dtype=torch.float64).reshape(-1, len(COLUMNS)),
+        "losses": torch.tensor(state.losses, dtype=torch.float64),
+    }
+    for name, leaf in learning.one.leaves.items():
+        tensors |= {f"leaf.{name}": leaf, f"first.{name}": learning.moments[name].first, f"second.{name}": learning.moments[name].second}
+    return tensors | {f"best.{name}": leaf for name, leaf in state.best.items()}
+
+
+def _saved(concept: str, key: str, step: int, lengths: dict[str, int], tensors: Tensors) -> Saved:
+    def named(kind: str) -> Tensors:
+        return {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+
+    leaves, first, second = named("leaf."), named("first."), named("second.")
+    moments = {name: Moments(first[name], second[name]) for name in leaves}
+    state = State(step, tensors["log"].tolist(), tensors["losses"].tolist(), named("best."))
+    return Saved(concept, key, state, Learning(Learnable(leaves, lengths), moments))

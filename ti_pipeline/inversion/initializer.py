@@ -12,32 +12,42 @@ from PIL import Image
 from ti_pipeline.concepts.templates import OBJECT, STYLE
 from ti_pipeline.concepts.texts import class_words
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.generators.generator import Generator
+from ti_pipeline.generators.generator import Encoder, Generator
 from ti_pipeline.inversion.streams import Streams
+from ti_pipeline.words.word import ONLY
 
 NUDGE = 0.01  # of the vocabulary's standard deviation; equal vectors would get equal gradients' worth of the same word
 _WORD = re.compile(r"[a-z]{3,}")
 
 
-def initial_vectors(generator: Generator, words: str, count: int, streams: Streams) -> torch.Tensor:
-    """Start vectors, float32 [count, d] on the CPU, from one or several class words.
+def initial_rows(generator: Generator, words: str, count: int, streams: Streams) -> dict[str, torch.Tensor]:
+    """Start rows for each text encoder, float32 [count, d] on the CPU, from one or several class words.
 
-    A word that the tokenizer cuts into pieces is the mean of its pieces. Fewer words than vectors: the words are repeated in
-    turn, the repeats with a little seeded noise. More: the last vector is the mean of the words that are left over.
+    A word that the tokenizer cuts into pieces is the mean of its pieces. Fewer words than rows: the words are repeated in
+    turn, the repeats with a little seeded noise. More: the last row is the mean of the words that are left over.
     """
     try:
         words = class_words(words)
     except ValueError as error:
         raise ConceptError(streams.concept, f"the initializer {error}. Set `initializer` in concept.yaml.") from None
-    table = generator.vocabulary
-    ids = [generator.tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
-    each = torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
-    if len(each) >= count:
-        return torch.cat([each[: count - 1], each[count - 1 :].mean(dim=0, keepdim=True)])
-    start = each[torch.arange(count) % len(each)]
-    noise = streams.normal("initializer", 0, tuple(start.shape)) * (NUDGE * table.detach().float().std().cpu())
-    noise[: len(each)] = 0
-    return start + noise
+    rows = {}
+    for place, (name, encoder) in enumerate(generator.encoders.items()):
+        each = _words_of(encoder, words)
+        if len(each) >= count:
+            rows[name] = torch.cat([each[: count - 1], each[count - 1 :].mean(dim=0, keepdim=True)])
+            continue
+        start = each[torch.arange(count) % len(each)]
+        noise = streams.normal("initializer", place, tuple(start.shape)) * (NUDGE * encoder.table.detach().float().std().cpu())
+        noise[: len(each)] = 0
+        rows[name] = start + noise
+    return rows
+
+
+def _words_of(encoder: Encoder, words: str) -> torch.Tensor:
+    """One row for each word, float32 [words, d] on the CPU."""
+    table = encoder.table
+    ids = [encoder.tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
+    return torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
 
 
 class WordChooser:
@@ -61,5 +71,5 @@ class WordChooser:
 def vocabulary_words(generator: Generator) -> list[str]:
     """Whole words of three letters or more, sorted; the templates' own words describe no thing and are left out."""
     plain = {word for template in (*OBJECT, *STYLE) for word in _WORD.findall(template.lower())}
-    ends = (piece.removesuffix("</w>") for piece in generator.tokenizer.get_vocab() if piece.endswith("</w>"))
+    ends = (piece.removesuffix("</w>") for piece in generator.encoders[ONLY].tokenizer.get_vocab() if piece.endswith("</w>"))
     return sorted(word for word in ends if _WORD.fullmatch(word) and word not in plain)

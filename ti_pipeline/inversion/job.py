@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_value
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.inversion.initializer import initial_vectors
+from ti_pipeline.generators.placeholder import check_prompt, check_token
+from ti_pipeline.inversion.checkpoint import Saved
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Learner
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
+from ti_pipeline.inversion.setups.setup import Learnable, Setup, Subject
 from ti_pipeline.inversion.streams import Streams
 
 VERSION = 2  # raised whenever the same inputs give another vector
@@ -22,34 +23,54 @@ VERSION = 2  # raised whenever the same inputs give another vector
 
 @dataclass(frozen=True)
 class Job:
-    """`start` float32 [n, d] on the CPU; `arithmetic` as `Generator.arithmetic`; `key` is the digest of all that the bits depend on."""
+    """`one` is what is learnt, as it starts; `arithmetic` as `Generator.arithmetic`; `key` is the digest of all that the bits depend on."""
 
-    concept: str
-    train: params.Train
+    subject: Subject
+    one: Learnable
     learner: Learner
-    start: torch.Tensor
-    initializer: str
     arithmetic: Mapping[str, str]
     key: str
+
+    @property
+    def concept(self) -> str:
+        return self.subject.manifest.slug
+
+    @property
+    def train(self) -> params.Train:
+        return self.subject.train
+
+    @property
+    def setup(self) -> Setup:
+        return self.train.chosen
 
 
 @dataclass(frozen=True)
 class Waiting:
     """A concept in the queue. `prepare` opens and encodes its pictures and raises ConceptError for what is wrong with it.
 
-    `wanted` tells it from the same concept under other settings before it is prepared.
+    `wanted` tells it from the same concept under other settings before it is prepared. `saved` is how far it is in another training's
+    checkpoint, from where it goes on.
     """
 
     concept: str
     steps: int
     wanted: str
     prepare: Callable[[], Job]
+    saved: Saved | None = None
 
 
 def settings_for(manifest: Manifest, train: params.Train) -> params.Train:
-    """The section `train` with what the concept itself says about its vectors and steps."""
+    """The section `train` with what the concept itself says about its vectors and steps.
+
+    Raises ConceptError where they make no sense with the setup.
+    """
     own = {"vectors": manifest.vectors, "steps": manifest.steps}
-    return train.model_copy(update={key: value for key, value in own.items() if value is not None})
+    settings = train.model_copy(update={key: value for key, value in own.items() if value is not None})
+    try:
+        settings.chosen.check(settings)
+    except ValueError as error:
+        raise ConceptError(manifest.slug, f"its own settings in concept.yaml do not go with train.setup: {error}") from None
+    return settings
 
 
 def prepare_job(
@@ -61,9 +82,13 @@ def prepare_job(
     """
     streams = Streams(seed, manifest.slug)
     prompts = [prompts_for(manifest.kind, manifest.token, p.caption, initializer) for p in manifest.pictures]
-    check_captions(generator, manifest, prompts, train.vectors)
+    subject = Subject(generator, manifest, train, initializer, streams, prompts)
+    check_captions(generator, manifest, prompts, train.longest)
     pictures = (manifest.open(picture) for picture in manifest.pictures)
     posteriors = encode_pictures(generator, pictures, train.fit, manifest.background, train.flip)
+    _check(generator, manifest, prompts, train.longest)
+    one = train.chosen.begin(subject)
+    learner = Learner(streams, generator.timesteps, posteriors, ()).saying(generator, one.prompts, one.lengths)
     key = digest_value(
         {
             "version": VERSION,
@@ -75,12 +100,11 @@ def prepare_job(
             "initializer": initializer,
         }
     )
-    return Job(
-        manifest.slug,
-        train,
-        Learner.prepare(generator, streams, posteriors, prompts, manifest.token, train.vectors),
-        initial_vectors(generator, initializer, train.vectors, streams),
-        initializer,
-        arithmetic,
-        key,
-    )
+    return Job(subject, one, learner, arithmetic, key)
+
+
+def _check(generator: Generator, manifest: Manifest, prompts: Sequence[Sequence[str]], vectors: int) -> None:
+    """Raise ConceptError for a token or a prompt that would be lost in silence, before there is anything of the word's length."""
+    check_token(generator, manifest.slug, manifest.token)
+    for prompt in dict.fromkeys(prompt for each in prompts for prompt in each):
+        check_prompt(generator, manifest.slug, prompt, {manifest.token: vectors})

@@ -39,15 +39,14 @@ class Posteriors:
 def encode_pictures(
     generator: Generator, pictures: Iterable[Image.Image], fit: Fit, background: tuple[int, int, int], flip: bool
 ) -> Posteriors:
-    """Posteriors of RGB pictures, scaled as the U-Net expects them. One picture at a time, so that none depends on its company."""
-    scale = generator.vae.config.scaling_factor
+    """Posteriors of RGB pictures, scaled as the denoiser expects them. One picture at a time, so that none depends on its company."""
 
     def encoded() -> Iterator[torch.Tensor]:
         for picture in pictures:
             x = to_tensor(fit_square(picture, generator.resolution, fit, background)).to(generator.device)
             for view in (x, x.flip(-1)) if flip else (x,):
-                posterior = generator.vae.encode(view[None]).latent_dist
-                yield (torch.cat([posterior.mean, posterior.std]) * scale).cpu()
+                posterior = generator.posterior(view[None])
+                yield torch.cat([posterior.mean, posterior.std]).cpu()
 
     both = _stacked(encoded()).unflatten(0, (-1, 2 if flip else 1))
     return Posteriors(both[:, :, 0], both[:, :, 1])

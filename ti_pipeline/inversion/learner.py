@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.placeholder import check_prompt, check_token, tokenize
+from ti_pipeline.generators.generator import Generator, Ids
 from ti_pipeline.inversion.latents import Posteriors
 from ti_pipeline.inversion.streams import Streams
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What one concept learns from in one step. `ids` [samples, context], `t` [samples], `z0` and `noise` [samples, c, h, w]."""
+    """What one concept learns from in one step. `ids` [samples, context] by text encoder, `t` [samples], `z0` and `noise`
+    [samples, c, h, w]."""
 
-    ids: torch.Tensor
+    ids: Ids
     t: torch.Tensor
     z0: torch.Tensor
     noise: torch.Tensor
 
+    def part(self, part: int, parts: int) -> Draws:
+        """One of several equal parts of the samples."""
+        ids = {encoder: of.chunk(parts)[part] for encoder, of in self.ids.items()}
+        return Draws(ids, *(of.chunk(parts)[part] for of in (self.t, self.z0, self.noise)))
+
 
 @dataclass(frozen=True)
 class Learner:
-    """A concept's posteriors and, for each picture, the ids [prompts, context] of what can be said about it."""
+    """A concept's posteriors and, for each picture, the ids [prompts, context] of what can be said about it, by text encoder.
+
+    `timesteps` are the generator's.
+    """
 
     streams: Streams
+    timesteps: int
     posteriors: Posteriors
-    ids: tuple[torch.Tensor, ...]
+    ids: tuple[Ids, ...]
 
-    @classmethod
-    def prepare(
-        cls, generator: Generator, streams: Streams, posteriors: Posteriors, prompts: Sequence[Sequence[str]], token: str, vectors: int
-    ) -> Learner:
-        """`prompts` are those of each picture. Raises ConceptError for a token or a prompt that would be lost in silence."""
-        lengths = {token: vectors}
-        check_token(generator, streams.concept, token)
-        for prompt in dict.fromkeys(prompt for each in prompts for prompt in each):
-            check_prompt(generator, streams.concept, prompt, lengths)
-        return cls(streams, posteriors, tuple(tokenize(generator, each, lengths) for each in prompts))
+    def saying(self, generator: Generator, prompts: Sequence[Sequence[str]], lengths: Mapping[str, int]) -> Learner:
+        """With `prompts` for each picture, in which each token stands for as many rows as `lengths` say."""
+        return replace(self, ids=tuple(generator.tokenise(each, lengths) for each in prompts))
 
-    def draw(self, step: int, samples: int, timesteps: int) -> Draws:
+    def draw(self, step: int, samples: int) -> Draws:
         """The draws of step `step` (from 0). Pictures come in shuffled rounds; all else is uniform or normal."""
         streams, shape = self.streams, self.posteriors.shape
         pictures = streams.rounds("picture", step * samples, samples, len(self.ids))
@@ -50,13 +52,13 @@ class Learner:
         flipped = streams.uniform("flip", step, self.posteriors.mean.shape[1], samples)
         normal = streams.normal("latent", step, (samples, *shape))
         return Draws(
-            ids=torch.stack([self.ids[p][int(u * len(self.ids[p]))] for p, u in zip(pictures, choice, strict=True)]),
-            t=streams.uniform("timestep", step, timesteps, samples),
+            ids=self._said(pictures, choice),
+            t=streams.uniform("timestep", step, self.timesteps, samples),
             z0=self.posteriors.sample(pictures, flipped, normal),
             noise=streams.normal("noise", step, (samples, *shape)),
         )
 
-    def evaluation(self, samples: int, timesteps: int) -> Draws:
+    def evaluation(self, samples: int) -> Draws:
         """The fixed batch that the concept is evaluated on: pictures, prompts, latents and noise never change.
 
         Timesteps are the middles of `samples` equal parts of the schedule; the pictures come in turn.
@@ -66,8 +68,17 @@ class Learner:
         choice = torch.rand(samples, generator=streams.at("evaluation prompt", 0)).tolist()
         normal = streams.normal("evaluation latent", 0, (samples, *shape))
         return Draws(
-            ids=torch.stack([self.ids[p][int(u * len(self.ids[p]))] for p, u in zip(pictures, choice, strict=True)]),
-            t=(torch.arange(samples) * 2 + 1) * timesteps // (2 * samples),
+            ids=self._said(pictures, choice),
+            t=(torch.arange(samples) * 2 + 1) * self.timesteps // (2 * samples),
             z0=self.posteriors.sample(pictures, torch.zeros(samples, dtype=torch.int64), normal),
             noise=streams.normal("evaluation noise", 0, (samples, *shape)),
         )
+
+    def _said(self, pictures: Sequence[int], choice: Sequence[float]) -> Ids:
+        """A prompt for each of `pictures`; `choice` from [0, 1) says which of its."""
+
+        def chosen(encoder: str, picture: int, u: float) -> torch.Tensor:
+            ids = self.ids[picture][encoder]
+            return ids[int(u * len(ids))]
+
+        return {name: torch.stack([chosen(name, p, u) for p, u in zip(pictures, choice, strict=True)]) for name in self.ids[0]}

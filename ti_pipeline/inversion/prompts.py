@@ -38,7 +38,7 @@ def check_captions(reader: Reader, manifest: Manifest, prompts: Sequence[Sequenc
     """Raise ConceptError, with its file, for a caption that makes the prompts of its picture longer than the generator reads."""
     lengths = {manifest.token: vectors}
     for picture, said in zip(manifest.pictures, prompts, strict=True):
-        for prompt in said if picture.caption else ():
-            if prompt_length(reader, prompt, lengths) > reader.context:
+        for prompt in said:
+            if picture.caption and prompt_length(reader, prompt, lengths) > reader.context:
                 place = caption_place(picture.path.parent, picture.file, picture.caption)
                 check_prompt(reader, manifest.slug, prompt, lengths, f"{place}, with the learnt word,")

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
+
+from ti_pipeline.inversion.checkpoint import Saved
 from ti_pipeline.inversion.job import Job
-from ti_pipeline.inversion.learner import Draws
+from ti_pipeline.inversion.learner import Draws, Learner
+from ti_pipeline.inversion.leaves import Learning
+from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import COLUMNS, State, Trained
 
 
 @dataclass(eq=False)
 class Seat:
-    """`state` is as of the last time that the pack was taken apart, its step, log and losses as of the last reading.
+    """`state` is as of the last reading; `learning` is None while the concept is in a pass, whose Leaves have it then.
 
     `step` counts the steps that were started on the device; `draws` are those of the next; `batch` is what it is evaluated on.
     """
 
     job: Job
     state: State
-    resumed_from: int
-    batch: Draws | None
+    learning: Learning | None
+    learner: Learner
+    batch: Draws | None = None
     stopped: str = ""
+    draws: Future[Draws] = field(init=False)
     step: int = field(init=False)
-    draws: Future[Draws] | None = None
+    resumed_from: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.step = self.state.step
+        self.step = self.resumed_from = self.state.step
+        self._look_at_batch()
+
+    @classmethod
+    def at(cls, job: Job, saved: Saved | None) -> Seat:
+        """At the start or, with what a checkpoint has of this very job, from there."""
+        if saved is None or saved.key != job.key:
+            return cls(job, State(), Learning.begun(job.one), job.learner)
+        one = replace(job.one, leaves=saved.learning.one.leaves, lengths=saved.learning.one.lengths)
+        return cls(job, saved.state, replace(saved.learning, one=one), _learner(job, job.learner, job.one, one))
+
+    def give(self) -> Learning:
+        """What it learns, which is the pass's from now on."""
+        learning, self.learning = self.learning, None
+        assert learning is not None
+        return learning
+
+    def go_on(self, before: Learnable, one: Learnable) -> None:
+        """Learn from what is said of `one` from now on."""
+        self.learner = _learner(self.job, self.learner, before, one)
+        self._look_at_batch()
+
+    def _look_at_batch(self) -> None:
+        if self.job.train.early_stopping != "none":
+            self.batch = self.learner.evaluation(self.job.train.evaluate_samples)
 
     @property
     def due(self) -> bool:
@@ -37,14 +69,18 @@ class Seat:
     def ended(self) -> bool:
         return bool(self.stopped) or self.state.step == self.job.train.steps
 
-    def result(self) -> Trained:
-        """Once it has ended: the best vectors on the evaluation batch, or the last where there is none."""
+    def result(self, leaves: Mapping[str, torch.Tensor]) -> Trained:
+        """Once it has ended: the word that was best on the evaluation batch, or of the last `leaves` where there is none."""
         state, every, chosen = self.state, self.job.train.evaluate_every, self.state.step
-        log = [{**dict(zip(COLUMNS, row, strict=True)), "step": int(row[0]), "evaluation": None} for row in state.log]
+        at: dict[int, float] = {}
         if self.batch is not None:
             at = {min((i + 1) * every, state.step): loss for i, loss in enumerate(state.losses)}
-            chosen = min(at, key=at.__getitem__)
-            log = [{**row, "evaluation": at.get(row["step"])} for row in log]
-        vectors = state.rows if self.batch is None else state.best
-        why = self.stopped or "all steps done"
-        return Trained(vectors, log, state.step, chosen, self.resumed_from, why)
+            chosen, leaves = min(at, key=at.__getitem__), state.best
+        log = [{**dict(zip(COLUMNS, row, strict=True)), "step": int(row[0]), "evaluation": at.get(int(row[0]))} for row in state.log]
+        word, why = self.job.setup.word(self.job.subject, leaves), self.stopped or "all steps done"
+        return Trained(word, log, state.step, chosen, self.resumed_from, why, state.final_loss)
+
+
+def _learner(job: Job, learner: Learner, before: Learnable, one: Learnable) -> Learner:
+    same = (one.prompts, one.lengths) == (before.prompts, before.lengths)
+    return learner if same else learner.saying(job.subject.generator, one.prompts, one.lengths)

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import Progress, train_pack
 from ti_pipeline.params import Params
 from ti_pipeline.words.files import word_fingerprint, write_word
-from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 SCHEMA = pa.schema(
@@ -101,9 +101,11 @@ def train_many(
         return prepare_job(generator, manifest, trains[manifest.slug], params.seed, initializer, arithmetic)
 
     trains = {slug: settings_for(manifest, params.train) for slug, manifest in known.items()}
-    waiting = [Waiting(slug, trains[slug].steps, wanted[slug], partial(prepare, manifest)) for slug, manifest in known.items()]
     adopted = {saved.concept: saved for each in others.values() for saved in each}
-    for ended in train_pack(generator, waiting, params.train, checkpoint, adopted, progress):
+    waiting = [
+        Waiting(slug, trains[slug].steps, wanted[slug], partial(prepare, manifest), adopted.get(slug)) for slug, manifest in known.items()
+    ]
+    for ended in train_pack(generator, waiting, params.train, checkpoint, progress):
         slug = ended.concept
         spent[slug] = ended.seconds
         if ended.error:
@@ -148,7 +150,7 @@ def _write(workspace: Workspace, generator: Generator, manifest: Manifest, param
         "concept": slug,
         "kind": manifest.kind,
         "token": manifest.token,
-        "initializer": job.initializer,
+        "initializer": trained.word.class_words,
         "initializer_from": "concept.yaml" if manifest.initializer else "CLIP",
         "generator": generator.name,
         "generator_digest": generator.digest,
@@ -166,7 +168,7 @@ def _write(workspace: Workspace, generator: Generator, manifest: Manifest, param
     }
     temporary = path.with_name(f".{path.stem}-new{path.suffix}")
     try:
-        write_word(temporary, Word(manifest.token, {ONLY: trained.vectors}, provenance=provenance))
+        write_word(temporary, replace(trained.word, provenance=provenance))
         write_table(workspace.training(slug), trained.log, SCHEMA, {"fingerprint": wanted, "concept": slug})
         os.replace(temporary, path)
     finally:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+
+from ti_pipeline.words.word import Word
 
 COLUMNS = ("step", "loss", "norm", "gradient", "rate")
 LAST = 50  # steps that the final loss is the mean of: one step's says little
@@ -12,38 +15,32 @@ LAST = 50  # steps that the final loss is the mean of: one step's says little
 
 @dataclass
 class State:
-    """After `step` steps: `rows`, their AdamW moments and the `best` rows so far, float32 [n, d] on the CPU.
+    """After `step` steps. `log` has a row with COLUMNS for each logged one.
 
-    `log` has a row with COLUMNS for each logged step; `losses` are those of the evaluation batch, one for each
-    `train.evaluate_every` steps.
+    `losses` are those of the evaluation batch, one for each `train.evaluate_every` steps; `best` are the leaves, float32 on the CPU,
+    that had the least of them.
     """
 
-    step: int
-    rows: torch.Tensor
-    first: torch.Tensor
-    second: torch.Tensor
-    best: torch.Tensor
+    step: int = 0
     log: list[list[float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    best: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    @classmethod
-    def at(cls, start: torch.Tensor) -> State:
-        return cls(0, start, torch.zeros_like(start), torch.zeros_like(start), start)
+    @property
+    def final_loss(self) -> float:
+        last = [loss for step, loss, *_ in self.log if step > self.step - LAST] or [loss for _, loss, *_ in self.log[-1:]]
+        return sum(last) / len(last) if last else float("nan")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """`vectors` float32 [n, d] on the CPU, as they were after step `chosen` of `steps`; `log` has a dict with COLUMNS and `evaluation`,
-    the loss on the evaluation batch or None, for each logged step; steps count from 1."""
+    """`word` is what it was after step `chosen` of `steps`; `log` has a dict with COLUMNS and `evaluation`, the loss on the evaluation
+    batch or None, for each logged step; steps count from 1."""
 
-    vectors: torch.Tensor
+    word: Word
     log: list[dict[str, float | None]]
     steps: int
     chosen: int
     resumed_from: int
     why: str
-
-    @property
-    def final_loss(self) -> float:
-        last = [row["loss"] for row in self.log if row["step"] > self.steps - LAST] or [row["loss"] for row in self.log[-1:]]
-        return sum(last) / len(last) if last else float("nan")
+    final_loss: float

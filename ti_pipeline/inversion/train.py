@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +13,19 @@ import torch
 
 from ti_pipeline import params
 from ti_pipeline.errors import ConceptError, OutOfMemory, out_of_memory
-from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.source import digest_weights
-from ti_pipeline.inversion.adamw import Moments, update
+from ti_pipeline.generators.generator import Generator, norms, table_digest
 from ti_pipeline.inversion.alarms import table_changed
+from ti_pipeline.inversion.arrivals import Arrivals
 from ti_pipeline.inversion.capacity import largest_pack
 from ti_pipeline.inversion.checkpoint import Checkpoint, Saved, read_checkpoint, write_checkpoint
 from ti_pipeline.inversion.job import Job, Waiting
-from ti_pipeline.inversion.objective import Diffusion
+from ti_pipeline.inversion.leaves import Learning, Leaves, clipped, gradient_norms
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.readings import Readings
 from ti_pipeline.inversion.schedule import rate_at
 from ti_pipeline.inversion.seat import Seat
-from ti_pipeline.inversion.state import State, Trained
+from ti_pipeline.inversion.setups.setup import Learnable
+from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.workers import with_one_thread
 
 Progress = Callable[[int, int, str], None]
@@ -45,87 +44,72 @@ class Ended:
 
 
 def train_pack(
-    generator: Generator,
-    waiting: Sequence[Waiting],
-    train: params.Train,
-    checkpoint: Path,
-    adopted: Mapping[str, Saved] | None = None,
-    progress: Progress | None = None,
+    generator: Generator, waiting: Sequence[Waiting], train: params.Train, checkpoint: Path, progress: Progress | None = None
 ) -> Iterator[Ended]:
     """Train every concept of the queue, as many at a time as `train.pack` says or the device takes; yields each when it ends.
 
-    Only the words' vectors move. Each concept has its own samples, streams, loss, clipping, rate and end; when one is done or
+    Only the leaves of their setups move. Each concept has its own samples, streams, loss, clipping, rate and end; when one is done or
     failed, the next in the queue takes its place at the next step. What is yielded has to be on disk before the next is asked for.
     Goes on from `checkpoint`; killed anywhere and started again with the same queue, it ends in the same bits on one thread of a
-    CPU. `adopted` are concepts from other checkpoints, which go on from there when their turn comes.
+    CPU.
     """
-    with ExitStack() as stack:
-        workers = [stack.enter_context(with_one_thread()) for _ in range(2)]
-        trainer = _Trainer(generator, waiting, train, checkpoint, adopted or {}, progress)
-        trainer.drawing, trainer.preparing = workers
-        try:
-            yield from trainer.run()
-        finally:
-            for worker in workers:
-                worker.shutdown(wait=True, cancel_futures=True)
+    with closing(_Trainer(generator, waiting, train, checkpoint, progress)) as trainer:
+        yield from trainer.run()
 
 
 class _Trainer:
-    drawing: ThreadPoolExecutor
-    preparing: ThreadPoolExecutor
-
-    def __init__(
-        self,
-        generator: Generator,
-        waiting: Sequence[Waiting],
-        train: params.Train,
-        checkpoint: Path,
-        adopted: Mapping[str, Saved],
-        progress: Progress | None,
-    ):
+    def __init__(self, generator: Generator, waiting: Sequence[Waiting], train: params.Train, checkpoint: Path, progress: Progress | None):
         self.generator, self.train, self.path, self.progress = generator, train, checkpoint, progress
         self.ended: deque[Ended] = deque()
-        self.spent: Counter[str] = Counter()
-        self.diffusion = Diffusion(generator.scheduler_config, generator.device)
+        self.spent: defaultdict[str, float] = defaultdict(float)
         self.samples = train.batch_size * train.gradient_accumulation
-        self.table = digest_weights({"vocabulary": generator.vocabulary})
-        bound = train.max_norm * generator.vocabulary.detach().float().norm(dim=-1).median().item()
-        self.readings = Readings(train, bound, generator.device)
+        self.table = table_digest(generator)
+        self.readings = Readings({name: train.max_norm * norm for name, norm in norms(generator)}, generator.device)
         self.total, self.behind = sum(each.steps for each in waiting), 0
         self.wanted = {each.concept: each for each in waiting}
         saved = read_checkpoint(checkpoint) or Checkpoint()
-        self.step, self.capacity, self.refused = saved.step, saved.capacity, {}
+        self.step, self.capacity = saved.step, saved.capacity
+        self.refused: dict[str, list[str]] = {}
         if train.pack != "auto":
             self.capacity = min(train.pack, saved.capacity or train.pack)
-        self.saved = dict(adopted) | {each.concept: each for each in (*saved.seats, *saved.parked)}
+        self.saved = {each.concept: each.saved for each in waiting if each.saved}
+        self.saved |= {each.concept: each for each in (*saved.seats, *saved.parked)}
         for concept, (wanted, reason) in saved.failed.items():
             if concept in self.wanted and self.wanted[concept].wanted == wanted:
                 self._refuse(concept, ConceptError(concept, reason))
         first = [each.concept for each in saved.seats if each.concept in self.wanted]
         then = [each.concept for each in saved.parked if each.concept in self.wanted]
         rest = [concept for concept in self.wanted if concept not in {*first, *then, *self.refused}]
-        self.queue = deque(self.wanted[concept] for concept in (*first, *then, *rest))
-        self.coming: Future[Job] | None = None
+        self.arrivals = Arrivals((self.wanted[concept] for concept in (*first, *then, *rest)), generator.device)
+        self.drawing = with_one_thread()
         self.parked: deque[Seat] = deque()
-        self.seats: list[Seat | None] = []
+        self.seats: list[Seat] = []
+        self.leaves = Leaves([], [], generator.device)  # of `seats`, in their order
+        self.gone: set[int] = set()  # places whose concept has ended since the last pass
         self.cramped = False  # whether the last pass had no memory for a single concept
         self.saved_at = self.parted_at = time.monotonic()
+
+    def close(self) -> None:
+        self.arrivals.close()
+        self.drawing.shutdown(wait=True, cancel_futures=True)
 
     def run(self) -> Iterator[Ended]:
         while self._fill():
             yield from self._left()
             draws = [seat.draws.result() for seat in self.seats]
+            came = None
             try:
-                losses, gradient = losses_and_gradient(self.generator, self.diffusion, self.rows, draws, self.train.gradient_accumulation)
+                came = losses_and_gradient(self.generator, self.leaves, draws, self.train.gradient_accumulation)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                losses = None
-            if losses is None:  # outside of the except clause, whose error holds the tensors of the pass
+            if came is None:  # outside of the except clause, whose error holds the tensors of the pass
                 self._make_room()
                 continue
             self.cramped = False
-            self._update(losses, gradient)
+            self._update(*came)
+            self._evaluate()
+            self._go_on()
             self._part_time()
             self._look()
             yield from self._left()
@@ -141,8 +125,8 @@ class _Trainer:
         if not self.capacity and (job := self._next()):
             self.parked.append(self._seat(job))
             self.capacity = self._measure(self.parked[0])
-        staying = [seat for seat in self.seats if seat is not None]
-        if len(staying) == len(self.seats) and (len(staying) >= self.capacity or not (self.parked or self.queue)):
+        staying = [seat for place, seat in enumerate(self.seats) if place not in self.gone]
+        if not self.gone and (len(staying) >= self.capacity or not (self.parked or self.arrivals)):
             return bool(self.seats)
         self._unstack()
         while len(staying) < self.capacity:
@@ -152,74 +136,41 @@ class _Trainer:
                 staying.append(self._seat(job))
             else:
                 break
-        self.seats = staying
+        self.seats, self.gone = staying, set()
         if self.seats:
             self._stack()
             self._save()  # nobody may be done before a checkpoint says that he was here: a new start would leave him out
         return bool(self.seats)
 
     def _next(self) -> Job | None:
-        """The next concept of the queue that can be made ready; the one behind it is being made ready meanwhile."""
-        while self.queue:
-            waiting = self.queue.popleft()
-            coming, self.coming = self.coming or self.preparing.submit(waiting.prepare), None
-            if self.queue:
-                self.coming = self.preparing.submit(self.queue[0].prepare)
-            try:
-                return coming.result()
-            except Exception as error:
-                refused = error
-            if out_of_memory(refused):
-                refused = self._alone(waiting)
-            if isinstance(refused, Job):
-                return refused
-            self._refuse(waiting.concept, refused)
+        """The next concept of the queue that can be made ready."""
+        while self.arrivals:
+            waiting, job = self.arrivals.next()
+            if isinstance(job, Job):
+                return job
+            self._refuse(waiting.concept, job)
         return None
 
-    def _alone(self, waiting: Waiting) -> Job | Exception:
-        """The concept made ready with nothing else at work, after the memory was full; it is its own fault if that fails too."""
-        self._clear()
-        try:
-            return self.preparing.submit(waiting.prepare).result()
-        except Exception as error:
-            if not out_of_memory(error):
-                return error
-        return ConceptError(
-            waiting.concept,
-            "it needs more memory than there is to be made ready, even alone. Give it fewer or smaller pictures, or fewer `vectors`.",
-        )
-
-    def _clear(self) -> None:
-        """Let go of what is not needed now, and let the concept that is being made ready have been."""
-        if self.coming:
-            self.coming.exception()
-        if self.generator.device.type == "cuda":
-            torch.cuda.empty_cache()
-
     def _seat(self, job: Job) -> Seat:
-        saved = self.saved.pop(job.concept, None)
-        state = saved.state if saved and saved.key == job.key else State.at(job.start)
-        batch = None
-        if self.train.early_stopping != "none":
-            batch = job.learner.evaluation(self.train.evaluate_samples, self.diffusion.timesteps)
-        seat = Seat(job, state, state.step, batch)
+        seat = Seat.at(job, self.saved.pop(job.concept, None))
         self._draw(seat)
         return seat
 
     def _draw(self, seat: Seat) -> None:
         """Have the next step's draws made while this one is computed."""
         if seat.step < seat.job.train.steps:
-            seat.draws = self.drawing.submit(seat.job.learner.draw, seat.step, self.samples, self.diffusion.timesteps)
+            seat.draws = self.drawing.submit(seat.job.setup.draws, seat.learner, seat.step, self.samples)
 
     def _measure(self, seat: Seat) -> int:
-        draws, rows = seat.draws.result(), seat.state.rows.to(self.generator.device)
+        draws, learning, device = seat.draws.result(), seat.learning, self.generator.device
+        assert learning is not None
 
         def run(concepts: int) -> object:
-            parts = self.train.gradient_accumulation
-            return losses_and_gradient(self.generator, self.diffusion, rows.expand(concepts, -1, -1), [draws] * concepts, parts)
+            leaves = Leaves([seat.job.setup] * concepts, [learning] * concepts, device)
+            return losses_and_gradient(self.generator, leaves, [draws] * concepts, self.train.gradient_accumulation)
 
         try:
-            return largest_pack(self.generator.device, self.train.batch_size, len(self.wanted), run)
+            return largest_pack(device, self.train.batch_size, len(self.wanted), run)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -230,7 +181,7 @@ class _Trainer:
 
         Everybody of the second half steps back and goes on later from where it is. Raises OutOfMemory when one is too many.
         """
-        self._clear()
+        self.arrivals.clear()
         if len(self.seats) == 1:
             if self.cramped:
                 raise OutOfMemory(
@@ -246,39 +197,53 @@ class _Trainer:
         self._stack()
 
     def _stack(self) -> None:
-        """One tensor of everybody's rows, [concepts, n, d], and of their moments; a shorter word has zeros behind it."""
-        longest = max(len(seat.state.rows) for seat in self.seats)
-
-        def together(name: str) -> torch.Tensor:
-            each = (getattr(seat.state, name) for seat in self.seats)
-            padded = [torch.nn.functional.pad(rows, (0, 0, 0, longest - len(rows))) for rows in each]
-            return torch.stack(padded).to(self.generator.device)
-
-        self.rows, self.moments = together("rows"), Moments(together("first"), together("second"))
+        self.leaves = Leaves([seat.job.setup for seat in self.seats], [seat.give() for seat in self.seats], self.generator.device)
 
     def _unstack(self) -> None:
-        if not self.seats:
-            return
-        rows, first, second = (each.cpu() for each in (self.rows, self.moments.first, self.moments.second))
-        for place, seat in enumerate(self.seats):
-            if seat is not None:
-                n = len(seat.state.rows)
-                seat.state.rows, seat.state.first, seat.state.second = (each[place, :n].clone() for each in (rows, first, second))
+        for seat, learning in zip(self.seats, self.leaves.apart(), strict=True):
+            seat.learning = learning
+        self.leaves = Leaves([], [], self.generator.device)
 
-    def _update(self, losses: torch.Tensor, gradient: torch.Tensor) -> None:
-        """One step of AdamW on all rows, each concept with its own count, rate and clipping."""
-        norms = gradient.flatten(1).norm(dim=1)
+    def _update(self, losses: torch.Tensor, gradient: Mapping[str, torch.Tensor]) -> None:
+        """One step of AdamW on all leaves, each concept with its own count, rate and clipping."""
+        of_each = gradient_norms(gradient)
         if self.train.clip_gradient is not None:
-            gradient = gradient * (self.train.clip_gradient / norms).clamp(max=1)[:, None, None]
+            gradient = clipped(gradient, of_each, self.train.clip_gradient)
         steps = [seat.step for seat in self.seats]
         rates = [rate_at(seat.job.train, step) for seat, step in zip(self.seats, steps, strict=True)]
-        counts = torch.tensor(steps).double() + 1
-        update(self.rows, gradient, self.moments, counts, torch.tensor(rates).double(), self.train.weight_decay)
+        self.leaves.update(gradient, torch.tensor(steps).double() + 1, torch.tensor(rates).double(), self.train.weight_decay)
         for seat in self.seats:
             seat.step += 1
-            self._draw(seat)
         self.step += 1
-        self.readings.step(self.seats, losses, self.rows.norm(dim=-1).amax(dim=1), norms, rates)
+        self.readings.step(self.seats, losses, of_each, rates, self.leaves.values)
+
+    def _evaluate(self) -> None:
+        due = [place for place, seat in enumerate(self.seats) if seat.due]
+        at_once = max(1, len(self.seats) * self.train.batch_size // self.train.evaluate_samples)
+        for start in range(0, len(due), at_once):
+            places = due[start : start + at_once]
+            seats = [self.seats[place] for place in places]
+            losses = losses_only(self.generator, self.leaves, places, [seat.batch for seat in seats if seat.batch])
+            self.readings.evaluation(seats, losses, [self.leaves.copy(place) for place in places])
+
+    def _go_on(self) -> None:
+        """Let the setups say what is learnt from now on, and have the draws for it made."""
+        changed: dict[int, tuple[Learnable, Learnable]] = {}
+        for place, seat in enumerate(self.seats):
+            if seat.step < seat.job.train.steps:
+                before = self.leaves.one(place)
+                one = seat.job.setup.after(seat.job.subject, before, seat.step)
+                if one is not before:
+                    changed[place] = before, one
+        if changed:
+            self._unstack()
+            for place, (before, one) in changed.items():
+                seat = self.seats[place]
+                seat.learning = seat.give().going_on(one)
+                seat.go_on(before, one)
+            self._stack()
+        for seat in self.seats:
+            self._draw(seat)
 
     def _part_time(self) -> None:
         """Those who were in the pass share what has passed since the last one: none of them took all of it."""
@@ -288,8 +253,7 @@ class _Trainer:
         self.parted_at = now
 
     def _look(self) -> None:
-        """Evaluate who is due, read the numbers when it is time to, and let go of who is done or failed."""
-        self._evaluate()
+        """Read the numbers when it is time to, let go of who is done or failed, and save."""
         last = any(seat.step == seat.job.train.steps for seat in self.seats)
         saving = self.step % self.train.checkpoint_every == 0 or time.monotonic() - self.saved_at >= self.train.checkpoint_seconds
         reading = last or saving or self.readings.due
@@ -298,23 +262,14 @@ class _Trainer:
             self.progress(self.behind + sum(seat.step for seat in self.seats), self.total, self.readings.said)
         if reading:
             self._let_go(faults)
-        if saving and all(self.seats):
+        if saving and not self.gone:
             self._save()
-
-    def _evaluate(self) -> None:
-        due = [place for place, seat in enumerate(self.seats) if seat.due]
-        at_once = max(1, len(self.seats) * self.train.batch_size // self.train.evaluate_samples)
-        for start in range(0, len(due), at_once):
-            places = due[start : start + at_once]
-            rows = self.rows[places]
-            losses = losses_only(self.generator, self.diffusion, rows, [self.seats[place].batch for place in places])
-            self.readings.evaluation([self.seats[place] for place in places], losses, rows)
 
     def _let_go(self, faults: Mapping[str, ConceptError]) -> None:
         if not any(seat.job.concept in faults or seat.ended for seat in self.seats):
             return
-        self._unstack()
-        changed = digest_weights({"vocabulary": self.generator.vocabulary}) != self.table
+        learning = self.leaves.apart()
+        changed = table_digest(self.generator) != self.table
         for place, seat in enumerate(self.seats):
             concept = seat.job.concept
             if changed:
@@ -323,12 +278,12 @@ class _Trainer:
                 self._refuse(concept, faults[concept])
             elif seat.ended:
                 self.behind += self.wanted[concept].steps
-                self.ended.append(Ended(concept, self.spent[concept], seat.job, seat.result()))
+                self.ended.append(Ended(concept, self.spent[concept], seat.job, seat.result(learning[place].one.leaves)))
             else:
                 continue
-            self.seats[place] = None
-        while changed and self.queue:
-            concept = self.queue.popleft().concept
+            self.gone.add(place)
+        while changed and self.arrivals:
+            concept = self.arrivals.queue.popleft().concept
             self._refuse(concept, table_changed(concept, self.generator.name))
 
     def _refuse(self, concept: str, error: Exception) -> None:
@@ -338,10 +293,10 @@ class _Trainer:
         self.ended.append(Ended(concept, self.spent[concept], error=error))
 
     def _save(self) -> None:
-        self._unstack()
+        def saved(seats: Sequence[Seat], learning: Sequence[Learning | None]) -> list[Saved]:
+            both = zip(seats, learning, strict=True)
+            return [Saved(seat.job.concept, seat.job.key, seat.state, each) for seat, each in both if each]
 
-        def saved(seats: Sequence[Seat | None]) -> list[Saved]:
-            return [Saved(seat.job.concept, seat.job.key, seat.state) for seat in seats if seat is not None]
-
-        write_checkpoint(self.path, Checkpoint(self.step, self.capacity, saved(self.seats), saved(self.parked), self.refused))
+        seated, parked = saved(self.seats, self.leaves.apart()), saved(self.parked, [seat.learning for seat in self.parked])
+        write_checkpoint(self.path, Checkpoint(self.step, self.capacity, seated, parked, self.refused))
         self.saved_at = time.monotonic()

@@ -21,8 +21,8 @@ from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_file, digest_value
 from ti_pipeline.foreign import nothing_asked, refuse_code, refuse_pickled_code
-from ti_pipeline.generators.source import digest_weights
 from ti_pipeline.model_files import check_whole, is_path
+from ti_pipeline.tensor_file import digest_weights
 
 BATCH = 64
 CONFIG = "open_clip_config.json"
@@ -36,7 +36,7 @@ class Ranker:
     name: str
     digest: str
     device: torch.device
-    model: torch.nn.Module
+    model: open_clip.CLIP
     prepare: Callable[[Image.Image], torch.Tensor]
     tokenize: Callable[[list[str]], torch.Tensor]
 

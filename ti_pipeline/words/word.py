@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-ONLY = "clip_l"  # the text encoder of a model that has one, as other tools' files call it
+ONLY = "text"  # the text encoder of a model that has one: files of its words do not name it
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
+from ti_pipeline.generators.solvers import NAMES, build_solver
 from ti_pipeline.generators.stable_diffusion_1 import SCHEDULER
-from ti_pipeline.sampling.solvers import NAMES, build_solver
 
 # As the hub's Stable Diffusion 1.5 has it, and the miniature.
 PNDM = {**SCHEDULER, "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "skip_prk_steps": True, "trained_betas": None}

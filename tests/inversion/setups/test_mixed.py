@@ -1,0 +1,237 @@
+"""Concepts of different setups in one pass: company, growth, and the end of the process at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.generators.tiny_stable_diffusion import load_tiny
+from tests.generators.tiny_stable_diffusion_xl import write_folder as write_xl
+from tests.inversion.setups.conftest import Mixed
+from tests.inversion.test_train import Killed
+from ti_pipeline.generators.generator import Condition, Generator, Ids
+from ti_pipeline.inversion.checkpoint import read_checkpoint
+from ti_pipeline.inversion.setups.plain import Plain
+from ti_pipeline.inversion.setups.setup import Group, Learnable, Subject
+from ti_pipeline.inversion.state import Trained
+from ti_pipeline.words.word import ONLY
+
+Mix = Callable[..., Mixed]
+GROWS = ("setup=progressive", "setups.progressive.grow_at=[3, 5]", "steps=8")
+THREE = {
+    "mug": ("vectors=2", "steps=6", "clip_gradient=0.5"),
+    "jug": (*GROWS, "clip_gradient=0.5"),
+    "cup": ("setup=regularised", "setups.regularised.weight=0.3", "steps=7", "clip_gradient=0.5"),
+}
+FOUR = THREE | {"ink": ("setup=progressive", "setups.progressive.grow_at=[2]", "steps=5", "clip_gradient=0.5")}
+
+
+def rows_of(trained: Mapping[str, Trained]) -> dict[str, dict[str, torch.Tensor]]:
+    return {slug: dict(each.word.rows) for slug, each in trained.items()}
+
+
+def bits(trained: Mapping[str, Trained]) -> dict[str, tuple]:
+    return {
+        slug: (*((name, rows.numpy().tobytes()) for name, rows in each.word.rows.items()), str(each.log)) for slug, each in trained.items()
+    }
+
+
+def alike(ours: torch.Tensor, theirs: torch.Tensor, start: torch.Tensor) -> float:
+    moved, expected = (each.flatten() - start.flatten() for each in (ours, theirs))
+    return F.cosine_similarity(moved, expected, dim=0).item()
+
+
+def test_what_a_concept_learns_is_what_it_learns_alone(mix: Mix, tmp_path: Path) -> None:
+    mixed = mix(**FOUR)
+    together = rows_of(mixed.run(pack=3))
+    assert {slug: len(rows[ONLY]) for slug, rows in together.items()} == {"mug": 2, "jug": 3, "cup": 1, "ink": 2}
+    for slug in FOUR:
+        mixed.checkpoint, mixed.trained = tmp_path / slug, {}
+        alone = mixed.run((slug,))[slug].word.rows[ONLY]
+        assert alike(together[slug][ONLY], alone, mixed.job(slug).subject.rows(len(alone))[ONLY]) > 0.9999
+
+
+def test_two_text_encoders_learn_each_their_rows(mix: Mix, tmp_path: Path) -> None:
+    mixed = mix(**THREE)
+    mixed.generator = load_tiny(write_xl(tmp_path / "xl"))
+    together = rows_of(mixed.run())
+    shapes = {slug: {name: tuple(rows.shape) for name, rows in of.items()} for slug, of in together.items()}
+    assert shapes == {slug: {"clip_l": (n, 32), "clip_g": (n, 48)} for slug, n in (("mug", 2), ("jug", 3), ("cup", 1))}
+    for slug in THREE:
+        mixed.checkpoint, mixed.trained = tmp_path / slug, {}
+        alone = mixed.run((slug,))[slug].word.rows
+        start = mixed.job(slug).subject.rows(len(alone["clip_l"]))
+        for encoder, rows in alone.items():
+            assert alike(together[slug][encoder], rows, start[encoder]) > 0.9999
+            assert (rows != start[encoder]).any(dim=1).all()
+
+
+@pytest.mark.parametrize("stop_at", [2, 3, 4, 5, 6, 9])
+@pytest.mark.parametrize("every", [1, 3])
+def test_stopped_after_any_step_it_ends_in_the_same_bits(mix: Mix, tmp_path: Path, stop_at: int, every: int) -> None:
+    looks = (f"checkpoint_every={every}", "early_stopping=dvar", "evaluate_every=1", "evaluate_samples=2", "stop_window=1000")
+    mixed = mix(**{slug: (*own, *looks) for slug, own in FOUR.items()})
+    whole = bits(mixed.run())
+    mixed.checkpoint, mixed.trained = tmp_path / "again", {}
+    with pytest.raises(Killed):
+        mixed.run(stop_at=stop_at)
+    saved = read_checkpoint(mixed.checkpoint)
+    assert saved and mixed.checkpoint.stat().st_size < 16384
+    lengths = {each.concept: (each.state.step, *map(len, each.learning.one.leaves.values())) for each in saved.seats}
+    if "jug" in lengths:
+        step, length = lengths["jug"]
+        assert length == 1 + (step >= 3) + (step >= 5) == saved.seats[1].learning.one.lengths["<jug>"]
+    again = {each.concept for each in saved.seats} | (FOUR.keys() - mixed.trained.keys())
+    assert bits(mixed.run(tuple(slug for slug in FOUR if slug in again))) == whole
+
+
+def test_a_word_that_was_better_before_it_grew_is_kept_as_it_was(mix: Mix) -> None:
+    """At this rate the new row breaks what the first has learnt."""
+    looks = ("early_stopping=dvar", "evaluate_every=1", "evaluate_samples=4", "stop_window=1000", "schedule=constant")
+    mixed = mix(mug=("setup=progressive", "setups.progressive.grow_at=[3]", "steps=8", "learning_rate=0.3", *looks))
+    trained = mixed.run()["mug"]
+    losses = {row["step"]: row["evaluation"] for row in trained.log}
+    assert losses[trained.chosen] == min(losses.values())
+    assert len(trained.word) == (1 if trained.chosen <= 3 else 2)
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from tests.generators.tiny_stable_diffusion import load_tiny
+from tests.inversion.setups.test_mixed import FOUR, bits
+from ti_pipeline import params
+from ti_pipeline.concepts.manifest import read_manifest
+from ti_pipeline.inversion.job import Waiting, prepare_job
+from ti_pipeline.inversion.train import train_pack
+from ti_pipeline.words.files import write_word
+from ti_pipeline.workspace import Workspace
+
+torch.set_num_threads(1)
+root, folder, file, end = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+generator, workspace = load_tiny(folder), Workspace.at(root, "concepts")
+small = [f"train.{each}" for each in sys.argv[5:]]
+
+def settings(slug):
+    return params.load(file, [*small, *(f"train.{each}" for each in FOUR[slug])]).train
+
+def job(slug):
+    return prepare_job(generator, read_manifest(workspace, slug), settings(slug), 0, "mug", generator.arithmetic)
+
+def progress(done, total, text):
+    if done == end:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+waiting = [Waiting(slug, settings(slug).steps, slug, lambda slug=slug: job(slug)) for slug in FOUR]
+for ended in train_pack(generator, waiting, settings("mug"), root / "pack.safetensors", progress):
+    write_word(root / f"{ended.concept}.safetensors", ended.trained.word)
+"""
+
+
+def test_killed_for_real_around_each_growth_it_ends_in_the_same_bits(mix: Mix, folder: Path, workspace: Path, tmp_path: Path) -> None:
+    """SIGKILL before the step after which a word grows, after it, and one later; each start goes on from what the last has left."""
+    mix(**FOUR)
+    script, small = tmp_path / "script.py", ["pack=3", "batch_size=2", "checkpoint_every=1"]
+    script.write_text(KILLED)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])}
+
+    def run(end: int) -> int:
+        command = [sys.executable, str(script), str(tmp_path), str(folder), str(Path(__file__).parents[3] / "params.yaml"), str(end)]
+        return subprocess.run([*command, *small], env=environment, check=False, timeout=300).returncode
+
+    def words() -> dict[str, bytes]:
+        return {slug: (tmp_path / f"{slug}.safetensors").read_bytes() for slug in FOUR}
+
+    assert run(-1) == 0
+    whole = words()
+    (tmp_path / "pack.safetensors").unlink()
+    for slug in FOUR:
+        (tmp_path / f"{slug}.safetensors").unlink()
+    lengths = []
+    for end in (6, 9, 12, 15):  # three concepts take a step: after their second, third, fourth, fifth
+        assert run(end) == -signal.SIGKILL
+        saved = read_checkpoint(tmp_path / "pack.safetensors")
+        assert saved
+        lengths.append([len(each.learning.one.leaves[ONLY]) for each in saved.seats if each.concept == "jug"])
+    assert lengths == [[1], [1], [2], [2]]  # what was saved last is of the step before
+    assert run(-1) == 0
+    assert words() == whole
+
+
+class Bent(Plain):
+    """Rows bent by a matrix of low rank, v (1 + B A): leaves of other shapes, which reach the word only through a product."""
+
+    def begin(self, subject: Subject) -> Learnable:
+        one = super().begin(subject)
+        width = one.leaves[ONLY].shape[1]
+        a, b = subject.streams.normal("a", 0, (2, width)) / width, torch.zeros(width, 2)
+        return replace(one, leaves={**one.leaves, "a": a, "b": b})
+
+    @staticmethod
+    def condition(generator: Generator, ids: Ids, group: Group) -> Condition:
+        v, a, b = (group.leaves[name] for name in (ONLY, "a", "b"))
+        return generator.condition(ids, {ONLY: (v + v @ b @ a).flatten(0, 1)})
+
+
+class Split(Bent):
+    """Bent from its fourth step on, when it forgets the row that it had in between."""
+
+    def begin(self, subject: Subject) -> Learnable:
+        one = super().begin(subject)
+        return replace(one, leaves={**one.leaves, "a": one.leaves["a"][:1], "b": one.leaves["b"][:, :1]})
+
+    def after(self, subject: Subject, one: Learnable, step: int) -> Learnable:
+        if step != 4:
+            return one
+        whole = super().begin(subject).leaves
+        wider = {"a": torch.cat([one.leaves["a"], whole["a"][1:]]), "b": F.pad(one.leaves["b"], (0, 1))}
+        return replace(one, leaves={**one.leaves, **wider})
+
+
+def test_leaves_of_any_shape_in_company(mix: Mix, tmp_path: Path) -> None:
+    mixed = mix(**THREE, fork=("vectors=2", "steps=6", "clip_gradient=0.5"), spoon=("steps=6", "clip_gradient=0.5"))
+    for slug, setup in (("fork", Bent()), ("spoon", Split())):
+        mixed.trains[slug] = mixed.trains[slug].model_copy(update={"setup": "x", "setups": SimpleNamespace(x=setup)})
+    mixed.checkpoint = tmp_path / "killed"
+    with pytest.raises(Killed):
+        mixed.run(pack=5, stop_at=5)
+    resumed = {slug: each.word.rows for slug, each in mixed.run(pack=5).items()}
+    mixed.checkpoint, mixed.trained = tmp_path / "whole", {}
+    together = {slug: each.word.rows for slug, each in mixed.run(pack=5).items()}
+    shapes = {slug: {name: tuple(leaf.shape) for name, leaf in rows.items()} for slug, rows in together.items()}
+    assert shapes["fork"] == {ONLY: (2, 32), "a": (2, 32), "b": (32, 2)} and shapes["spoon"] == {ONLY: (1, 32), "a": (2, 32), "b": (32, 2)}
+    assert all(torch.equal(resumed[slug][name], leaf) for slug, rows in together.items() for name, leaf in rows.items())
+    for slug in ("mug", "fork", "spoon"):
+        mixed.checkpoint, mixed.trained = tmp_path / slug, {}
+        alone, start = mixed.run((slug,))[slug].word.rows, mixed.job(slug).one.leaves
+        for name, leaf in alone.items():
+            begun = torch.zeros(leaf.shape)
+            begun[tuple(map(slice, start[name].shape))] = start[name]
+            assert alike(together[slug][name], leaf, begun) > 0.9999
+
+
+def test_one_that_breaks_down_leaves_the_others_alone(mix: Mix) -> None:
+    class Broken(Plain):
+        def penalty(self, generator: Generator, group: Group) -> torch.Tensor | None:
+            return group.leaves[ONLY].sum(dim=(1, 2)) * float("nan")
+
+    mixed = mix(**THREE, ink=("steps=3",))
+    mixed.trains["ink"] = mixed.trains["ink"].model_copy(update={"setup": "x", "setups": SimpleNamespace(x=Broken())})
+    left = rows_of(mixed.run(pack=4))
+    assert "training broke down at step 1" in mixed.lost["ink"] and "gradient nan" in mixed.lost["ink"]
+    mixed.checkpoint, mixed.trained = mixed.checkpoint.with_name("without"), {}
+    without = rows_of(mixed.run(tuple(THREE)))
+    assert left.keys() == without.keys() == THREE.keys()
+    for slug, rows in without.items():
+        assert F.cosine_similarity(left[slug][ONLY].flatten(), rows[ONLY].flatten(), dim=0) > 0.99999

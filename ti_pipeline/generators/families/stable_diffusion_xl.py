@@ -1,0 +1,111 @@
+"""Stable Diffusion XL: two CLIP text encoders, of which the U-Net hears the states before the last beside each other, what the
+larger one pools, and the size of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ti_pipeline.generators.family import Family
+from ti_pipeline.generators.generator import Condition, Ids, Rows
+from ti_pipeline.generators.latent_diffusion import LatentDiffusion
+from ti_pipeline.generators.refusals import check_channels, part_config, refusal
+from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+
+if TYPE_CHECKING:
+    from ti_pipeline import params
+    from ti_pipeline.generators.loading import Text
+    from ti_pipeline.generators.reader import TextReader
+    from ti_pipeline.generators.source import Source
+
+PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
+MODEL_INDEX = {
+    "_class_name": "StableDiffusionXLPipeline",
+    "force_zeros_for_empty_prompt": True,
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+class StableDiffusionXL(LatentDiffusion):
+    """Podell et al. 2023, arXiv 2307.01952."""
+
+    def condition(self, ids: Ids, rows: Rows | None) -> Condition:
+        """The micro-conditioning (section 2.2) says that the picture had this size and was not cropped, as the stock pipeline does."""
+        read = {name: encoder.read(ids[name], rows[name] if rows else None, every_layer=True) for name, encoder in self.encoders.items()}
+        pooled = read["clip_g"].text_embeds
+        size = torch.tensor([self.resolution, self.resolution, 0, 0, self.resolution, self.resolution], dtype=pooled.dtype)
+        return Condition(
+            {
+                "hidden": torch.cat([read[name].hidden_states[-2] for name in ("clip_l", "clip_g")], dim=-1),
+                "pooled": pooled,
+                "size": size.to(pooled.device).expand(len(pooled), -1),
+            }
+        )
+
+    def unconditional(self) -> Condition:
+        """Without a negative prompt the stock pipeline hears zeros, not the empty prompt."""
+        empty = super().unconditional().parts
+        return Condition({"hidden": torch.zeros_like(empty["hidden"]), "pooled": torch.zeros_like(empty["pooled"]), "size": empty["size"]})
+
+    def any_condition(self, samples: int, tokens: int, streams: torch.Generator) -> Condition:
+        width = self.encoders["clip_g"].model.config.projection_dim or 0
+        pooled = torch.randn(samples, width, generator=streams).to(self.dtype)
+        return Condition({**super().any_condition(samples, tokens, streams).parts, "pooled": pooled, "size": pooled.new_zeros(samples, 6)})
+
+    def heard_beside(self, condition: Condition) -> dict[str, torch.Tensor]:
+        return {"text_embeds": condition.parts["pooled"], "time_ids": condition.parts["size"]}
+
+
+def _texts() -> dict[str, Text]:
+    from ti_pipeline.generators.loading import Text
+
+    return {"clip_l": Text("tokenizer", "text_encoder"), "clip_g": Text("tokenizer_2", "text_encoder_2", projects=True)}
+
+
+def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
+    from ti_pipeline.generators.loading import load_latent_diffusion
+
+    return load_latent_diffusion(StableDiffusionXL, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+
+
+def _readers(source: Source) -> Mapping[str, TextReader]:
+    from ti_pipeline.generators.loading import text_readers
+
+    return text_readers(_texts(), source)
+
+
+def _configure(path: Path, folder: Path) -> None:
+    raise lacks_configuration(path, "a Stable Diffusion XL checkpoint without its configuration", PARTS)
+
+
+def _check(folder: Path) -> None:
+    unet, vae = part_config(folder, "unet"), part_config(folder, "vae")
+    widths = [part_config(folder, part).get("hidden_size") for part in ("text_encoder", "text_encoder_2")]
+    if "in_channels" in unet:
+        check_channels(folder, unet["in_channels"], vae.get("latent_channels", 4))
+    if unet.get("addition_embed_type") != "text_time" or unet.get("cross_attention_dim") != sum(width or 0 for width in widths):
+        what = f"put together from two models: its U-Net does not hear texts of width {' + '.join(map(str, widths))}"
+        raise refusal(folder, what, "Download the whole model again.")
+
+
+FAMILY = Family(
+    name="Stable Diffusion XL",
+    pipelines=frozenset({"StableDiffusionXLPipeline"}),
+    parts=PARTS,
+    weights=("text_encoder", "text_encoder_2", "unet", "vae"),
+    text="conditioner.embedders.",
+    check=_check,
+    load=_load,
+    readers=_readers,
+)

@@ -1,0 +1,167 @@
+"""Loads a U-Net, its VAE and its text encoders, frozen, onto a device in the precision that is best there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ti_pipeline import params
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.clip import ClipEncoder
+from ti_pipeline.generators.generator import choose_device
+from ti_pipeline.generators.latent_diffusion import LatentDiffusion
+from ti_pipeline.generators.measured import FORMATS, attention, choose, known
+from ti_pipeline.generators.reader import TextReader, TokenizerAlone
+from ti_pipeline.generators.refusals import part_config
+from ti_pipeline.generators.single_file import SingleFile, load_single_file
+from ti_pipeline.generators.source import Source
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Text:
+    """The parts of a text encoder: the folders of its tokenizer and of its weights, and whether it projects what it pools."""
+
+    tokenizer: str
+    encoder: str
+    projects: bool = False
+
+
+def load_latent_diffusion(
+    kind: type[LatentDiffusion], texts: Mapping[str, Text], single: SingleFile, source: Source, settings: params.Generator
+) -> LatentDiffusion:
+    """A generator of the given `kind` with the text encoders `texts`, by name. Raises what the loaders raise, and ParamsError."""
+    device = choose_device(settings.device)
+    dtype, choice = choose_dtype(settings.precision, device), None
+    if (auto := settings.precision == "auto" and device.type == "cpu") and (choice := known(source.digest, precisions(device))):
+        dtype = DTYPES[choice.precision]
+    elif auto:
+        dtype = torch.float32  # until it has been measured
+    with _quiet():
+        generator = _read(kind, texts, single, source, device, dtype)
+        if auto and choice is None:
+            generator.unet.requires_grad_(False).eval()
+            choice = choose(generator, precisions(device))
+            dtype = DTYPES[choice.precision]
+        memory_format = choice.memory_format if choice else "channels_last" if device.type == "cuda" else "contiguous"
+        generator = suited(generator, dtype, memory_format)
+    if choice and choice.threads:
+        torch.set_num_threads(min(choice.threads, torch.get_num_threads()))
+    for network in generator.networks.values():
+        network.requires_grad_(False).eval().to(device)
+    if settings.compile:
+        generator.unet.compile()
+    return generator
+
+
+def text_readers(texts: Mapping[str, Text], source: Source) -> dict[str, TextReader]:
+    """How the text encoders `texts` of a folder read."""
+    from transformers import CLIPTokenizer
+
+    folder = source.path if source.layout == "folder" else source.path.with_suffix("")
+    found: dict[str, TextReader] = {}
+    for name, text in texts.items():
+        tokenizer = CLIPTokenizer.from_pretrained(folder / text.tokenizer, local_files_only=True)
+        positions = part_config(folder, text.encoder)["max_position_embeddings"]
+        found[name] = TokenizerAlone(tokenizer, min(tokenizer.model_max_length, positions))
+    return found
+
+
+def suited(generator: LatentDiffusion, dtype: torch.dtype, memory_format: str) -> LatentDiffusion:
+    """In the type, memory format and attention that measure best; on a CPU the VAE likes channels last whatever the U-Net does."""
+    unet, on_cpu = generator.unet, generator.device.type == "cpu"
+    unet.to(dtype).to(memory_format=FORMATS[memory_format])
+    if on_cpu:
+        generator.vae.to(memory_format=torch.channels_last)
+    if on_cpu and dtype != torch.float32:
+        unet.set_attn_processor(attention(dtype))
+    for encoder in generator.encoders.values():
+        torch.nn.Module.to(encoder.model, dtype)
+        if on_cpu and dtype != torch.float32:
+            encoder.model.set_attn_implementation("eager")
+    return replace(generator, dtype=dtype, memory_format=memory_format)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is the best that the device says it has: bfloat16 where it multiplies in it, else float16 or float32.
+
+    On a CPU it is measured whether that is the fastest (`measured`).
+    """
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return DTYPES[precisions(device)[-1]]
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """Those that are worth measuring, the safest first: a CPU may claim bfloat16 instructions."""
+    bfloat16 = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return ("float32", "bfloat16") if bfloat16 else ("float32",)
+
+
+def _read(
+    kind: type[LatentDiffusion], texts: Mapping[str, Text], single: SingleFile, source: Source, device: torch.device, dtype: torch.dtype
+) -> LatentDiffusion:
+    """The networks as they come from the disk, on the CPU; the VAE in float32."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    encoders: dict[str, ClipEncoder] = {}
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    if source.layout == "file":
+        pipeline = load_single_file(source.path, source.family, single)
+        for name, text in texts.items():
+            encoders[name] = ClipEncoder(getattr(pipeline, text.tokenizer), getattr(pipeline, text.encoder).to(dtype))
+        vae, unet, scheduler = pipeline.vae, pipeline.unet.to(dtype), dict(pipeline.scheduler.config)
+    else:
+        for name, text in texts.items():
+            tokenizer = CLIPTokenizer.from_pretrained(source.path / text.tokenizer, local_files_only=True, trust_remote_code=False)
+            model = CLIPTextModelWithProjection if text.projects else CLIPTextModel
+            encoders[name] = ClipEncoder(tokenizer, _whole(model, source, text.encoder, dtype=dtype, trust_remote_code=False))
+        vae = _whole(AutoencoderKL, source, "vae", torch_dtype=torch.float32)
+        unet = _whole(UNet2DConditionModel, source, "unet", torch_dtype=dtype)
+        scheduler = dict(DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))
+    return kind(source.name, source.digest, encoders, vae, unet, scheduler, device, dtype)
+
+
+def _whole(model: Any, source: Source, part: str, **how: Any) -> Any:
+    """Weights that a file lacks would be left at random without an error."""
+    folder, variant = source.path / part, source.variant(part)
+    loaded, info = model.from_pretrained(folder, local_files_only=True, output_loading_info=True, variant=variant, **how)
+    if info["missing_keys"] or info.get("mismatched_keys"):
+        lacking = sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", ())]))
+        raise ParamsError(
+            f"generator.model: the weights in {folder} do not fit its config.json: {len(lacking)} missing or of another shape, "
+            f"such as {lacking[0]}. Download that folder again."
+        )
+    return loaded
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The loaders' own bars and remarks would run into the pipeline's."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, (verbosity, bar) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if bar:
+                library.enable_progress_bar()
