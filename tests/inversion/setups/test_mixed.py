@@ -25,6 +25,7 @@ from ti_pipeline.inversion.setups.plain import Plain
 from ti_pipeline.inversion.setups.setup import Group, Learnable, Subject
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.words.word import ONLY
+from ti_pipeline.workspace import Workspace
 
 Mix = Callable[..., Mixed]
 GROWS = ("setup=progressive", "setups.progressive.grow_at=[3, 5]", "steps=8")
@@ -76,8 +77,7 @@ def test_two_text_encoders_learn_each_their_rows(mix: Mix, tmp_path: Path) -> No
             assert (rows != start[encoder]).any(dim=1).all()
 
 
-@pytest.mark.parametrize("stop_at", [2, 3, 4, 5, 6, 9])
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize(("stop_at", "every"), [(2, 1), (3, 1), (4, 1), (5, 3), (6, 3), (9, 1)])
 def test_stopped_after_any_step_it_ends_in_the_same_bits(mix: Mix, tmp_path: Path, stop_at: int, every: int) -> None:
     looks = (f"checkpoint_every={every}", "early_stopping=dvar", "evaluate_every=1", "evaluate_samples=2", "stop_window=1000")
     mixed = mix(**{slug: (*own, *looks) for slug, own in FOUR.items()})
@@ -106,25 +106,23 @@ def test_a_word_that_was_better_before_it_grew_is_kept_as_it_was(mix: Mix) -> No
 
 
 KILLED = """
-import json, os, signal, sys
+import os, signal, sys
 from pathlib import Path
 import torch
 from tests.generators.tiny_stable_diffusion import load_tiny
-from tests.inversion.setups.test_mixed import FOUR, bits
+from tests.inversion.conftest import SETTINGS, SMALL
+from tests.inversion.setups.test_mixed import FOUR
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.inversion.job import Waiting, prepare_job
 from ti_pipeline.inversion.train import train_pack
-from ti_pipeline.words.files import write_word
 from ti_pipeline.workspace import Workspace
 
 torch.set_num_threads(1)
-root, folder, file, end = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-generator, workspace = load_tiny(folder), Workspace.at(root, "concepts")
-small = [f"train.{each}" for each in sys.argv[5:]]
+generator, workspace, end = load_tiny(Path(sys.argv[2])), Workspace.at(Path(sys.argv[1]), "concepts"), int(sys.argv[4])
 
 def settings(slug):
-    return params.load(file, [*small, *(f"train.{each}" for each in FOUR[slug])]).train
+    return params.load(SETTINGS, (*SMALL, "train.checkpoint_every=1", "train.pack=3", *(f"train.{each}" for each in FOUR[slug]))).train
 
 def job(slug):
     return prepare_job(generator, read_manifest(workspace, slug), settings(slug), 0, "mug", generator.arithmetic)
@@ -134,39 +132,28 @@ def progress(done, total, text):
         os.kill(os.getpid(), signal.SIGKILL)
 
 waiting = [Waiting(slug, settings(slug).steps, slug, lambda slug=slug: job(slug)) for slug in FOUR]
-for ended in train_pack(generator, waiting, settings("mug"), root / "pack.safetensors", progress):
-    write_word(root / f"{ended.concept}.safetensors", ended.trained.word)
+list(train_pack(generator, waiting, settings("mug"), Path(sys.argv[3]), progress))
 """
 
 
-def test_killed_for_real_around_each_growth_it_ends_in_the_same_bits(mix: Mix, folder: Path, workspace: Path, tmp_path: Path) -> None:
-    """SIGKILL before the step after which a word grows, after it, and one later; each start goes on from what the last has left."""
-    mix(**FOUR)
-    script, small = tmp_path / "script.py", ["pack=3", "batch_size=2", "checkpoint_every=1"]
+def test_killed_for_real_around_a_growth_it_ends_in_the_same_bits(mix: Mix, folder: Path, workspace: Workspace, tmp_path: Path) -> None:
+    """SIGKILL after the step with which a word grows, before that is saved, and one step later."""
+    mixed = mix(**{slug: (*own, "checkpoint_every=1") for slug, own in FOUR.items()})
+    whole = bits(mixed.run())
+    mixed.checkpoint, mixed.trained = tmp_path / "killed.safetensors", {}
+    script, root = tmp_path / "script.py", Path(__file__).parents[3]
     script.write_text(KILLED)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])}
-
-    def run(end: int) -> int:
-        command = [sys.executable, str(script), str(tmp_path), str(folder), str(Path(__file__).parents[3] / "params.yaml"), str(end)]
-        return subprocess.run([*command, *small], env=environment, check=False, timeout=300).returncode
-
-    def words() -> dict[str, bytes]:
-        return {slug: (tmp_path / f"{slug}.safetensors").read_bytes() for slug in FOUR}
-
-    assert run(-1) == 0
-    whole = words()
-    (tmp_path / "pack.safetensors").unlink()
-    for slug in FOUR:
-        (tmp_path / f"{slug}.safetensors").unlink()
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     lengths = []
-    for end in (6, 9, 12, 15):  # three concepts take a step: after their second, third, fourth, fifth
-        assert run(end) == -signal.SIGKILL
-        saved = read_checkpoint(tmp_path / "pack.safetensors")
+    for end in (9, 12):  # three concepts take a step
+        command = [sys.executable, str(script), str(workspace.root), str(folder), str(mixed.checkpoint), str(end)]
+        assert subprocess.run(command, env=environment, check=False, timeout=300).returncode == -signal.SIGKILL
+        saved = read_checkpoint(mixed.checkpoint)
         assert saved
-        lengths.append([len(each.learning.one.leaves[ONLY]) for each in saved.seats if each.concept == "jug"])
-    assert lengths == [[1], [1], [2], [2]]  # what was saved last is of the step before
-    assert run(-1) == 0
-    assert words() == whole
+        lengths += [(each.state.step, len(each.learning.one.leaves[ONLY])) for each in saved.seats if each.concept == "jug"]
+    assert lengths == [(2, 1), (3, 2)]
+    assert bits(mixed.run()) == whole
+    assert mixed.trained["jug"].resumed_from == 3
 
 
 class Bent(Plain):
