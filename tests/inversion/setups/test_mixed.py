@@ -21,6 +21,7 @@ from tests.inversion.setups.conftest import Mixed
 from tests.inversion.test_train import Killed
 from ti_pipeline.generators.generator import Condition, Generator, Ids
 from ti_pipeline.inversion.checkpoint import read_checkpoint
+from ti_pipeline.inversion.readings import Readings
 from ti_pipeline.inversion.setups.plain import Plain
 from ti_pipeline.inversion.setups.setup import Group, Learnable, Subject
 from ti_pipeline.inversion.state import Trained
@@ -93,6 +94,20 @@ def test_stopped_after_any_step_it_ends_in_the_same_bits(mix: Mix, tmp_path: Pat
         assert length == 1 + (step >= 3) + (step >= 5) == saved.seats[1].learning.one.lengths["<jug>"]
     again = {each.concept for each in saved.seats} | (FOUR.keys() - mixed.trained.keys())
     assert bits(mixed.run(tuple(slug for slug in FOUR if slug in again))) == whole
+
+
+def test_when_numbers_are_read_changes_no_result(mix: Mix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU is asked only now and then, so a word may have grown, and gone on after its end, before anybody knows."""
+    looks = ("early_stopping=dvar", "evaluate_every=1", "stop_window=2", "stop_ratio=0.9", "learning_rate=0.05", "steps=12")
+    mixed = mix(**{slug: (*own, *looks, "checkpoint_every=100") for slug, own in FOUR.items()})
+    at_once = dict(mixed.run(pack=2))
+    monkeypatch.setattr(Readings, "due", property(lambda self: len(self._steps) >= 5))
+    mixed.checkpoint, mixed.trained = mixed.checkpoint.with_name("later"), {}
+    for slug, later in mixed.run(pack=2).items():
+        assert (later.steps, later.chosen, later.why) == (at_once[slug].steps, at_once[slug].chosen, at_once[slug].why)
+        ours, theirs = later.word.rows[ONLY], at_once[slug].word.rows[ONLY]
+        assert F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.99999
+    assert any(each.steps < 12 for each in at_once.values()) and any(each.chosen < each.steps for each in at_once.values())
 
 
 def test_a_word_that_was_better_before_it_grew_is_kept_as_it_was(mix: Mix) -> None:
