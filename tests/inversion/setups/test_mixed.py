@@ -118,6 +118,9 @@ def test_a_word_that_was_better_before_it_grew_is_kept_as_it_was(mix: Mix) -> No
     losses = {row["step"]: row["evaluation"] for row in trained.log}
     assert losses[trained.chosen] == min(losses.values())
     assert len(trained.word) == (1 if trained.chosen <= 3 else 2)
+    mixed = mix(mug=("steps=8", "learning_rate=0.3", *looks))
+    never = {row["step"]: row["evaluation"] for row in mixed.run()["mug"].log}
+    assert [losses[step] == never[step] for step in (1, 2, 3, 4)] == [True, True, True, False]
 
 
 KILLED = """
@@ -202,7 +205,8 @@ class Split(Bent):
 
 
 def test_leaves_of_any_shape_in_company(mix: Mix, tmp_path: Path) -> None:
-    mixed = mix(**THREE, fork=("vectors=2", "steps=6", "clip_gradient=0.5"), spoon=("steps=6", "clip_gradient=0.5"))
+    bent = {"fork": ("vectors=2", "steps=6", "clip_gradient=0.5"), "spoon": ("steps=6", "clip_gradient=0.5")}
+    mixed = mix(**{slug: (THREE | bent)[slug] for slug in ("mug", "fork", "jug", "spoon", "cup")})
     for slug, setup in (("fork", Bent()), ("spoon", Split())):
         mixed.trains[slug] = mixed.trains[slug].model_copy(update={"setup": "x", "setups": SimpleNamespace(x=setup)})
     mixed.checkpoint = tmp_path / "killed"
@@ -211,12 +215,14 @@ def test_leaves_of_any_shape_in_company(mix: Mix, tmp_path: Path) -> None:
     resumed = {slug: each.word.rows for slug, each in mixed.run(pack=5).items()}
     mixed.checkpoint, mixed.trained = tmp_path / "whole", {}
     together = {slug: each.word.rows for slug, each in mixed.run(pack=5).items()}
+    losses = {slug: [row["loss"] for row in each.log] for slug, each in mixed.trained.items()}
     shapes = {slug: {name: tuple(leaf.shape) for name, leaf in rows.items()} for slug, rows in together.items()}
     assert shapes["fork"] == {ONLY: (2, 32), "a": (2, 32), "b": (32, 2)} and shapes["spoon"] == {ONLY: (1, 32), "a": (2, 32), "b": (32, 2)}
     assert all(torch.equal(resumed[slug][name], leaf) for slug, rows in together.items() for name, leaf in rows.items())
     for slug in ("mug", "fork", "spoon"):
         mixed.checkpoint, mixed.trained = tmp_path / slug, {}
         alone, start = mixed.run((slug,))[slug].word.rows, mixed.job(slug).one.leaves
+        assert [row["loss"] for row in mixed.trained[slug].log] == pytest.approx(losses[slug], rel=1e-4)
         for name, leaf in alone.items():
             begun = torch.zeros(leaf.shape)
             begun[tuple(map(slice, start[name].shape))] = start[name]
