@@ -144,7 +144,7 @@ class Train(Section):
     devices: tuple[Device, ...]
     """Devices that a flow uses, one process each; they share the collection. Empty means `generator.device` alone."""
     checkpoint_every: Positive
-    """[steps] A killed run goes on from the last checkpoint, of a few kilobytes per concept. Lowered, less is lost."""
+    """[steps] A killed run continues from the last checkpoint, of a few kilobytes per concept. Lowered, less is lost."""
     checkpoint_seconds: Annotated[float, Field(gt=0)]
     """[seconds] Save after this much time as well, for models whose steps are slow."""
     log_every: Positive

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests.generators.tiny_stable_diffusion import load_tiny
+from tests.generators.tiny_stable_diffusion_xl import write_folder
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.initializer import WordChooser, initial_rows, vocabulary_words
@@ -52,6 +55,17 @@ def test_words_are_repeated_with_a_nudge(generator: Generator, word: Callable[[s
     assert not torch.equal(start[2] - start[0], start[4] - start[0])
     assert torch.equal(start, initial_vectors(generator, "red mug", 5, STREAMS))
     assert not torch.equal(start, initial_vectors(generator, "red mug", 5, Streams(1, "mug")))
+
+
+def test_each_text_encoder_has_its_own_words_and_nudges(tmp_path: Path) -> None:
+    generator = load_tiny(write_folder(tmp_path / "xl"))
+    rows = initial_rows(generator, "mug", 2, STREAMS)
+    nudges = {}
+    for name, encoder in generator.encoders.items():
+        assert torch.equal(rows[name][0], encoder.table[encoder.tokenizer("mug", add_special_tokens=False).input_ids].mean(dim=0))
+        nudges[name] = (rows[name][1] - rows[name][0]) / encoder.table.std()
+    small, large = nudges["clip_l"], nudges["clip_g"]  # of one stream, the 32 + 16th number would be the 48th
+    assert (len(small), len(large)) == (32, 48) and not torch.allclose(small[16:], large[:16], atol=1e-3)
 
 
 @pytest.mark.parametrize(("words", "why"), [(" ", "is empty"), ("<plain>", "<plain> is a learnt word"), ("\u200b", "is no word")])

@@ -3,7 +3,6 @@ from __future__ import annotations
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from ti_pipeline.inversion.adamw import Moments
 from ti_pipeline.inversion.leaves import Learning, Leaves, clipped, gradient_norms
 from ti_pipeline.inversion.setups.plain import Plain
 from ti_pipeline.inversion.setups.setup import Learnable
@@ -39,7 +38,7 @@ def test_each_concept_is_clipped_and_moved_as_pytorch_does_it_alone() -> None:
         counts += 1
         leaves.update(clipped(gradient, gradient_norms(gradient), 1.5), counts, torch.tensor(rates).double(), 0.01)
     for own, learning in zip(plain, leaves.apart(), strict=True):
-        assert own.keys() == learning.one.leaves.keys() == learning.moments.keys()
+        assert own.keys() == learning.one.leaves.keys() == learning.first.keys() == learning.second.keys()
         for name, leaf in own.items():
             torch.testing.assert_close(learning.one.leaves[name], leaf.detach(), rtol=1e-4, atol=1e-5)
 
@@ -64,14 +63,16 @@ def test_a_group_has_what_its_concepts_have_and_no_more() -> None:
     assert shapes == {"rows": (2, 2, 8), "down": (2, 4, 8), "gain": (2, 3)}
     assert tuple(leaves.group([1], leaves.values).leaves["rows"].shape) == (1, 1, 8)
     assert torch.equal(leaves.group([2, 0], leaves.values).leaves["rows"][1], leaves.values["rows"][0])
+    turned = leaves.group([2, 1, 0], leaves.values).leaves["rows"]
+    assert torch.equal(turned, leaves.values["rows"].flip(0)) and not torch.equal(turned, leaves.values["rows"])
 
 
 def test_moments_stay_with_their_numbers_when_leaves_change() -> None:
-    moments = {name: Moments(torch.ones(2, 3), 2 * torch.ones(2, 3)) for name in ("kept", "gone", "less")}
-    before = Learning(Learnable({name: torch.zeros(2, 3) for name in moments}, {}), moments)
+    of_all = [{name: value * torch.ones(2, 3) for name in ("kept", "gone", "less")} for value in (0, 1, 2)]
+    before = Learning(Learnable(of_all[0], {}), *of_all[1:])
     after = before.going_on(Learnable({"kept": torch.zeros(4, 3), "new": torch.zeros(5), "less": torch.zeros(1, 3)}, {}))
-    assert after.moments.keys() == {"kept", "new", "less"}
-    assert after.moments["kept"].first.tolist() == [[1.0] * 3] * 2 + [[0.0] * 3] * 2
-    assert after.moments["kept"].second.tolist() == [[2.0] * 3] * 2 + [[0.0] * 3] * 2
-    assert after.moments["less"].second.tolist() == [[2.0] * 3] and not after.moments["new"].first.any()
-    assert before.moments["kept"].first.shape == (2, 3)
+    assert after.first.keys() == after.second.keys() == {"kept", "new", "less"}
+    assert after.first["kept"].tolist() == [[1.0] * 3] * 2 + [[0.0] * 3] * 2
+    assert after.second["kept"].tolist() == [[2.0] * 3] * 2 + [[0.0] * 3] * 2
+    assert after.second["less"].tolist() == [[2.0] * 3] and after.first["new"].tolist() == [0.0] * 5
+    assert before.first["kept"].shape == (2, 3)

@@ -45,7 +45,7 @@ def test_adamw_is_pytorchs_for_each_concept_with_its_own_step_and_rate() -> None
     rates = (0.005, 0.02)
     plain = [rows[i].clone().requires_grad_() for i in range(2)]
     optimizers = [torch.optim.AdamW([p], lr=rate, weight_decay=0.01) for p, rate in zip(plain, rates, strict=True)]
-    moments = Moments.zeros_like(rows)
+    moments = Moments(torch.zeros_like(rows), torch.zeros_like(rows))
     for step in range(1, 21):
         gradient = torch.randn_like(rows)
         update(rows, gradient, moments, torch.tensor([step, step]).double(), torch.tensor(rates).double(), 0.01)

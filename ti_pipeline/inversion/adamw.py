@@ -16,10 +16,6 @@ class Moments:
     first: torch.Tensor
     second: torch.Tensor
 
-    @classmethod
-    def zeros_like(cls, leaf: torch.Tensor) -> Moments:
-        return cls(torch.zeros_like(leaf), torch.zeros_like(leaf))
-
 
 @torch.no_grad()
 def update(leaf: torch.Tensor, gradient: torch.Tensor, moments: Moments, step: torch.Tensor, rate: torch.Tensor, decay: float) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ti_pipeline.inversion.adamw import Moments
 from ti_pipeline.inversion.leaves import Learning
 from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import COLUMNS, State
@@ -76,7 +75,8 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
             for key in file.keys():  # noqa: SIM118
                 place, _, name = key.partition(".")
                 tensors[int(place)][name] = file.get_tensor(key)
-        everyone = [_saved(*seat, of) for seat, of in zip(about["seats"], tensors, strict=True)]
+        seats = zip(about["seats"], tensors, strict=True)
+        everyone = [_saved(concept, key, step, lengths, of) for (concept, key, step, lengths), of in seats]
     except (OSError, SafetensorError, ValueError, KeyError, IndexError):
         return None
     seated = len(everyone) - about["parked"]
@@ -98,16 +98,13 @@ def _tensors(saved: Saved) -> Tensors:
         "log": torch.tensor(state.log, dtype=torch.float64).reshape(-1, len(COLUMNS)),
         "losses": torch.tensor(state.losses, dtype=torch.float64),
     }
-    for name, leaf in learning.one.leaves.items():
-        tensors |= {f"leaf.{name}": leaf, f"first.{name}": learning.moments[name].first, f"second.{name}": learning.moments[name].second}
-    return tensors | {f"best.{name}": leaf for name, leaf in state.best.items()}
+    kinds = {"leaf": learning.one.leaves, "first": learning.first, "second": learning.second, "best": state.best}
+    return tensors | {f"{kind}.{name}": tensor for kind, each in kinds.items() for name, tensor in each.items()}
 
 
 def _saved(concept: str, key: str, step: int, lengths: dict[str, int], tensors: Tensors) -> Saved:
     def named(kind: str) -> Tensors:
         return {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
 
-    leaves, first, second = named("leaf."), named("first."), named("second.")
-    moments = {name: Moments(first[name], second[name]) for name in leaves}
     state = State(step, tensors["log"].tolist(), tensors["losses"].tolist(), named("best."))
-    return Saved(concept, key, state, Learning(Learnable(leaves, lengths), moments))
+    return Saved(concept, key, state, Learning(Learnable(named("leaf."), lengths), named("first."), named("second.")))

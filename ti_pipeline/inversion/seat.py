@@ -82,5 +82,4 @@ class Seat:
 
 
 def _learner(job: Job, learner: Learner, before: Learnable, one: Learnable) -> Learner:
-    same = (one.prompts, one.lengths) == (before.prompts, before.lengths)
-    return learner if same else learner.saying(job.subject.generator, one.prompts, one.lengths)
+    return learner if one.lengths == before.lengths else learner.saying(job.subject.generator, one.prompts, one.lengths)

@@ -1,4 +1,4 @@
-"""S3-compatible storage: a client with the settings' endpoint and credentials from outside of them, and failures in words."""
+"""S3-compatible storage: a client, with the endpoint from the settings and credentials from elsewhere, and failures explained."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StorageError(PipelineError):
 
 
 class NoServer(StorageError):
-    """Nothing answers at the endpoint: another attempt at once is in vain."""
+    """Nothing answers at the endpoint: trying again at once is pointless."""
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ class Progressive(Plain):
         if train.vectors != 1:
             raise ValueError(f"a progressive word starts with one vector, and `vectors` is {train.vectors}. Set it to 1.")
         if any(later <= sooner for sooner, later in pairwise(self.grow_at)):
-            raise ValueError(f"progressive.grow_at: {list(self.grow_at)} does not rise. Put the steps in order, each once.")
+            raise ValueError(f"train.setups.progressive.grow_at: {list(self.grow_at)} does not rise. Put the steps in order, each once.")
         if self.grow_at[-1] >= train.steps:
             raise ValueError(
-                f"progressive.grow_at: a vector that joins after step {self.grow_at[-1]} of {train.steps} would learn nothing. "
-                "Let it join sooner, or raise `steps`."
+                f"train.setups.progressive.grow_at: a vector that joins after step {self.grow_at[-1]} of {train.steps} would learn "
+                "nothing. Let it join sooner, or raise `steps`."
             )
 
     def longest(self, train: Train) -> int:

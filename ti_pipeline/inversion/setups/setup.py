@@ -61,7 +61,10 @@ class Learnable:
 
 @dataclass(frozen=True)
 class Group:
-    """Several subjects in one pass: `leaves` and `fixed` [subjects, …], where a smaller one has zeros behind it."""
+    """Several subjects in one pass: `leaves` and `fixed` [subjects, …], where a smaller one has zeros behind it.
+
+    What is made of those zeros must be finite, and so must its gradient.
+    """
 
     leaves: Mapping[str, Tensor]
     fixed: Mapping[str, Tensor]
