@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import torch
 
@@ -29,7 +30,7 @@ def draw(
         closing = [(sheet, writer.submit(sheet.close, clip)) for sheet in sheets if not sheet.left]
         while todo:
             seeds = [candidate.recipe["seed"] for _, candidate in todo]
-            for index, picture in sample_states(generator, lambda i, todo=todo: _states(generator, *todo[i]), seeds, settings):
+            for index, picture in sample_states(generator, partial(_states, generator, todo), seeds, settings):
                 sheet, candidate = todo[index]
                 writer.submit(sheet.write, candidate, picture, keep=clip is not None)
                 sheet.left -= 1
@@ -56,8 +57,9 @@ def _closed(closing: list[tuple[Sheet, Future[None]]]) -> Iterator[Sheet]:
         yield sheet
 
 
-def _states(generator: Generator, sheet: Sheet, candidate: Planned) -> tuple[torch.Tensor, torch.Tensor]:
+def _states(generator: Generator, todo: Sequence[tuple[Sheet, Planned]], index: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states `[context, d]` of a candidate's prompt and negative prompt; a concept's are computed when its turn comes."""
+    sheet, candidate = todo[index]
     negative = candidate.recipe["negative_prompt"]
     if not sheet.states:
         vectors = {token: word.rows[ONLY] for token, word in sheet.order.words.items()}
