@@ -19,9 +19,9 @@ def without_passwords(text: str) -> str:
 
 
 class PipelineError(Exception):
-    """Something that the caller can mend; its text is shown without a traceback, and never with a password."""
+    """Something that the caller can fix; its text is shown without a traceback, and never with a password."""
 
-    status = 2  # of the command that it ends; 3 where neither the call nor the params are to blame
+    status = 2  # exit status of the command; 3 where neither the call nor the params are at fault
 
     def __init__(self, text: str = ""):
         super().__init__(without_passwords(text))
@@ -32,13 +32,13 @@ class ParamsError(PipelineError):
 
 
 class BrokenOff(PipelineError):
-    """A stage cannot go on, and neither a setting nor a concept is to blame."""
+    """A stage cannot continue, and neither a setting nor a concept is at fault."""
 
     status = 3
 
 
 class ConceptError(PipelineError):
-    """One concept cannot go on; all others do. `state` is what it is then: failed, or in quarantine until its pictures are mended."""
+    """One concept cannot continue; all others do. `state` is what it is then: failed, or in quarantine until its pictures are mended."""
 
     def __init__(self, concept: str, reason: str, state: Literal["failed", "quarantined"] = "failed"):
         super().__init__(f"{concept}: {reason}")
@@ -46,7 +46,7 @@ class ConceptError(PipelineError):
 
 
 class NotYet(ConceptError):
-    """A concept has not come through an earlier stage. That is not this stage's to keep: it says nothing of what it would make."""
+    """A concept has not finished an earlier stage. This stage does not keep that as a reason: it says nothing about its own output."""
 
 
 class OutOfMemory(PipelineError, MemoryError):

@@ -60,7 +60,7 @@ def read_table(path: Path) -> list[dict]:
 
 
 def table_metadata(path: Path) -> dict[str, str]:
-    """The file's own metadata; empty when there is no such file or it is no Parquet."""
+    """The file's own metadata; empty when the file does not exist or is not Parquet."""
     try:
         stored = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid):

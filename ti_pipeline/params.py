@@ -7,34 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, WORD, check_brief, cut
-from ti_pipeline.errors import ParamsError, without_passwords
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.overrides import apply_override
+from ti_pipeline.section import Positive, Section
+from ti_pipeline.versioning.settings import Inbox, Publish, Storage, Versions
 
-
-def _for_all_to_read(address: str) -> str:
-    """These settings are in Git, in logs and in published links."""
-    if without_passwords(address) != address:
-        raise ValueError("leave the name and the password out; keys come from AWS's usual chain or .dvc/config.local")
-    return address
-
-
-Address = Annotated[str, AfterValidator(_for_all_to_read)]
-Positive = Annotated[int, Field(ge=1, le=1_000_000)]  # more is a slip of the finger, and would fill the memory
 Share = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$", examples=["cpu", "mps", "cuda", "cuda:1"])]
 Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
 Guidance = Annotated[float, Field(ge=1)]
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 Channel = Annotated[int, Field(ge=0, le=255)]
-
-
-class Section(BaseModel):
-    """The text under a field is its description in docs/params.md; a number's begins with its unit in brackets, [1] being none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Concepts(Section):
@@ -148,7 +134,7 @@ class Train(Section):
     devices: tuple[Device, ...]
     """Devices that a flow uses, one process each; they share the collection. Empty means `generator.device` alone."""
     checkpoint_every: Positive
-    """[steps] A killed run goes on from the last checkpoint, of a few kilobytes per concept. Lowered, less is lost."""
+    """[steps] A killed run continues from the last checkpoint, of a few kilobytes per concept. Lowered, less is lost."""
     checkpoint_seconds: Annotated[float, Field(gt=0)]
     """[seconds] Save after this much time as well, for models whose steps are slow."""
     log_every: Positive
@@ -225,60 +211,6 @@ class Gallery(Section):
     """[pixels] Longer edge of a picture on the page; the files have twice as many pixels, for sharp screens."""
     against: dict[str, str]
     """Other workspaces to show beside this one, by the name readers see: `{"last week": ../last-week}`. Paired by brief and seed."""
-
-
-class Storage(Section):
-    """S3-compatible storage. Keys never stand here: they come from AWS's usual chain or `.dvc/config.local`."""
-
-    endpoint: Address | None
-    """Address of the server, such as `http://127.0.0.1:8333` for `make s3`. `null` is AWS."""
-    region: str | None
-    """Region of the buckets. `null` asks AWS's usual chain."""
-    bucket: str | None
-    """Bucket for DVC's objects. With `null` nothing is pushed."""
-    prefix: str
-    """Folder in the bucket."""
-    jobs: Positive
-    """[transfers] At the same time. More use a fast network better."""
-
-
-class Versions(Section):
-    """The last step of a run: what is recorded of it."""
-
-    record: bool
-    """Commit to DVC what has changed."""
-    push: bool
-    """Upload what is recorded to `storage.bucket`, if one is set."""
-    commit: bool
-    """Commit DVC's record and `params.yaml` to Git."""
-    tag: bool
-    """With `commit`: tag each such commit `run/1`, `run/2` and so on."""
-    register_: bool = Field(alias="register")
-    """With `commit`: register a version of every learnt word that has changed."""
-
-
-class Inbox(Section):
-    """A place in a bucket where people drop folders of pictures; a run takes them in first."""
-
-    bucket: str | None
-    """Bucket of the inbox. With `null` there is none."""
-    prefix: str
-    """Folder in the bucket; each folder below it is an image set."""
-    quiet_seconds: Annotated[int, Field(ge=0)]
-    """[seconds] A set with a file younger than this is taken to be still uploading and waits for the next run."""
-
-
-class Publish(Section):
-    """Galleries and learnt words for readers."""
-
-    bucket: str | None
-    """Bucket to publish to. With `null` nothing is published."""
-    prefix: str
-    """Folder in the bucket."""
-    url: Address | None
-    """Address at which readers see the folder. `null` makes it from endpoint, bucket and prefix."""
-    keep: Positive
-    """[builds] Newest builds that stay; older ones are removed once they are a day old."""
 
 
 class Params(Section):

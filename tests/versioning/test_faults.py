@@ -64,7 +64,7 @@ def test_the_key_of_config_local_is_taken(repository, params, server, clone, mon
 
 
 def test_no_bucket_is_told(repository, server) -> None:
-    with pytest.raises(StorageError, match="there is no such bucket. Make it"):
+    with pytest.raises(StorageError, match="there is no such bucket. Create it"):
         step(repository, configured(server.endpoint, "nobody-made-this"))
 
 

@@ -53,7 +53,7 @@ def test_a_lock_that_somebody_left_is_named(repository, monkeypatch) -> None:
     monkeypatch.setattr(git, "LOCK_SECONDS", 0.0)
     lock = repository / ".git" / "index.lock"
     write(lock, b"")
-    with pytest.raises(git.GitError, match=f"{lock}, or one that died has left it there. If no git is running, remove that file"):
+    with pytest.raises(git.GitError, match=f"{lock}, or one that died left it there. If no Git is running, remove it"):
         step(repository, configured("", None, versions=COMMITTING))
     lock.unlink()
     assert step(repository, configured("", None, versions=COMMITTING)).tag == "run/1"

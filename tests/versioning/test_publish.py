@@ -197,7 +197,7 @@ def test_a_sweep_spares_a_build_that_another_run_brings_back_meanwhile(settings,
 
 def test_a_foreign_page_is_not_overwritten(settings, tmp_path, admin, bucket) -> None:
     admin.put_object(Bucket=bucket, Key="site/index.html", Body=b"<h1>Our company</h1>")
-    with pytest.raises(PipelineError, match="is not one of ours"):
+    with pytest.raises(PipelineError, match="was not written by ti-pipeline"):
         publish(gallery(tmp_path, "one"), settings, print)
 
 

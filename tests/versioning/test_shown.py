@@ -83,7 +83,9 @@ def test_a_run_with_other_settings_does_not_take_the_place_of_everybodys_gallery
     before = seen(admin, bucket, "site")
     write(place.galleries / "fern" / "index.html", b"of a trial")
     done = publish(place, settings("seed=7"), print)
-    assert done.state == "withheld" and "other settings" in done.reason and "seed" in str(done) and "publish.prefix=site-trial" in str(done)
+    assert (
+        done.state == "withheld" and "settings differ" in done.reason and "seed" in str(done) and "publish.prefix=site-trial" in str(done)
+    )
     assert seen(admin, bucket, "site") == before
     own = publish(place, settings("seed=7", "publish.prefix=site-trial"), print)
     assert own.state == "published" and own.url.endswith("/site-trial/index.html")

@@ -1,1 +1,1 @@
-"""What people choose: kept as a log of single decisions, brought back to the ranking, and held against CLIP's order."""
+"""What people choose: kept as a log of single decisions, fed back into the ranking, and compared with CLIP's order."""

@@ -18,7 +18,7 @@ class Unconvertible(Exception):
 def to_srgb(picture: Image.Image) -> tuple[Image.Image, Image.Image | None, str]:
     """Colours as RGB in sRGB by the embedded ICC profile, the alpha channel if there is one, and a warning or nothing.
 
-    Without a profile, or with one that cannot be used (the warning says so), the colours are taken for sRGB.
+    Without a profile, or with one that cannot be used (the warning says so), the colours are read as sRGB.
     """
     stored = picture.info.get("icc_profile")
     colours, alpha = _apart(picture)

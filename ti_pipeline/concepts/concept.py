@@ -66,7 +66,7 @@ def load_concept(folder: Path) -> Concept:
 def discover(folder: Path, names: Iterable[str] | None = None) -> tuple[list[Concept], list[ConceptError]]:
     """Every concept below `folder`, or those named, sorted by slug, and what is wrong with the others.
 
-    Raises ParamsError when there is no such folder, when it holds no concept, or for a name that none of them has.
+    Raises ParamsError when there is no such folder, when it holds no concept, or for a name that no concept has.
     """
     try:
         inside = [path for path in folder.iterdir() if not passed_over(printable(path.name))]
@@ -103,7 +103,7 @@ def suggest_slug(name: str) -> str:
 
 
 def _check_captions(slug: str, token: str, captions: dict[str, str]) -> None:
-    """A word is learnt beside plain words only: that of another concept would be read as letters."""
+    """A caption may hold plain words only: another concept's word would be read letter by letter."""
     for file, caption in captions.items():
         for word in WORD.findall(caption):
             if word.lower() != token.lower():

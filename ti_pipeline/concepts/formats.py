@@ -1,4 +1,4 @@
-"""Opening picture files: whose decoder takes them, what has to be mended or refused before it does.
+"""Opening picture files: which decoder reads them, and what has to be repaired or refused before it does.
 
 A decoder that meets hostile bytes may raise anything, so everything that it raises becomes a PictureError here.
 """

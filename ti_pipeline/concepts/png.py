@@ -1,4 +1,4 @@
-"""PNG files that are whole but for their notes: large workflows and profiles, wrong checksums beside the picture."""
+"""PNG files whose picture is whole and whose notes are not: large workflows and profiles, wrong checksums outside the picture."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ti_pipeline.errors import ConceptError
 
 TOKEN = r"^<[A-Za-z0-9][A-Za-z0-9_.-]{0,63}>$"
 LARGEST = 64 * 1024  # bytes of concept.yaml, and of a caption's file
-MOST_STEPS = 20_000  # that a concept may ask for by itself; four times what a Stable Diffusion model may want
+MOST_STEPS = 20_000  # that a concept may ask for in its own settings; four times what Stable Diffusion may need
 MOST_ERRORS = 3  # in one reason
 _DEEPEST = 8  # levels of lists and tables
 

@@ -86,7 +86,7 @@ class _Allowance:
 
 
 def _network(address: str) -> str:
-    """An IPv6 address stands for its /64: whoever has one has them all."""
+    """An IPv6 address counts as its /64 network: whoever has one address has them all."""
     try:
         parsed = ip_address(address)
     except ValueError:

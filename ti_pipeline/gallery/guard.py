@@ -105,7 +105,7 @@ def too_many(error: TooMany) -> Response:
 
 
 def host_name(text: str) -> str | None:
-    """The name or address in a Host header, as it is compared: without brackets, port and a final dot. None when it is none."""
+    """The name or address in a Host header, as it is compared: without brackets, port and a final dot. None when it is not one."""
     found = _HOST.fullmatch(text)
     return (found["six"] or found["name"]).lower().rstrip(".") if found else None
 

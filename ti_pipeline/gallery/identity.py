@@ -1,7 +1,7 @@
 """Which gallery this is. A browser keeps choices under it, so that they never reach another gallery that the same address shows.
 
 It is in no page: a page is the same bytes wherever it is made again, and `reproduce` holds them against each other. It is a
-script beside them, and beside the choices, so that it outlives galleries that are deleted and made anew.
+script beside them, and beside the choices, so that it survives when galleries are deleted and rebuilt.
 """
 
 from __future__ import annotations

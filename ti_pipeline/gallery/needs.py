@@ -19,7 +19,7 @@ from ti_pipeline.workspace import Workspace
 
 FOLDER = "_needs"  # beside the concepts' folders: no concept may be called so
 TRIES = 6  # pictures of a set that are looked at for one that shows something
-MEGAPIXELS = 50  # and none larger than this: the overview is no place to run out of memory
+MEGAPIXELS = 50  # and none larger than this, so that the overview does not run out of memory
 WHITE = (255, 255, 255)
 LATER = "Once that is fixed, the next run takes it up."
 _SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z])")
@@ -83,7 +83,7 @@ def _picture(workspace: Workspace, params: Params, concept: str) -> tuple[str, i
 
 
 def _files(folder: Path, concept: str) -> Iterator[Path]:
-    """The first would-be pictures of a concept; its folder may have a name that is no concept's."""
+    """The first would-be pictures of a concept; its folder's name may not be a valid concept's."""
     try:
         found = next((path for path in folder.iterdir() if path.is_dir() and printable(path.name) == concept), None)
         files = list_folder(found).files if found else ()

@@ -1,4 +1,4 @@
-"""HTTP connections that end when the other side keeps the server waiting, and no more of them than one address needs."""
+"""HTTP connections that are closed when the other side keeps the server waiting, and a limit on their number per address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-CONNECTIONS = 400  # with more than these whoever comes is told to come later, with a quarter more not even that
+CONNECTIONS = 400  # beyond these a visitor is told to come later; a quarter beyond that, not even told
 OF_ONE = 64  # of one address elsewhere; a proxy on this machine is everyone's
 SECONDS = {
     "head": 10.0,  # for the whole head of a request, and until the first one comes
@@ -19,7 +19,7 @@ SECONDS = {
 
 
 class Patient(H11Protocol):
-    """uvicorn's protocol, which by itself waits for ever for a request to be complete and for an answer to be taken."""
+    """uvicorn's protocol, which on its own waits for ever for a request to be complete and an answer to be taken."""
 
     _waits_for: tuple[str, int] | None = None
     _timer: asyncio.TimerHandle | None = None

@@ -41,7 +41,7 @@ class Evaluated:
 
 
 def build_questionnaire(workspace: Workspace, params: Params, concepts: list[str]) -> int:
-    """Write the page, its pictures and the key to them; returns how many questions there are, without any of which there is no page."""
+    """Write the page, its pictures and the key to them; returns the number of questions; with none there is no page."""
     folder = workspace.galleries / FOLDER
     questions: list[dict[str, Any]] = []
     key: dict[str, Any] = {}

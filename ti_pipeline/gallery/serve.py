@@ -1,4 +1,4 @@
-"""The server: the same pages as in the folder, and beside them where choices and answers are kept for everyone.
+"""The server: the same pages as in the folder, and a place where everyone's choices and answers are kept.
 
 Nothing is answered as kept that is not on the disk. With a secret every page, picture and choice wants it; without one
 the server is meant for the machine that it runs on.
@@ -59,7 +59,7 @@ def make_app(
     app.add_middleware(Guard, names=frozenset(names), by_address=by_address, gate=gate, cookie=entered)
 
     def others_see(person: str) -> str:
-        """What stands for a person in what is handed out: nobody can choose with it."""
+        """A person's pseudonym in what is handed out: nobody can choose with it."""
         return hmac.new(key, person.encode(), hashlib.sha256).hexdigest()[:24]
 
     def shown(choice: Choice, me: str | None) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def make_app(
 
 
 def _file(root: Path, path: str) -> Response:
-    """A file of the galleries. Raises OSError and ValueError for what is none; asks the disk about nothing outside of them."""
+    """A file of the galleries. Raises OSError and ValueError for anything else; never looks outside of them."""
     target = (root / path).resolve()
     if path.startswith("/") or "//" in path or not target.is_relative_to(root):
         return _nothing_there()

@@ -56,7 +56,7 @@ def pull(
     paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH…]", help="Paths in the workspace; everything by default.")] = None,
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
 ) -> None:  # fmt: skip
-    """Bring back what the present Git commit records; every byte is checked, and what is lost is named."""
+    """Bring back what the current Git commit records; every byte is checked, and what is lost is named."""
     from ti_pipeline.versioning.leftovers import sweep
     from ti_pipeline.versioning.lock import alone
     from ti_pipeline.versioning.remote import place, point, restore

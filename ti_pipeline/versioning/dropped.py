@@ -1,4 +1,4 @@
-"""What lies in the inbox: the sets, and what is no set, with the reason."""
+"""What is in the inbox: the sets, and what is not a set, with the reason."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class NoGit(PipelineError):
 
 
 def git(root: Path, *words: str) -> str:
-    """The output of `git …` in `root`. Raises GitError with what it said and what to do, NoGit where there is no program.
+    """The output of `git …` in `root`. Raises GitError with what it said and what to do, NoGit if Git is not installed.
 
     It runs in a session of its own: a signal to our process group must not leave an index half written.
     """

@@ -13,7 +13,7 @@ from ti_pipeline.stages.turns import PATIENCE, take
 
 
 def dvc_folder(root: Path) -> Path | None:
-    """DVC's own folder: the workspace's, or that of a repository which the workspace is a folder of; None where there is none."""
+    """DVC's own folder, of the workspace or of the repository that contains it; None if there is none."""
     for folder in (root, *root.parents):
         if (folder / ".dvc").is_dir():
             return folder / ".dvc"

@@ -48,7 +48,7 @@ _NEWER = "another run has published a newer build"
 @dataclass(frozen=True)
 class Published:
     """`url` of the pointer; `objects` and `bytes` that were uploaded; `state` published, up-to-date, superseded (a newer
-    run's build is there), withheld (what lies here is not recorded, `reason` says why and what to do) or off (there is no bucket)."""
+    run's build is there), withheld (the results here are not recorded, `reason` says why and what to do) or off (there is no bucket)."""
 
     state: str
     reason: str = ""
@@ -72,7 +72,7 @@ def publish(workspace: Workspace, params: Params, say: Any, began: datetime | No
     What current concepts own is published, no more, and to the place that params.yaml names only what is recorded, where DVC has a
     record and `versions.record` is true.
     `began` is when the run that made these galleries began: an older run never takes the place of a newer one's build.
-    Earlier builds that show what is withdrawn by now are removed. Raises PipelineError; a second call goes on from what has arrived.
+    Earlier builds that show what is withdrawn by now are removed. Raises PipelineError; a second call continues from what has arrived.
     """
     section = params.publish
     if not section.bucket:

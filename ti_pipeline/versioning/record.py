@@ -66,8 +66,8 @@ def record(workspace: Workspace, params: Params, say: Say, *, lost: Iterable[str
     """Commit to DVC what has changed, push it, and make the Git commit, the tag and the versions that are asked for.
 
     A stage is recorded when every concept's output stands under its present inputs; `lost` are concepts that the run has tried
-    and reported. With `force` every stage is recorded as it lies there. Waits for another one in the same workspace.
-    Raises PipelineError; what is done by then stays, and the same call goes on from there.
+    and reported. With `force` every stage is recorded as it is. Waits for another one in the same workspace.
+    Raises PipelineError; what is done by then stays, and the same call continues from there.
     """
     if why := _cannot(workspace, params):
         return Record(reason=why, not_pushed=why)
@@ -128,7 +128,7 @@ def _unfinished(workspace: Workspace, params: Params, lost: set[str]) -> dict[st
 def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str]:
     """Commit the image sets and the stages that differ from the record; returns their names."""
     _mend(workspace.root)
-    repo._reset()  # what was read before files were mended
+    repo._reset()  # forget what was read before files were repaired
     try:
         done = _add_concepts(repo, workspace)
         known = {stage.name for stage in repo.index.stages if stage.path == str(workspace.root / "dvc.yaml")}

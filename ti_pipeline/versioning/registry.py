@@ -78,7 +78,7 @@ def register_changed(workspace: Workspace) -> list[str]:
 def promote(root: Path, concept: str, version: str | None, stage: str) -> str:
     """Put a version, without a name the last, into a stage; returns `concept@version`.
 
-    Raises ParamsError for a stage or version that there is not.
+    Raises ParamsError for a stage or version that does not exist.
     """
     if stage not in STAGES:
         raise ParamsError(f"{stage}: there is no such stage. There are {', '.join(STAGES)}.")
@@ -124,7 +124,7 @@ def versions(root: Path, concept: str | None = None) -> list[dict[str, Any]]:
 
 
 def find(root: Path, concept: str, version: str | None) -> dict[str, Any]:
-    """One version; without a name the last. Raises ParamsError with those that there are."""
+    """One version; the last one by default. Raises ParamsError that lists the existing ones."""
     rows = versions(root, concept)
     wanted = version if version is None or version.startswith("v") else f"v{version}"
     chosen = [row for row in rows if wanted is None or row["version"] == wanted]
@@ -135,7 +135,7 @@ def find(root: Path, concept: str, version: str | None) -> dict[str, Any]:
 
 
 def _before(root: Path) -> str:
-    """What stands before a concept's name in GTO's, where the workspace is a folder of its repository."""
+    """The prefix of a concept's name in GTO, where the workspace is a folder of its repository."""
     folder = root.resolve().relative_to(git.top(root)).as_posix()
     return "" if folder == "." else f"{folder}:"
 

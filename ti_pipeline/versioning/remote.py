@@ -17,11 +17,11 @@ from dvc_objects.errors import ObjectFormatError
 from dvc_objects.fs.generic import transfer
 
 from ti_pipeline.errors import PipelineError
-from ti_pipeline.params import Storage
 from ti_pipeline.versioning import objects
 from ti_pipeline.versioning.disk import naming, refusal
 from ti_pipeline.versioning.lock import dvc_folder
 from ti_pipeline.versioning.repository import Recorded
+from ti_pipeline.versioning.settings import Storage
 from ti_pipeline.versioning.storage import CONNECT_SECONDS, READ_SECONDS, REMOTE, Place, check, connect
 
 _PULLED = re.compile(r"\..+\.pulled")
@@ -72,7 +72,7 @@ def point(root: Path, storage: Storage) -> None:
 
 
 def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
-    """Bring every object of the present record to the remote. Raises StorageError; what has arrived is kept.
+    """Bring every object of the current record to the remote. Raises StorageError; what has arrived is kept.
 
     A folder's listing goes after all of its files, so that a listing in the remote is a promise that is kept.
     """
@@ -93,7 +93,7 @@ def push(repo: Recorded, here: Place, storage: Storage) -> Transfer:
 def check_kept(repo: Recorded, done: Collection[str]) -> None:
     """Raise OSError, as for a full disk, or PipelineError where DVC's cache lacks something of these stages and image sets.
 
-    DVC only logs when a copy into its cache fails, and writes its record all the same.
+    DVC only logs when a copy into its cache fails, and still writes its record.
     """
     near = repo.cache.local
     for out in repo.ours:
@@ -110,7 +110,7 @@ def check_kept(repo: Recorded, done: Collection[str]) -> None:
 
 
 def pull(repo: Recorded, here: Place, storage: Storage, below: Iterable[str] = ()) -> Pulled:
-    """Bring what the present record names into the cache; every byte is checked against its digest.
+    """Bring what the current record names into the cache; every byte is checked against its digest.
 
     `below` are paths relative to the workspace; without any, all. Raises StorageError when the storage is not there.
     """
@@ -165,7 +165,7 @@ def restore(repo: Recorded, lost: Iterable[str], below: Iterable[str] = ()) -> i
 
 
 def _objects(repo: Recorded, skip: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
-    """Of the present record {oid: path}: the folders' listings, and all files."""
+    """Of the current record {oid: path}: the folders' listings, and all files."""
     folders: dict[str, str] = {}
     files: dict[str, str] = {}
     for out in repo.ours:
@@ -229,7 +229,7 @@ def _digest(repo: Recorded, path: Path) -> str:
 
 
 def _bring_out(repo: Recorded, oid: str, path: Path) -> None:
-    """An object to its place, as `cache.type` says: whole or not at all, and never through a link that lies there.
+    """Put an object in its place, as `cache.type` says: whole or not at all, and never through a link that is there.
 
     Without waiting for the disk: the cache has it, and the same call brings it again.
     """
@@ -262,7 +262,7 @@ def _name(repo: Recorded, out: Any) -> str:
 
 
 def recorded(repo: Recorded, below: Iterable[str] = ()) -> dict[str, str]:
-    """{path: MD5} of every file of the present record, or of those below the paths; the listings must be in the cache."""
+    """{path: MD5} of every file of the current record, or of those below the paths; the listings must be in the cache."""
     found: dict[str, str] = {}
     for out in repo.ours:
         name = _name(repo, out)
@@ -276,6 +276,6 @@ def recorded(repo: Recorded, below: Iterable[str] = ()) -> dict[str, str]:
 
 
 def unlike(repo: Recorded, files: Mapping[str, Path]) -> list[str]:
-    """The names, relative to the workspace, of those files that are not in the present record or have other bytes there."""
+    """The names, relative to the workspace, of those files that are not in the current record or differ from it."""
     known = recorded(repo, {"/".join(name.split("/")[:2]) for name in files})
     return [name for name, path in files.items() if known.get(name) != _digest(repo, path)]

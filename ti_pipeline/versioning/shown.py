@@ -1,4 +1,4 @@
-"""What of a workspace readers are shown, and why what lies there may not be for them."""
+"""What of a workspace is shown to readers, and why it may be withheld."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LINK = re.compile(r'href="([a-z0-9][a-z0-9_-]*)/index\.html"')  # to a concept'
 def for_readers(workspace: Workspace) -> dict[str, Path]:
     """{name in the build: path}: the pages over all concepts, and what current concepts own, as each page's `page.json` names it.
 
-    Raises PipelineError where there is no gallery, where it shows a concept that is withdrawn, or where it is not whole.
+    Raises PipelineError if there is no gallery, if it shows a withdrawn concept, or if it is incomplete.
     """
     galleries, index = workspace.galleries, workspace.galleries / "index.html"
     if not index.is_file():
@@ -51,7 +51,7 @@ def withheld(workspace: Workspace, params: Params, files: Mapping[str, Path]) ->
     try:
         usual = load(root / "params.yaml").publish
     except ParamsError:
-        return ""  # as with --params: there is no usual place
+        return ""  # as with --params: there are no usual settings to differ from
     if (params.publish.bucket, params.publish.prefix.strip("/")) != (usual.bucket, usual.prefix.strip("/")):
         return ""
     beside = f"`--set publish.prefix={usual.prefix.strip('/') or 'galleries'}-trial` publishes it at a place of its own"

@@ -1,4 +1,4 @@
-"""S3-compatible storage: a client with the settings' endpoint and credentials from outside of them, and failures in words."""
+"""S3-compatible storage: a client, with the endpoint from the settings and credentials from elsewhere, and failures explained."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from botocore.exceptions import (
 )
 
 from ti_pipeline.errors import PipelineError
-from ti_pipeline.params import Storage
 from ti_pipeline.versioning.lock import dvc_folder
+from ti_pipeline.versioning.settings import Storage
 
 REMOTE = "storage"  # its name in `.dvc/config`
 ATTEMPTS = 4  # of one request
@@ -49,7 +49,7 @@ class StorageError(PipelineError):
 
 
 class NoServer(StorageError):
-    """Nothing answers at the endpoint: another attempt at once is in vain."""
+    """Nothing answers at the endpoint: trying again at once is pointless."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,15 @@
+"""A section of `params.yaml`: typed, described, complete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]  # more is a slip of the finger, and would fill the memory
+
+
+class Section(BaseModel):
+    """The text under a field is its description in docs/params.md; a number's begins with its unit in brackets, [1] being none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
