@@ -66,8 +66,10 @@ def _prefect() -> tuple[Callable, Callable, Callable]:
         from flows.train_concepts import train_concepts
         from tasks.turn import turn
     except ValueError as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        why = f"{error.title}: {first['loc'][-1]}: {first['msg']}" if first else error
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = f"{error.title}: {first['loc'][-1]}: {first['msg']}"
         raise ParamsError(f"what is set for Prefect (PREFECT_…, or its profile) is wrong: {why}") from None
     return prefect_server, train_concepts, turn
 

@@ -92,7 +92,7 @@ def _start_anyhow(home: Path, settings: Mapping[str, str]) -> str:
 def _start(home: Path, settings: Mapping[str, str]) -> str:
     """The address of a server that answers; it ends with this process."""
     here = Path(__file__).parents[1]  # of this package, whatever is called `flows` where the run is
-    environment = _without_prefect() | settings | {
+    environment = _without_prefect() | dict(settings) | {
         # relative to the server's folder: a path in a URL would end at its first question mark
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{DATABASE}",
         "PYTHONPATH": os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH")))),

@@ -44,7 +44,7 @@ def train_concepts(
     concepts: list[str] | None = None,
     force: bool = False,
     stages: list[Stage] | None = None,
-) -> dict[str, Any]:
+) -> State[Any]:
     """Validate the image sets, learn a word for each, generate candidates, rank them, evaluate the words, build the galleries.
 
     `workspace` is by default what $TI_PIPELINE_WORKSPACE says where the flow runs, `params` the workspace's own params.yaml.
@@ -61,7 +61,7 @@ def train_concepts(
     try:
         place, settings = _open(workspace, params, overrides)
         stage = "run"
-        with as_flow_run(place.root, flow_run.get_id(), get_run_logger().info):
+        with as_flow_run(place.root, str(flow_run.get_id()), get_run_logger().info):
             taken = take_in(place, settings)
             names, outcomes = concepts, []
             for stage in (name for name in TASKS if stages is None or name in stages):

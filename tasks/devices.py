@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ProcessPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from tasks.failures import DELAYS, can_pass
 from tasks.stages import TASKS, limit
@@ -22,7 +22,7 @@ FULL = 24  # concepts; smaller shares would leave places in a pack empty
 _device: str | None = None  # that this process holds
 
 
-def runner_for(devices: Sequence[str], taken: Path) -> ProcessPoolTaskRunner:
+def runner_for(devices: Sequence[str], taken: Path) -> TaskRunner[Any]:
     """Prefect's process pool, one process for each device; `taken` is an empty folder where they say which is whose."""
     return ProcessPoolTaskRunner(max_workers=len(devices), initializer=_take_device, initargs=(tuple(devices), str(taken)))
 

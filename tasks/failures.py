@@ -14,7 +14,7 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from ti_pipeline.errors import ConceptError, PipelineError, out_of_memory
 
-DELAYS = (10, 60)  # seconds before each further attempt
+DELAYS: tuple[float, ...] = (10, 60)  # seconds before each further attempt
 _PASSING = {
     errno.EAGAIN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.EIO,
     errno.ENETDOWN, errno.ENETRESET, errno.ENETUNREACH, errno.ESTALE, errno.ETIMEDOUT,

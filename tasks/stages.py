@@ -22,7 +22,7 @@ from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import Workspace
 
 
-def task_of(stage: Stage) -> Task:
+def task_of(stage: Stage) -> Task[..., list[dict[str, Any]]]:
     """The Prefect task of a stage, which gives its outcomes as JSON."""
 
     def work(workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
@@ -39,10 +39,11 @@ def task_of(stage: Stage) -> Task:
         return [outcome.to_json() for outcome in outcomes]
 
     # Prefect keeps no cache: a stage knows by its fingerprints what stands already, also after a run outside of Prefect.
-    return task(
-        work, name=stage.name, description=stage.about, cache_policy=NO_CACHE, persist_result=True, result_serializer="json",
+    options = task(
+        name=stage.name, description=stage.about, cache_policy=NO_CACHE, persist_result=True, result_serializer="json",
         retries=len(DELAYS), retry_delay_seconds=list(DELAYS), retry_condition_fn=can_pass,
     )  # fmt: skip
+    return options(work)
 
 
 TASKS = {stage.name: task_of(stage) for stage in STAGES.values()}
@@ -50,7 +51,7 @@ TASKS = {stage.name: task_of(stage) for stage in STAGES.values()}
 
 def run_task(name: str, workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
     """Run a stage over the named concepts, or over all; returns its outcomes as JSON. Raises what the stage lets through."""
-    count = len(names) if names is not None else sum(map(len, discover(workspace.concepts)))
+    count = len(names) if names is not None else sum(len(found) for found in discover(workspace.concepts))
     return TASKS[name].with_options(timeout_seconds=limit(name, count))(workspace, params, names, force=force)
 
 

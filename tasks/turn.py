@@ -18,6 +18,7 @@ from uuid import UUID
 from filelock import FileLock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
 from ti_pipeline.files import write_json
@@ -46,12 +47,12 @@ def turn(root: Path, say: Callable[[str], None], patience: float = PATIENCE) -> 
 
 
 @contextmanager
-def as_flow_run(root: Path, flow_run: UUID, say: Callable[[str], None]) -> Iterator[None]:
+def as_flow_run(root: Path, flow_run: str, say: Callable[[str], None]) -> Iterator[None]:
     """The turn is this flow run's. One that had it and never ended is dead, since it does not hold it any more: Prefect is told."""
     with turn(root, say):
         if died := _read(root).get("flow_run"):
             _crash(UUID(died), say)
-        write_json(_note(root), _read(root) | {"flow_run": str(flow_run)})
+        write_json(_note(root), _read(root) | {"flow_run": flow_run})
         try:
             yield
         except Exception:
@@ -62,7 +63,7 @@ def as_flow_run(root: Path, flow_run: UUID, say: Callable[[str], None]) -> Itera
 
 def _crash(died: UUID, say: Callable[[str], None]) -> None:
     """Tell Prefect of a flow run, those that it has started, and the tasks of them all, as far as it takes them for alive."""
-    dead = Crashed(message="Its process ended without saying so.")
+    dead: State[Any] = Crashed(message="Its process ended without saying so.")
     try:
         with get_client(sync_client=True) as client:
             itself = FlowRunFilter(id=FlowRunFilterId(any_=[died]))

@@ -32,7 +32,7 @@ def storage_can_pass(task: Any, run: Any, state: Any) -> bool:
     return bool(getattr(state.data, "passing", False))
 
 
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "cache_policy": NO_CACHE, "persist_result": True, "result_serializer": "json",
     "retries": len(DELAYS), "retry_delay_seconds": list(DELAYS), "retry_condition_fn": storage_can_pass,
 }  # fmt: skip

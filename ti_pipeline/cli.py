@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -41,7 +41,7 @@ app = typer.Typer(
 class PagesFirst(typer.core.TyperGroup):
     """`gallery` with a command of its own is that; with anything else it builds pages: `gallery`, `gallery fox`, `gallery --force`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] != "--help"):
             args = ["build", *args]
         return super().parse_args(ctx, args)
@@ -129,8 +129,7 @@ def rank(
     if with_choices or choices:
         from ti_pipeline.choices.agreement import agreement, told
 
-        with turn(place, "rank", [OVERVIEW]):
-            say(told(agreement(place, validated(place), settings.rank.best)), err=True)
+        say(told(agreement(place, validated(place), settings.rank.best)), err=True)
     _report(outcomes, json_)
 
 

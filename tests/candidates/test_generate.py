@@ -289,3 +289,17 @@ def test_a_folder_that_cannot_be_written_fails_its_concept_only(tmp_path: Path, 
     done, lost = many(GENERATE, Run(workspace, small_params(batch_size=2), Given(generator)), "candle", "duck-toy")
     assert done.keys() == {"duck-toy"} and lost.keys() == {"candle"}
     assert "cannot be written" in str(lost["candle"]) and len(contents(workspace)) == 7
+
+
+def test_every_concept_whose_folder_cannot_be_written_is_named(tmp_path: Path, generator: Generator) -> None:
+    """Two in one batch are found out together, and a third goes on."""
+    for slug in ("candle", "duck-toy", "robot"):
+        shutil.copytree(PHOTOS / "duck-toy", tmp_path / "photos" / slug)
+        workspace, _ = add_concept(tmp_path, slug, photos=tmp_path / "photos")
+        add_word(workspace, slug, f"<{slug}>", initializer="toy")
+    for slug in ("candle", "duck-toy"):
+        workspace.candidates(slug).parent.mkdir(parents=True, exist_ok=True)
+        workspace.candidates(slug).write_text("a file where the folder should be")
+    run = Run(workspace, small_params(batch_size=16), Given(generator))
+    done, lost = many(GENERATE, run, "candle", "duck-toy", "robot")
+    assert done.keys() == {"robot"} and lost.keys() == {"candle", "duck-toy"}

@@ -11,6 +11,7 @@ import pytest
 
 from tests.stages.quick import ROOT, quick, run
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.files import digest_file
 from ti_pipeline.inversion.checkpoint import Checkpoint, Saved, concepts_in, write_checkpoint
 from ti_pipeline.inversion.leaves import Learning
 from ti_pipeline.inversion.setups.setup import Learnable
@@ -60,6 +61,21 @@ def test_nothing_of_a_withdrawn_concept_stays_but_what_people_chose(workspace: W
     assert named(workspace, "frog") == [] and chosen.is_file()
     assert [path.name for path in workspace.checkpoint("x").parent.iterdir()] == ["pack-of-both.safetensors"]
     assert json.loads((workspace.evaluation / "metrics.json").read_text())["concepts"] == 1
+    asked = json.loads((workspace.choices / "_questionnaire.json").read_text())
+    shown = {picture for question in asked.values() for picture in question["setups"]}
+    assert {question["concept"] for question in asked.values()} == {"fox"}
+    hung = {path.stem for path in (workspace.galleries / "_questionnaire").glob("*.webp")}
+    references = [digest_file(path)[:16] for path in (workspace.concepts / "fox").glob("*.png")]
+    assert shown <= hung <= {*shown, *references}
+
+
+def test_the_picture_of_what_needed_fixing_goes_with_its_concept(workspace: Workspace) -> None:
+    (workspace.concepts / "frog" / "concept.yaml").write_text("kin: object\n")
+    run(workspace, quick(), "validate", "gallery")
+    assert len(list((workspace.galleries / "_needs").iterdir())) == 1 and named(workspace, "frog")
+    shutil.rmtree(workspace.concepts / "frog")
+    run(workspace, quick(), "validate", "gallery")
+    assert list((workspace.galleries / "_needs").iterdir()) == named(workspace, "frog") == []
 
 
 def _checkpoint(workspace: Workspace, name: str, *slugs: str) -> None:

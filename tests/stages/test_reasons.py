@@ -59,6 +59,15 @@ def test_a_stage_that_fails_holds_up_only_those_that_need_it(workspace: Workspac
     assert reasons.read_all(workspace, STAGES.values()) == {"fox": [kept]}
 
 
+def test_what_a_stage_said_of_other_inputs_is_forgotten(workspace: Workspace) -> None:
+    run(workspace, quick(), "validate")
+    drifting = quick("train.max_norm=1.1", "train.learning_rate=1000")
+    assert run(workspace, drifting, "train", names=["fox"])["train"]["fox"].state == "failed"
+    (workspace.concepts / "fox" / "concept.yaml").write_text("kin: object\n")
+    run(workspace, drifting, "validate", "train", names=["fox"])
+    assert reasons.last(workspace, EMBEDDINGS, "fox") is None
+
+
 def test_what_is_no_concept_yet_has_a_reason_too(workspace: Workspace) -> None:
     (workspace.concepts / "frog" / "concept.yaml").write_text("kin: object\n")
     (workspace.concepts / "fox").rename(workspace.concepts / "My Fox: 🦊")

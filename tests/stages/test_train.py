@@ -13,6 +13,7 @@ from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.generators.generator import Generator
+from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.stages.train import SCHEMA, TRAIN, standing, training_fingerprint
 from ti_pipeline.words.files import read_word, word_fingerprint
@@ -123,3 +124,19 @@ def test_what_was_half_done_alone_goes_on_in_company(
     _, lost = many(TRAIN, run, "mug", "cup")
     assert lost == {} and said[0][:2] == (6, 12)  # four of mug's steps were done already
     assert not list(workspace.checkpoint("mug").parent.glob("*.safetensors"))
+
+
+def test_who_stands_and_was_in_the_company_of_a_killed_run_goes_on_with_it(
+    generator: Generator, workspace: Workspace, validated: Make, settings: Settings
+) -> None:
+    chosen = settings("train.pack=2")
+    validated("mug"), validated("cup", "initializer: mug\nsteps: 9\n", hue=1)
+    run = Run(workspace, chosen, Given(generator), ["mug", "cup"])
+    working = TRAIN.work(run, [TRAIN.plan(run, slug) for slug in ("cup", "mug")])
+    first = next(working)
+    working.close()  # killed after the word is written and before a checkpoint is without it
+    plan = TRAIN.plan(Run(workspace, chosen, Given(generator), ["mug", "cup"]), "mug")
+    assert first.concept == "mug" and plan.stands and plan.unfinished
+    outcomes = run_stage(TRAIN, Run(workspace, chosen, Given(generator), ["mug", "cup"]))
+    assert [(outcome.concept, outcome.state) for outcome in outcomes] == [("cup", "done"), ("mug", "done")]
+    assert outcomes[1].digest == first.digest

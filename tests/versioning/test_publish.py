@@ -205,3 +205,19 @@ def test_without_a_bucket_or_a_gallery_it_says_so(settings, tmp_path) -> None:
     assert str(publish(gallery(tmp_path, "x"), configured("", None), print)) == "not published: publish.bucket is not set in params.yaml"
     with pytest.raises(PipelineError, match="no gallery to publish"):
         publish(Workspace.at(tmp_path / "empty", "x"), settings, print)
+
+
+def test_what_is_withdrawn_is_gone_from_earlier_builds_too(settings, tmp_path, admin, bucket) -> None:
+    workspace = gallery(tmp_path, "one")
+    first = publish(workspace, settings, print)
+    shutil.rmtree(tmp_path / "data" / "concepts" / "page-0")
+    gallery_without = [tmp_path / "artifacts" / folder / "page-0" for folder in ("galleries", "embeddings")]
+    for path in gallery_without:
+        shutil.rmtree(path)
+    second = publish(workspace, settings, print)
+    write(tmp_path / "artifacts" / "galleries" / "index.html", b"three")
+    third = publish(workspace, settings, print)
+    assert {first.state, second.state, third.state} == {"published"}
+    assert builds(admin, bucket) == {second.build, third.build}  # of which none has ever shown it
+    keys = [entry["Key"] for entry in admin.list_objects_v2(Bucket=bucket, Prefix="site/")["Contents"]]
+    assert keys and not [key for key in keys if "page-0" in key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from ti_pipeline.candidates.looks import Clip
 from ti_pipeline.candidates.sheet import Planned, Sheet
@@ -26,7 +27,7 @@ def draw(
         closing = [(sheet, writer.submit(sheet.close, clip)) for sheet in sheets if not sheet.left]
         while todo:
             seeds = [candidate.recipe["seed"] for _, candidate in todo]
-            for index, picture in sample_conditions(generator, lambda i, todo=todo: _heard(generator, *todo[i]), seeds, settings):
+            for index, picture in sample_conditions(generator, partial(_heard, generator, todo), seeds, settings):
                 sheet, candidate = todo[index]
                 writer.submit(sheet.write, candidate, picture, keep=clip is not None)
                 sheet.left -= 1
@@ -53,8 +54,9 @@ def _closed(closing: list[tuple[Sheet, Future[None]]]) -> Iterator[Sheet]:
         yield sheet
 
 
-def _heard(generator: Generator, sheet: Sheet, candidate: Planned) -> tuple[Condition, Condition]:
+def _heard(generator: Generator, todo: Sequence[tuple[Sheet, Planned]], index: int) -> tuple[Condition, Condition]:
     """What the denoiser hears of a candidate's prompt and negative prompt; a concept's are computed when its turn comes."""
+    sheet, candidate = todo[index]
     if sheet.heard is None:
         prompts = [brief.prompt for brief in sheet.order.briefs]
         negative = encode_negative(generator, candidate.recipe["negative_prompt"], sheet.order.words)

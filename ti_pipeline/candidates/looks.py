@@ -20,7 +20,8 @@ from ti_pipeline.tensor_file import write_tensors
 class Clip(Protocol):
     """`images` gives L2-normalised embeddings [n, d], float32; `digest` is that of everything that they depend on."""
 
-    digest: str
+    @property
+    def digest(self) -> str: ...
 
     def images(self, pictures: list[Image.Image]) -> np.ndarray: ...
 

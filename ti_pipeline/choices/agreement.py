@@ -9,14 +9,15 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from ti_pipeline.choices.verdicts import ID, read_verdicts
-from ti_pipeline.files import read_table, write_json
+from ti_pipeline.errors import ConceptError
+from ti_pipeline.files import read_table
 from ti_pipeline.workspace import Workspace
 
 RESAMPLES = 10_000
 
 
 def agreement(workspace: Workspace, concepts: list[str], best: int) -> dict[str, Any]:
-    """Write `rankings/agreement.json` and return it.
+    """What `rankings/agreement.json` says.
 
     `share`: of all picks, those among CLIP's best `best` of their brief; `by_chance`: what picks at random would give.
     `tau`: Kendall's τ-b (1945; ties counted) of people's opinion with CLIP's order, a mean over the briefs in which people
@@ -27,7 +28,10 @@ def agreement(workspace: Workspace, concepts: list[str], best: int) -> dict[str,
     taus: list[float] = []
     rows: list[dict[str, Any]] = []
     for concept in concepts:
-        verdicts = read_verdicts(workspace, concept)
+        try:
+            verdicts = read_verdicts(workspace, concept)
+        except ConceptError:
+            continue  # its own outcome says so
         if not verdicts or not workspace.ranking(concept).is_file():
             continue
         ranked = sorted(read_table(workspace.ranking(concept)), key=lambda row: row["brief_index"])
@@ -50,7 +54,6 @@ def agreement(workspace: Workspace, concepts: list[str], best: int) -> dict[str,
     if len(taus) > 1:
         drawn = np.random.default_rng(0).choice(taus, (RESAMPLES, len(taus))).mean(axis=1)
         report |= {"tau_low": round(float(np.quantile(drawn, 0.025)), 4), "tau_high": round(float(np.quantile(drawn, 0.975)), 4)}
-    write_json(workspace.ranking("x").with_name("agreement.json"), report)
     return report
 
 

@@ -157,7 +157,9 @@ def _measure(ranker: Ranker, manifest: Manifest, params: Params, seen: dict[str,
         parts = {name: seen["prompts"][name][k] for name in SETUPS}
         of_brief = {name: row(likeness(name, part), [part], [texts[k]]) for name, part in parts.items()}
         briefs.append({"prompt": prompt, "text": left[k], "setups": of_brief})
-    rise = None if among is None else gain(neutral[PROMPT], neutral[LEARNT], float(among.mean()), section.bootstrap, rng)
+    low, learnt, rise = neutral[PROMPT], neutral[LEARNT], None
+    if among is not None and low is not None and learnt is not None:
+        rise = gain(low, learnt, float(among.mean()), section.bootstrap, rng)
     ends = {PROMPT: alike(seen["neutral"][PROMPT].clip, pictures.clip).mean()}
     ends[PICTURES] = None if among is None else alike_among(pictures.clip).mean()
     clip = {name: None if value is None else round(float(value), DECIMALS) for name, value in ends.items()}

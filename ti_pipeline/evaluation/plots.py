@@ -19,7 +19,7 @@ COLOURS = {LEARNT: "#0b62c4", PICTURES: "#a3541a", PROMPT: "#4d6b2c"}
 MARKERS = {LEARNT: "o", PICTURES: "s", PROMPT: "D"}
 INK, GRID = "#22262c", "#dfe3e8"
 PROMPTS = 24  # rows of the per-brief plot; a collection with more has them in the table
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ti-pipeline",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -57,7 +57,8 @@ def draw_scatter(
             points = [(x, y) for x, y in pairs if x is not None]
             if not points:
                 continue
-            axes.scatter(*zip(*points, strict=True), s=16, color=COLOURS[name], alpha=0.35, linewidths=0)
+            likeness, faithfulness = zip(*points, strict=True)
+            axes.scatter(likeness, faithfulness, s=16, color=COLOURS[name], alpha=0.35, linewidths=0)
             _mean_point(axes, name, metrics)
         axes.set_xlabel("reconstruction: likeness to the concept, by the judge →")
         axes.set_ylabel("editability: faithfulness to the prompt, by CLIP →")
@@ -75,7 +76,7 @@ def _draw_study(axes: Axes, study: dict[str, Any]) -> None:
             continue
         colour = COLOURS.get(setup, INK)
         spread = [[[e["value"] - e["low"]], [e["high"] - e["value"]]] for e in (x, y)]
-        look = {"color": colour, "marker": MARKERS.get(setup, "^"), "markersize": 9, "capsize": 3, "linewidth": 1.4}
+        look: dict[str, Any] = {"color": colour, "marker": MARKERS.get(setup, "^"), "markersize": 9, "capsize": 3, "linewidth": 1.4}
         axes.errorbar(x["value"], y["value"], xerr=np.abs(spread[0]), yerr=np.abs(spread[1]), **look)
         at = (x["value"], y["value"])
         axes.annotate(_short(setup, 24), at, (10, 9), textcoords="offset points", color=colour, fontweight="bold")
@@ -116,7 +117,7 @@ def _mean_point(axes: Axes, name: str, metrics: dict[str, Any]) -> None:
         [[value - metrics[f"{before}{measure}_low"]], [metrics[f"{before}{measure}_high"] - value]]
         for measure, value in (("reconstruction", x), ("editability", y))
     ]
-    look = {"color": COLOURS[name], "marker": MARKERS[name], "markersize": 9, "capsize": 3, "linewidth": 1.4}
+    look: dict[str, Any] = {"color": COLOURS[name], "marker": MARKERS[name], "markersize": 9, "capsize": 3, "linewidth": 1.4}
     axes.errorbar(x, y, xerr=np.abs(spread[0]), yerr=np.abs(spread[1]), **look)
     axes.annotate(name, (x, y), (10, 9), textcoords="offset points", color=COLOURS[name], fontweight="bold")
     if name == PICTURES:

@@ -74,7 +74,7 @@ class _Seen:
     def __init__(self) -> None:
         self.concepts = 0
         self.values: dict[str, dict[str, list[float | None]]] = {name: {measure: [] for measure in MEASURES} for name in SETUPS}
-        self.gains: list[float] = []
+        self.gains: list[float | None] = []
         self.prompts: dict[str, dict[str, list[float]]] = {}
         self.by: dict[str, Any] = {}
 
@@ -88,8 +88,8 @@ class _Seen:
             self.gains.append(report["gain_percent"]["value"])
         for brief in report["briefs"]:
             of_prompt = self.prompts.setdefault(brief["prompt"], {name: [] for name in SETUPS})
-            for name, values in of_prompt.items():
-                values.append(brief["setups"][name]["editability"]["value"])
+            for name, means in of_prompt.items():
+                means.append(brief["setups"][name]["editability"]["value"])
 
     def metrics(self) -> dict[str, Any]:
         """Means over the concepts; their intervals say what other concepts would have given."""

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +131,6 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
     about = {
         "token": manifest.token, "kind": manifest.kind, "owner": manifest.owner or "", "license": manifest.license or "",
         "briefs": len(walls), "candidates": len(pictures), "initializer": initializer, "version": version,
-        "learnt": datetime.fromtimestamp(embedding.stat().st_mtime, UTC).strftime("%Y-%m-%d"),
         "gain_percent": numbers.gain["value"] if numbers and numbers.gain else None,
         "prompts": [wall.prompt for wall in walls],
         "pictures": list(pictures),

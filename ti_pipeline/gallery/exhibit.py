@@ -275,8 +275,9 @@ def _scale(name: str, about: str, setups: dict[str, dict], low: tuple[str, str],
     """The learnt word's value between those of two other setups, each with its name here; empty where there is no room between them."""
     ends = (setups[low[0]]["value"], setups[high[0]]["value"])
     learnt = setups[LEARNT]
-    percent = [_percent(learnt[key], ends) for key in ("value", "low", "high")]
-    if None in percent:
+    known = [_percent(learnt[key], ends) for key in ("value", "low", "high")]
+    percent = [value for value in known if value is not None]
+    if len(percent) < len(known):
         return []
     raw = {shown: setups[setup]["value"] for setup, shown in ((LEARNT, "learnt word"), (PROMPT, "plain word"), (PICTURES, "your photos"))}
-    return [Scale(name, about, (low[1], high[1]), *percent, raw)]
+    return [Scale(name, about, (low[1], high[1]), percent[0], percent[1], percent[2], raw)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def build_index(workspace: Workspace, params: Params, concepts: Iterable[str], r
             if page:
                 left_out = [reason.reason for reason in reasons.get(slug, ()) if reason.ok]
                 state = "ready" if _is_ready(workspace, params, slug) else "out of date"
-                pages.append(page | {"state": state, "left_out": left_out})
+                pages.append(page | {"state": state, "left_out": left_out, "learnt": _learnt(workspace, slug)})
             elif slug not in fallen:
                 coming.append(slug)
         questions = build_questionnaire(workspace, params, [page["concept"] for page in pages])
@@ -43,6 +44,12 @@ def build_index(workspace: Workspace, params: Params, concepts: Iterable[str], r
     except OSError as error:
         raise BrokenOff(f"{path} cannot be written: {error}. Make room there, or check the permissions.") from None
     return path
+
+
+def _learnt(workspace: Workspace, slug: str) -> str:
+    """The day on which the word came here. It is in no page, which is the same whenever it is made."""
+    embedding = workspace.embedding(slug)
+    return datetime.fromtimestamp(embedding.stat().st_mtime, UTC).strftime("%Y-%m-%d") if embedding.is_file() else ""
 
 
 def _is_ready(workspace: Workspace, params: Params, slug: str) -> bool:

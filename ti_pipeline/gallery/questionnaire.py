@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ FOLDER = "_questionnaire"
 SETUPS = 5
 REFERENCES = 4
 EDGE = 512
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation under the name that it has in the key, and the folder of its pictures."""
+
+    name: str
+    report: dict[str, Any]
+    pictures: Path
 
 
 def build_questionnaire(workspace: Workspace, params: Params, concepts: list[str]) -> int:
@@ -55,30 +65,32 @@ def build_questionnaire(workspace: Workspace, params: Params, concepts: list[str
     return len(questions)
 
 
-def _reports(workspace: Workspace, params: Params, concept: str) -> Iterator[tuple[str, dict[str, Any], Path]]:
-    """This workspace's evaluation and those that it is shown against, each with a name and the folder of its pictures."""
+def _reports(workspace: Workspace, params: Params, concept: str) -> Iterator[Evaluated]:
+    """This workspace's evaluation and those that it is shown against."""
     for name, root in ((LEARNT, "."), *params.gallery.against.items()):
         other = Workspace.at(workspace.root / root, ".")
         report = read_report(concept_path(other, concept))
         if report and report.get("kept"):
-            yield name, report, pictures_folder(other, concept)
+            yield Evaluated(name, report, pictures_folder(other, concept))
 
 
-def _questions(manifest: Manifest, reports: list[tuple[str, dict, Path]], folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+def _questions(manifest: Manifest, reports: list[Evaluated], folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     """One question of likeness and one for each prompt that every setup has pictures of."""
     if not reports or len(manifest.pictures) < 2:
         return
     seed = int(digest_value(["questionnaire", manifest.slug])[:8], 16)
-    own = reports[0][1]
+    own = reports[0]
     spare = manifest.pictures[seed % len(manifest.pictures)]  # stands for `image only`, so it is not among the references
     held = [picture for picture in manifest.pictures if picture is not spare][:REFERENCES]
     shown = [_hang(manifest.open(picture), folder, picture.digest) for picture in held]
-    texts: list[str | None] = [None, *dict.fromkeys(kept["text"] for kept in own["kept"] if kept["text"])]
+    texts: list[str | None] = [None, *dict.fromkeys(kept["text"] for kept in own.report["kept"] if kept["text"])]
     for k, text in enumerate(texts):
         setups: dict[str, str] = {}
-        for name, report, place in reports[: SETUPS - 2]:
-            setups |= _one(report, LEARNT, text, seed + k, name, place, folder)
-        setups |= _one(own, PROMPT, text, seed + k, PROMPT, reports[0][2], folder)
+        for evaluated in reports[: SETUPS - 2]:
+            if shot := _one(evaluated, LEARNT, text, seed + k, folder):
+                setups[shot] = evaluated.name
+        if shot := _one(own, PROMPT, text, seed + k, folder):
+            setups[shot] = PROMPT
         setups[_hang(manifest.open(spare), folder, spare.digest)] = PICTURES
         if len(setups) < 3:
             continue
@@ -93,17 +105,17 @@ def readable(text: str) -> str:
     return re.sub(r"(?: in the style of| of(?: an?| the)?)(?=$| (?:on|in|at|with|as|beside|under)\b)", "", text)
 
 
-def _one(report: dict, setup: str, text: str | None, seed: int, name: str, place: Path, folder: Path) -> dict[str, str]:
-    """One of the kept pictures of a setup and prompt, drawn by `seed`, as {id: name}; empty when there is none."""
-    kept = [row for row in report["kept"] if row["setup"] == setup and row["text"] == text]
+def _one(evaluated: Evaluated, setup: str, text: str | None, seed: int, folder: Path) -> str:
+    """The id of one of the kept pictures of a setup and prompt, drawn by `seed`; empty when there is none."""
+    kept = [row for row in evaluated.report["kept"] if row["setup"] == setup and row["text"] == text]
     if not kept:
-        return {}
+        return ""
     row = kept[seed % len(kept)]
-    path = place / Path(row["file"]).name
+    path = evaluated.pictures / Path(row["file"]).name
     if digest_file(path) != row["digest"]:
-        return {}
+        return ""
     with Image.open(path) as picture:
-        return {_hang(picture.convert("RGB"), folder, row["digest"]): name}
+        return _hang(picture.convert("RGB"), folder, row["digest"])
 
 
 def _hang(picture: Image.Image, folder: Path, digest: str) -> str:

@@ -155,7 +155,8 @@ def _rows(candidates: list[dict], group: list[int], seen: Seen, section: params.
 def _people_first(rows: list[dict], verdicts: Mapping[str, Verdict]) -> list[dict]:
     """The rows of one brief in the order of people's liking, and where they make no difference in CLIP's."""
     said = [verdicts.get(row["digest"][:ID]) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: -(said[i].liking if said[i] else 0.0))
+    liking = [verdict.liking if verdict else 0.0 for verdict in said]
+    order = sorted(range(len(rows)), key=lambda i: -liking[i])
     if order == list(range(len(rows))):
         return rows
     moved = []

@@ -41,11 +41,12 @@ def _check_training(manifest: Manifest, params: Params, reader: Reader) -> None:
     vectors = settings_for(manifest, params.train).longest
     for prompt in prompts_for(manifest.kind, manifest.token, None, ""):
         check_prompt(reader, manifest.slug, prompt, {manifest.token: vectors})
-    prompts = []
+    prompts: list[list[str]] = []
     for picture in manifest.pictures:
         said = prompts_for(manifest.kind, manifest.token, picture.caption, manifest.initializer or "")
-        alone = picture.caption and manifest.initializer is None and len(said) > 1
-        prompts.append([picture.caption] if alone else said)
+        if picture.caption and manifest.initializer is None and len(said) > 1:
+            said = [picture.caption]
+        prompts.append(said)
     check_captions(reader, manifest, prompts, vectors)
 
 

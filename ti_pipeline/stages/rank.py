@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from ti_pipeline.choices.verdicts import ID, Verdict, read_verdicts
+from ti_pipeline.choices.verdicts import ID, Verdict, read_verdicts, verdict_path
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.errors import ConceptError, NotYet
-from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
+from ti_pipeline.files import digest_file, read_table, table_metadata, write_json, write_table
 from ti_pipeline.params import Params
+from ti_pipeline.stages.collection import validated
 from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
 from ti_pipeline.workspace import CANDIDATES, CHOICES, CONCEPTS, EMBEDDINGS, MANIFESTS, RANKINGS, Outcome, Workspace, fingerprint
 
@@ -76,6 +77,18 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         yield Outcome("rank", slug, "done", path=str(table), digest=digest_file(table))
 
 
+def _finish(run: Run) -> None:
+    """How far people and CLIP agree, where people have said anything."""
+    workspace, slugs = run.workspace, validated(run.workspace)
+    path = workspace.artifacts / RANKINGS / "agreement.json"
+    if any(verdict_path(workspace, slug).is_file() for slug in slugs):
+        from ti_pipeline.choices.agreement import agreement  # imports scipy, which takes a second
+
+        write_json(path, agreement(workspace, slugs, run.params.rank.best))
+    else:
+        path.unlink(missing_ok=True)
+
+
 RANK = Stage(
     name="rank",
     about="Order the candidates with CLIP.",
@@ -84,9 +97,10 @@ RANK = Stage(
     last=Workspace.ranking,
     reads=(CONCEPTS, MANIFESTS, EMBEDDINGS, CANDIDATES, CHOICES),
     needs=(MANIFESTS, EMBEDDINGS, CANDIDATES),
-    sections=("rank.likeness_weight", "rank.near_duplicate"),
+    sections=("rank",),
     models=("ranker",),
     hours=1,
     plan=_plan,
     work=_work,
+    finish=_finish,
 )

@@ -17,7 +17,7 @@ from ti_pipeline.stages.collection import remove_withdrawn
 from ti_pipeline.stages.leftovers import sweep
 from ti_pipeline.stages.stage import Lost, Plan, Progress, Run, Stage
 from ti_pipeline.stages.turns import OVERVIEW, turn
-from ti_pipeline.workspace import CHOICES, MANIFESTS, Outcome
+from ti_pipeline.workspace import MANIFESTS, Outcome
 
 PER_CONCEPT = 1000  # a concept's share of the stage's progress
 log = logging.getLogger(__name__)
@@ -29,8 +29,7 @@ def run_stage(stage: Stage, run: Run) -> list[Outcome]:
     Returns what became of each, sorted by concept; their reasons are kept. Raises what no concept is to blame for.
     """
     slugs = (stage.concepts or _validated)(run)
-    if CHOICES in stage.reads:
-        run.workspace.choices.mkdir(exist_ok=True)  # nobody may have chosen yet, and DVC takes an input that is not there for a mistake
+    run.workspace.choices.mkdir(parents=True, exist_ok=True)  # nobody may have chosen yet, and DVC wants every input to be there
     sweep(run.workspace, stage, run.names)
     if run.names is None:
         remove_withdrawn(run.workspace, [stage])

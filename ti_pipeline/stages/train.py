@@ -24,7 +24,7 @@ from ti_pipeline.workspace import CHECKPOINTS, CONCEPTS, EMBEDDINGS, MANIFESTS, 
 if TYPE_CHECKING:
     from ti_pipeline.inversion.checkpoint import Saved
     from ti_pipeline.inversion.job import Job
-    from ti_pipeline.inversion.train import Ended
+    from ti_pipeline.inversion.state import Trained
 
 SCHEMA = pa.schema(
     [
@@ -101,18 +101,17 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     for ended in train_pack(generator, waiting, run.params.train, checkpoint, run.report):
         if ended.error:
             yield Lost(ended.concept, ended.error, ended.seconds)
-        else:
-            path = _write(run, planned[ended.concept], ended)
+        elif ended.job and ended.trained:
+            path = _write(run, planned[ended.concept], ended.job, ended.trained)
             yield Outcome("train", ended.concept, "done", ended.seconds, path=str(path), digest=digest_file(path))
     for path in (checkpoint, *others):
         path.unlink(missing_ok=True)
 
 
-def _write(run: Run, plan: Plan, ended: Ended) -> Path:
+def _write(run: Run, plan: Plan, job: Job, trained: Trained) -> Path:
     from ti_pipeline.words.files import write_word
 
     slug, path, generator, manifest = plan.concept, run.workspace.embedding(plan.concept), run.models.generator, plan.order
-    job, trained = ended.job, ended.trained
     provenance = {
         "concept": slug,
         "kind": manifest.kind,

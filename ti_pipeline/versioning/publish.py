@@ -16,6 +16,7 @@ import mimetypes
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,10 +27,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.files import digest_value
 from ti_pipeline.params import Params
+from ti_pipeline.stages.collection import present
 from ti_pipeline.versioning.lock import alone
 from ti_pipeline.versioning.shown import for_readers, withheld
 from ti_pipeline.versioning.storage import Place, again, check, connect, explained
-from ti_pipeline.workspace import Workspace
+from ti_pipeline.workspace import SLUG, Workspace
 
 POINTER = "index.html"
 FOREVER = "public, max-age=31536000, immutable"
@@ -70,7 +72,7 @@ def publish(workspace: Workspace, params: Params, say: Any, began: datetime | No
     What current concepts own is published, no more, and to the place that params.yaml names only what is recorded, where DVC has a
     record and `versions.record` is true.
     `began` is when the run that made these galleries began: an older run never takes the place of a newer one's build.
-    Raises PipelineError; a second call continues from what has arrived.
+    Earlier builds that show what is withdrawn by now are removed. Raises PipelineError; a second call continues from what has arrived.
     """
     section = params.publish
     if not section.bucket:
@@ -93,9 +95,12 @@ def publish(workspace: Workspace, params: Params, say: Any, began: datetime | No
         for _ in range(TRIES):
             if shown.get("began", "") > began.isoformat():
                 return Published("superseded", f"{_NEWER} ({shown['builds'][0]})", url, build, objects, size)
-            history = [build, *(other for other in shown.get("builds", []) if other != build)][: section.keep]
+            earlier = [other for other in shown.get("builds", []) if other != build]
+            withdrawn = _showing_others(here, earlier, present(workspace))
+            history = [build, *(other for other in earlier if other not in withdrawn)][: section.keep]
             state = {"builds": history, "began": began.isoformat()}
             if again(partial(_switch, here, etag, state, params.gallery.title)):
+                _remove(here, withdrawn)
                 _sweep(here, history)
                 return Published("published", url=url, build=build, objects=objects, bytes=size)
             etag, shown = again(lambda: _pointer(here))
@@ -165,14 +170,22 @@ def _copy(here: Place, source: str, name: str) -> bool:
 
 def _earlier(here: Place, builds: list[str]) -> dict[str, str]:
     """{SHA-256: name} of the build that is shown."""
-    for build in builds[:1]:
-        try:
-            answer = here.client.get_object(Bucket=here.bucket, Key=here.key(f"builds/{build}/manifest.json"))
-            listing = json.loads(answer["Body"].read())
-        except (BotoCoreError, ClientError, ValueError):
-            return {}
-        return {digest: f"builds/{build}/{name}" for name, (digest, _) in listing.items()}
-    return {}
+    return {digest: f"builds/{build}/{name}" for build in builds[:1] for name, (digest, _) in (_manifest(here, build) or {}).items()}
+
+
+def _manifest(here: Place, build: str) -> dict[str, list] | None:
+    """{name: [SHA-256, bytes]} of a build; None when the storage has none, or does not give it now."""
+    try:
+        answer = here.client.get_object(Bucket=here.bucket, Key=here.key(f"builds/{build}/manifest.json"))
+        return json.loads(answer["Body"].read())
+    except (BotoCoreError, ClientError, ValueError):
+        return None
+
+
+def _showing_others(here: Place, builds: list[str], slugs: set[str]) -> list[str]:
+    """Those of the builds that hold something of a concept that is none of `slugs`."""
+    owners = {build: {name.split("/")[1] for name in _manifest(here, build) or () if name.count("/") > 1} for build in builds}
+    return [build for build, names in owners.items() if any(SLUG.fullmatch(name) and name not in slugs for name in names)]
 
 
 def _listed(here: Place, below: str) -> dict[str, str]:
@@ -231,11 +244,22 @@ def _sweep(here: Place, keep: list[str]) -> None:
     try:
         for build in _untouched(here, "builds/").keys() - set(keep):
             keys = _untouched(here, f"builds/{build}/").get(build, [])  # looked at again: another run may be bringing it back just now
-            for start in range(0, len(keys), 1000):
-                gone = [{"Key": key} for key in keys[start : start + 1000]]
-                here.client.delete_objects(Bucket=here.bucket, Delete={"Objects": gone, "Quiet": True})
+            _delete(here, keys)
     except (BotoCoreError, ClientError):
         return
+
+
+def _remove(here: Place, builds: list[str]) -> None:
+    """Remove builds whole; what a broken connection leaves of them is swept away once it is old."""
+    with suppress(BotoCoreError, ClientError, PipelineError):
+        for build in builds:
+            _delete(here, [*_listed(here, f"builds/{build}/")])
+
+
+def _delete(here: Place, keys: list[str]) -> None:
+    for start in range(0, len(keys), 1000):
+        gone = [{"Key": key} for key in keys[start : start + 1000]]
+        here.client.delete_objects(Bucket=here.bucket, Delete={"Objects": gone, "Quiet": True})
 
 
 def _untouched(here: Place, below: str) -> dict[str, list[str]]:
