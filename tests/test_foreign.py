@@ -15,9 +15,9 @@ from tests import hostile_models as hostile
 from tests.generators.tiny_stable_diffusion import load_tiny, write_folder, write_single_file
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.evaluation import judge as judges
 from ti_pipeline.generators import source
-from ti_pipeline.ranking import ranker as rankers
+from ti_pipeline.sight import judge as judges
+from ti_pipeline.sight import ranker as rankers
 
 PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
 

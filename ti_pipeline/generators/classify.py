@@ -54,7 +54,7 @@ def family_of_folder(folder: Path) -> Family:
     """The family that a folder in diffusers' layout is of: that which its index names, else the one whose parts are there."""
     index = folder / "model_index.json"
     about = read_json(index, SETTING) if index.is_file() else {}
-    named = about.get("_class_name") if isinstance(about, dict) else None
+    named = str(about.get("_class_name")) if isinstance(about, dict) else ""
     if found := next((family for family in families() if named in family.pipelines), None):
         return found
 
