@@ -86,8 +86,11 @@ def prepare_job(
     check_captions(generator, manifest, prompts, train.longest)
     pictures = (manifest.open(picture) for picture in manifest.pictures)
     posteriors = encode_pictures(generator, pictures, train.fit, manifest.background, train.flip)
-    _check(generator, manifest, prompts, train.longest)
+    check_token(generator, manifest.slug, manifest.token)
+    _check(generator, manifest.slug, prompts, {manifest.token: train.longest})  # before there is anything of that length
     one = train.chosen.begin(subject)
+    if one.prompts is not prompts:
+        _check(generator, manifest.slug, one.prompts, one.lengths)
     learner = Learner(streams, generator.timesteps, posteriors, ()).saying(generator, one.prompts, one.lengths)
     key = digest_value(
         {
@@ -103,8 +106,7 @@ def prepare_job(
     return Job(subject, one, learner, arithmetic, key)
 
 
-def _check(generator: Generator, manifest: Manifest, prompts: Sequence[Sequence[str]], vectors: int) -> None:
-    """Raise ConceptError for a token or a prompt that would be lost in silence, before there is anything of the word's length."""
-    check_token(generator, manifest.slug, manifest.token)
+def _check(generator: Generator, concept: str, prompts: Sequence[Sequence[str]], lengths: Mapping[str, int]) -> None:
+    """Raise ConceptError for a prompt of which the end, or the word, would be lost in silence."""
     for prompt in dict.fromkeys(prompt for each in prompts for prompt in each):
-        check_prompt(generator, manifest.slug, prompt, {manifest.token: vectors})
+        check_prompt(generator, concept, prompt, lengths)

@@ -35,7 +35,7 @@ class Seat:
 
     def __post_init__(self) -> None:
         self.step = self.resumed_from = self.state.step
-        self._look_at_batch()
+        self._fix_batch()
 
     @classmethod
     def at(cls, job: Job, saved: Saved | None) -> Seat:
@@ -54,9 +54,9 @@ class Seat:
     def go_on(self, before: Learnable, one: Learnable) -> None:
         """Learn from what is said of `one` from now on."""
         self.learner = _learner(self.job, self.learner, before, one)
-        self._look_at_batch()
+        self._fix_batch()
 
-    def _look_at_batch(self) -> None:
+    def _fix_batch(self) -> None:
         if self.job.train.early_stopping != "none":
             self.batch = self.learner.evaluation(self.job.train.evaluate_samples)
 

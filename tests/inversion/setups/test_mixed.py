@@ -229,6 +229,17 @@ def test_leaves_of_any_shape_in_company(mix: Mix, tmp_path: Path) -> None:
             assert alike(together[slug][name], leaf, begun) > 0.9999
 
 
+def test_prompts_of_a_setup_itself_are_read_to_their_end(mix: Mix) -> None:
+    class Talks(Plain):
+        def begin(self, subject: Subject) -> Learnable:
+            one = super().begin(subject)
+            return replace(one, prompts=[["very " * 75 + prompt for prompt in said] for said in one.prompts])
+
+    mixed = mix(mug=("steps=2",), cup=("steps=2",))
+    mixed.trains["cup"] = mixed.trains["cup"].model_copy(update={"setup": "x", "setups": SimpleNamespace(x=Talks())})
+    assert mixed.run().keys() == {"mug"} and "so the learnt word would be cut off" in mixed.lost["cup"]
+
+
 def test_one_that_breaks_down_leaves_the_others_alone(mix: Mix) -> None:
     class Broken(Plain):
         def penalty(self, generator: Generator, group: Group) -> torch.Tensor | None:
