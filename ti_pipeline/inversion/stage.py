@@ -19,7 +19,8 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, digest_value, table_metadata, write_table
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.checkpoint import Saved, read_checkpoint
-from ti_pipeline.inversion.job import VERSION, Job, Waiting, prepare_job, settings_for
+from ti_pipeline.inversion.job import VERSION, Job, Waiting, prepare_job
+from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import Progress, train_pack
 from ti_pipeline.params import Params
