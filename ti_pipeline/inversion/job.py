@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_value
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt, check_token
@@ -57,20 +56,6 @@ class Waiting:
     wanted: str
     prepare: Callable[[], Job]
     saved: Saved | None = None
-
-
-def settings_for(manifest: Manifest, train: params.Train) -> params.Train:
-    """The section `train` with what the concept itself says about its vectors and steps.
-
-    Raises ConceptError where they make no sense with the setup.
-    """
-    own = {"vectors": manifest.vectors, "steps": manifest.steps}
-    settings = train.model_copy(update={key: value for key, value in own.items() if value is not None})
-    try:
-        settings.chosen.check(settings)
-    except ValueError as error:
-        raise ConceptError(manifest.slug, f"its own settings in concept.yaml do not go with train.setup: {error}") from None
-    return settings
 
 
 def prepare_job(

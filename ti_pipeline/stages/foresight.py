@@ -14,8 +14,8 @@ from ti_pipeline.concepts.texts import PLACE, cut
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.placeholder import check_prompt, prompt_length
 from ti_pipeline.generators.reader import Reader
-from ti_pipeline.inversion.job import settings_for
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
+from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace
 

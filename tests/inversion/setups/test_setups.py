@@ -16,7 +16,8 @@ from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.inversion.job import prepare_job, settings_for
+from ti_pipeline.inversion.job import prepare_job
+from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.inversion.setups import setups
 from ti_pipeline.stages.train import training_fingerprint
 
