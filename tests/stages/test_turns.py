@@ -14,6 +14,7 @@ import pytest
 
 from tests.stages.quick import quick, run
 from ti_pipeline.files import digest_file
+from ti_pipeline.stages.leftovers import sweep
 from ti_pipeline.stages.table import STAGES
 from ti_pipeline.stages.turns import OVERVIEW, turn
 from ti_pipeline.workspace import Workspace
@@ -147,7 +148,9 @@ def test_what_killed_processes_left_goes_and_what_live_ones_write_stays(started:
     for stage in STAGES:
         holder(started, workspace, stage, *(["frog"] if stage != "rank" else []), OVERVIEW)
     for stage in STAGES:
-        if stage not in ("evaluate", "gallery"):  # they write overviews, and would wait for that turn
+        if STAGES[stage].begin or STAGES[stage].finish:  # it writes what is of no concept, and would wait for that turn
+            sweep(workspace, STAGES[stage], ["fox"])
+        else:
             run(workspace, quick(), stage, names=["fox"])
     assert all(path.is_file() for path in halves)
     for process in started:
