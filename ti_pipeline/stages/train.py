@@ -43,7 +43,8 @@ def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params
 
     The device is left out, the precision is not; the ranker counts only where it chooses the initializer, and is empty elsewhere.
     """
-    from ti_pipeline.inversion.job import VERSION, settings_for
+    from ti_pipeline.inversion.job import VERSION
+    from ti_pipeline.inversion.settings import settings_for
 
     inputs = {"generator": generator, "manifest": manifest.training_digest} | ({"ranker": ranker} if ranker else {})
     sections = params.section("seed") | {"train": settings_for(manifest, params.train).decisive()}
@@ -77,7 +78,8 @@ def half_done(run: Run) -> set[str]:
 
 def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     """Each word is written as soon as it is learnt, the embedding last; the run's next call goes on from this one's checkpoint."""
-    from ti_pipeline.inversion.job import Waiting, prepare_job, settings_for
+    from ti_pipeline.inversion.job import Waiting, prepare_job
+    from ti_pipeline.inversion.settings import settings_for
     from ti_pipeline.inversion.train import train_pack
 
     generator, checkpoint = run.models.generator, checkpoint_of(run.workspace, run.chosen)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from ti_pipeline.section import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,15 +70,13 @@ class Group:
     fixed: Mapping[str, Tensor]
 
 
-class Setup(BaseModel):
+class Setup(Section):
     """A way of learning. Its fields are its settings, those of `train.setups` under the name of its module; what stands under a field
     is its description.
 
     It knows one subject at a time, but for `condition` and `penalty`: there it sees many at once and must keep them apart. What else
     is in the pass, the denoiser, optimiser, schedule, checkpoints and stopping are nothing that it need know of.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     def check(self, train: Train) -> None:
         """Raise ValueError, with the key and what to do, for other settings that make no sense with this setup."""
