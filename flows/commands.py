@@ -49,7 +49,7 @@ def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, con
                 return_state=True,
             )
         except httpx.HTTPError as error:
-            note(f"ti-pipeline: Prefect's server does not answer any more ({error}). What is finished stands; run it again to see it.")
+            note(f"ti-pipeline: Prefect's server does not answer any more ({error}). What is done is kept; run it again to see it.")
             raise typer.Exit(3) from None
         summary = state.result(raise_on_failure=False)
     if isinstance(summary, BaseException):

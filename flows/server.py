@@ -65,7 +65,7 @@ def _ask(address: str) -> None:
     except httpx.HTTPStatusError as error:
         status, hint = error.response.status_code, ""
         if status in (401, 403):
-            hint = " See to PREFECT_API_AUTH_STRING or PREFECT_API_KEY."
+            hint = " Check PREFECT_API_AUTH_STRING or PREFECT_API_KEY."
         raise PipelineError(f"PREFECT_API_URL: the server at {address} answers with {status}.{hint}") from None
     except (httpx.HTTPError, httpx.InvalidURL, PrefectException, RuntimeError, OSError) as error:
         raise PipelineError(

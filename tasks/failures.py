@@ -61,12 +61,12 @@ def explained(error: Exception, stage: str) -> PipelineError | None:
     if out_of_memory(error):
         return PipelineError(
             f"{stage}: the memory was full at every one of {len(DELAYS) + 1} attempts. Lower the section's batch_size, or free the device. "
-            "What is finished is kept: the next run goes on from there."
+            "What is finished is kept: the next run continues from there."
         )
     if isinstance(error, TimeoutError):
-        return PipelineError(f"{stage}: {error or 'it took too long'}. What is finished is kept: the next run goes on from there.")
+        return PipelineError(f"{stage}: {error or 'it took too long'}. What is finished is kept: the next run continues from there.")
     if isinstance(error, OSError) or network(error):
-        return PipelineError(f"{stage}: {error}. What is finished is kept: the next run goes on from there.")
+        return PipelineError(f"{stage}: {error}. What is finished is kept: the next run continues from there.")
     return None
 
 

@@ -216,7 +216,7 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)  # with this mode a command's Exit comes back as its status
         if status == 130:  # typer's for Ctrl-C
-            say("Stopped. What is finished stands; the same command goes on from there.", err=True)
+            say("Stopped. What is done is kept; the same command continues from there.", err=True)
         sys.exit(status)
     except PipelineError as error:
         say(f"ti-pipeline: {error}", err=True)

@@ -18,7 +18,7 @@ import pytest
 from flows.server import prefect_server
 from tests.flows.processes import ROOT, answers, started, wait_for
 
-STOPPED = "Stopped. What is finished stands; the same command goes on from there.\n"
+STOPPED = "Stopped. What is done is kept; the same command continues from there.\n"
 
 
 HOSTILE = {

@@ -87,7 +87,7 @@ def build_page(workspace: Workspace, manifest: Manifest, params: Params, wanted:
         write_json(page, about | {"fingerprint": wanted, "concept": manifest.slug, "files": sorted(files)})
         _sweep(folder, files | {page.name})
     except OSError as error:
-        reason = f"{folder} cannot be written: {error}. Make room there, or see to the permissions."
+        reason = f"{folder} cannot be written: {error}. Make room there, or check the permissions."
         raise ConceptError(manifest.slug, reason) from None
     return folder / "index.html"
 

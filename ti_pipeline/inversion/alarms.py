@@ -24,7 +24,7 @@ def check_step(concept: str, step: int, loss: float, gradient: float, norm: floa
         raise ConceptError(
             concept,
             f"no gradient reached the learnt word at step {step}, so nothing can be learnt. "
-            "Set generator.precision to float32; if that is so already, the generator does not listen to its prompts.",
+            "Set generator.precision to float32; if it already is, the generator ignores its prompts.",
         )
     if norm > bound:
         raise ConceptError(

@@ -186,7 +186,7 @@ class _Trainer:
             if self.cramped:
                 raise OutOfMemory(
                     f"train: the memory of {self.generator.device} is full with a single concept in a pass. Lower train.batch_size "
-                    f"({self.train.batch_size}), or free the device. What is finished is kept: the next run goes on from there."
+                    f"({self.train.batch_size}), or free the device. What is finished is kept: the next run continues from there."
                 )
             self.cramped = True
             return

@@ -71,7 +71,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         try:
             write_json(path, report | {"fingerprint": plan.fingerprint, "kept": write_kept(pictures, kept)})
         except OSError as error:
-            reason = f"{path} cannot be written: {error}. Make room there, or see to the permissions."
+            reason = f"{path} cannot be written: {error}. Make room there, or check the permissions."
             raise ConceptError(plan.concept, reason) from None
         yield Outcome("evaluate", plan.concept, "done", path=str(path), digest=digest_file(path))
 

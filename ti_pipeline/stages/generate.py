@@ -88,7 +88,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     for sheet in draw(generator, sheets, settings, run.models.ranker_if_there, run.report):
         table = sheet.place.table
         if sheet.broken:
-            reason = f"{table.parent} cannot be written: {sheet.broken}. Make room there, or see to the permissions."
+            reason = f"{table.parent} cannot be written: {sheet.broken}. Make room there, or check the permissions."
             yield Lost(sheet.concept, ConceptError(sheet.concept, reason), sheet.made)
         else:
             reason = sheet.about.get("left_out", "")

@@ -73,7 +73,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         try:
             write_table(table, rows, SCHEMA, about)
         except OSError as error:
-            raise ConceptError(slug, f"{table} cannot be written: {error}. Make room there, or see to the permissions.") from None
+            raise ConceptError(slug, f"{table} cannot be written: {error}. Make room there, or check the permissions.") from None
         yield Outcome("rank", slug, "done", path=str(table), digest=digest_file(table))
 
 
