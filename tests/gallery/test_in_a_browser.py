@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 
 from tests.gallery.hostile import MANY, MARK, hostile_workspace
-from tests.gallery.screenshots import settle
+from tests.gallery.screenshots import settle, until
 from tests.gallery.small_gallery import COUNT, add_candidates, make_workspace, small_params
 from tests.stages.one import build_index, build_page
 from ti_pipeline.concepts.manifest import read_manifest
@@ -134,4 +134,5 @@ def test_hostile_texts_neither_run_nor_break_the_layout(page: Page, tmp_path: Pa
             page.locator(".viewer-panel h2").wait_for()
             assert page.locator("body :is(iframe, object, base, form:not([method=dialog])), [onload], [onerror], [onfocus]").count() == 0
             page.keyboard.press("Escape")
+            until(page, "!history.state?.layer")  # it closes by going back, which would end the way to the next page
         assert page.evaluate(MARK.partition("=")[0]) is None

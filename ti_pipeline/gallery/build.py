@@ -121,8 +121,8 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
     }  # fmt: skip
     text = render(
         "concept.html", title=section.title, concept=manifest, walls=walls, hung=hung, older=older, versus=versus, references=references,
-        numbers=numbers, word=word, vectors=learnt.vectors, initializer=initializer, version=version, data=data,
-        steps=learnt.provenance.get("steps", ""), generator=learnt.provenance.get("generator", ""), small=section.thumbnail,
+        numbers=numbers, word=word, lines=learnt.for_diffusers(word), vectors=learnt.vectors, initializer=initializer, version=version,
+        data=data, steps=learnt.provenance.get("steps", ""), generator=learnt.provenance.get("generator", ""), small=section.thumbnail,
     )  # fmt: skip
     write_text(folder / "index.html", text)
     files = {"index.html", word, f"{slug}.js"}
