@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tests.generators.families.conftest import xl, xl_folder  # noqa: F401
 from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
 from ti_pipeline import params
 from ti_pipeline.concepts.concept import load_concept
@@ -17,6 +19,15 @@ from ti_pipeline.workspace import Workspace
 
 SETTINGS = Path(__file__).parents[2] / "params.yaml"
 SMALL = ("train.steps=6", "train.batch_size=2", "train.checkpoint_every=2", "generator.device=cpu", "generator.precision=float32")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Bits are a promise of one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,16 +36,9 @@ from ti_pipeline.stages.train import TRAIN
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
 ABOUT = {"mug": (6, 1), "cup": (3, 2), "jug": (9, 3), "ink": (5, 1)}  # steps, vectors
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass

@@ -6,6 +6,7 @@ A family of them says which text encoders it has and what its U-Net hears of the
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _OF_TEXT = re.compile(r"attn2\.to_[kv]$|^add_embedding$")
 
 
 @dataclass(frozen=True, eq=False)
-class LatentDiffusion:
+class LatentDiffusion(ABC):
     """A Generator. Text encoders and U-Net are in `dtype`; the VAE stays in float32, where it is exact."""
 
     name: str
@@ -40,8 +41,9 @@ class LatentDiffusion:
     dtype: torch.dtype
     memory_format: str = "contiguous"  # of the U-Net
 
+    @abstractmethod
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        raise NotImplementedError
+        """What the U-Net hears."""
 
     def unconditional(self) -> Condition:
         return self.condition(self.tokenise([""], {}), None)

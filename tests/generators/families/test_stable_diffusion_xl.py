@@ -12,8 +12,8 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from torch.nn import functional as F
 
-from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny
-from tests.generators.tiny_stable_diffusion_xl import LARGE, SMALL, write_folder
+from tests.generators.tiny_stable_diffusion import generator_settings
+from tests.generators.tiny_stable_diffusion_xl import LARGE, SMALL
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.placeholder import check_prompt, check_width, encode
@@ -27,66 +27,56 @@ PROMPT = "a photo of a {} on the moon"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("generators") / "xl")
-
-
-@pytest.fixture(scope="module")
-def generator(folder: Path) -> Generator:
-    return load_tiny(folder)
-
-
-@pytest.fixture(scope="module")
-def stock(folder: Path) -> StableDiffusionXLPipeline:
-    pipe = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
+def stock(xl_folder: Path) -> StableDiffusionXLPipeline:
+    pipe = StableDiffusionXLPipeline.from_pretrained(xl_folder, add_watermarker=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 @pytest.fixture(scope="module")
-def copied(generator: Generator) -> Word:
+def copied(xl: Generator) -> Word:
     """A word whose rows are those of two of the vocabulary's words, of each text encoder its own."""
     rows = {}
-    for name, encoder in generator.encoders.items():
+    for name, encoder in xl.encoders.items():
         ids = encoder.tokenizer("red cat", add_special_tokens=False).input_ids
         rows[name] = encoder.table[torch.tensor(ids)].clone()
     return Word("<x>", rows)
 
 
-def test_the_family_is_told_and_has_two_text_encoders(generator: Generator, folder: Path, tmp_path: Path) -> None:
-    source = find_source(generator_settings(folder))
+def test_the_family_is_told_and_has_two_text_encoders(xl: Generator, xl_folder: Path, tmp_path: Path) -> None:
+    source = find_source(generator_settings(xl_folder))
     assert source.family.name == "Stable Diffusion XL"
-    assert {name: encoder.table.shape[1] for name, encoder in generator.encoders.items()} == {"clip_l": SMALL, "clip_g": LARGE}
-    assert (generator.resolution, generator.latent_shape, generator.context) == (64, (4, 8, 8), 77)
-    unnamed = Path(shutil.copytree(folder, tmp_path / "unnamed"))
+    assert {name: encoder.table.shape[1] for name, encoder in xl.encoders.items()} == {"clip_l": SMALL, "clip_g": LARGE}
+    assert (xl.resolution, xl.latent_shape, xl.context) == (64, (4, 8, 8), 77)
+    unnamed = Path(shutil.copytree(xl_folder, tmp_path / "unnamed"))
     (unnamed / "model_index.json").unlink()
     assert find_source(generator_settings(unnamed)).family.name == "Stable Diffusion XL"
     assert find_source(generator_settings(unnamed)).digest == source.digest
     (unnamed / "text_encoder_2" / "note.json").write_text("{}")
     assert find_source(generator_settings(unnamed)).digest != source.digest
     alone = TokenizersAlone(source)
-    assert (alone.context, alone.encoders.keys()) == (77, generator.encoders.keys())
+    assert (alone.context, alone.encoders.keys()) == (77, xl.encoders.keys())
 
 
 @torch.no_grad()
-def test_what_it_hears_is_what_the_stock_pipeline_hears(generator: Generator, stock: StableDiffusionXLPipeline, copied: Word) -> None:
+def test_what_it_hears_is_what_the_stock_pipeline_hears(xl: Generator, stock: StableDiffusionXLPipeline, copied: Word) -> None:
     theirs, nothing, pooled, pooled_nothing = stock.encode_prompt(PROMPT.format("red cat"), device="cpu", do_classifier_free_guidance=True)
-    ours, silence = encode(generator, [PROMPT.format("<x>")], {"<x>": copied}), generator.unconditional()
+    ours, silence = encode(xl, [PROMPT.format("<x>")], {"<x>": copied}), xl.unconditional()
     torch.testing.assert_close(ours.parts["hidden"], theirs, rtol=0, atol=1e-5)
     torch.testing.assert_close(ours.parts["pooled"], pooled, rtol=0, atol=1e-5)
     assert torch.equal(silence.parts["hidden"], nothing) and torch.equal(silence.parts["pooled"], pooled_nothing)
     assert ours.parts["size"].tolist() == stock._get_add_time_ids((64, 64), (0, 0), (64, 64), torch.float32, 24).tolist()
-    other = encode(generator, ["a photo"], {})
+    other = encode(xl, ["a photo"], {})
     assert not torch.allclose(other.parts["pooled"], pooled, atol=1e-3)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("negative", ["", "blurry, dark"])
 def test_what_it_draws_is_what_the_stock_pipeline_draws(
-    generator: Generator, stock: StableDiffusionXLPipeline, copied: Word, negative: str
+    xl: Generator, stock: StableDiffusionXLPipeline, copied: Word, negative: str
 ) -> None:
-    noise = initial_noise([7], generator.latent_shape)
-    stock.scheduler = generator.solver("euler", 4)
+    noise = initial_noise([7], xl.latent_shape)
+    stock.scheduler = xl.solver("euler", 4)
     theirs = stock(
         PROMPT.format("red cat"),
         negative_prompt=negative or None,
@@ -96,20 +86,20 @@ def test_what_it_draws_is_what_the_stock_pipeline_draws(
         output_type="np",
     ).images[0]
     settings = Settings("euler", 4, 5.0, negative, 1)
-    ((_, picture),) = sample(generator, [PROMPT.format("<x>")], {"<x>": copied}, [7], settings)
+    ((_, picture),) = sample(xl, [PROMPT.format("<x>")], {"<x>": copied}, [7], settings)
     assert np.abs(np.asarray(picture) / 255 - theirs).max() <= 0.5 / 255 + 1e-5
-    ((_, plain),) = sample(generator, [PROMPT.format("dog")], {}, [7], settings)
+    ((_, plain),) = sample(xl, [PROMPT.format("dog")], {}, [7], settings)
     assert np.abs(np.asarray(plain) / 255 - theirs).max() > 0.01
 
 
-def test_the_loss_is_the_published_one_and_reaches_both_words(generator: Generator, stock: StableDiffusionXLPipeline, copied: Word) -> None:
+def test_the_loss_is_the_published_one_and_reaches_both_words(xl: Generator, stock: StableDiffusionXLPipeline, copied: Word) -> None:
     """As textual_inversion_sdxl of diffusers computes it: mean squared error of epsilon, embeds and time ids beside each other."""
-    before = weight_digests(generator)
+    before = weight_digests(xl)
     torch.manual_seed(0)
     z0, noise, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([10, 500, 990])
     rows = {name: each.clone().requires_grad_() for name, each in copied.rows.items()}
-    ids = generator.tokenise([PROMPT.format("<x>")] * 3, {"<x>": 2})
-    losses = generator.losses(z0, noise, t, generator.condition(ids, rows))
+    ids = xl.tokenise([PROMPT.format("<x>")] * 3, {"<x>": 2})
+    losses = xl.losses(z0, noise, t, xl.condition(ids, rows))
     gradients = torch.autograd.grad(losses.sum(), list(rows.values()))
 
     tables = [stock.text_encoder.get_input_embeddings().weight, stock.text_encoder_2.get_input_embeddings().weight]
@@ -124,31 +114,31 @@ def test_the_loss_is_the_published_one_and_reaches_both_words(generator: Generat
     theirs = torch.autograd.grad(expected.sum(), tables)
     for table in tables:
         table.requires_grad_(False)
-    for ours, table, encoder in zip(gradients, theirs, generator.encoders.values(), strict=True):
+    for ours, table, encoder in zip(gradients, theirs, xl.encoders.values(), strict=True):
         learnt = encoder.tokenizer("red cat", add_special_tokens=False).input_ids
         assert ours.abs().max() > 0
         torch.testing.assert_close(ours, table[torch.tensor(learnt)], rtol=1e-4, atol=1e-7)
-    assert weight_digests(generator) == before
+    assert weight_digests(xl) == before
 
 
-def test_a_word_of_another_family_is_refused_by_name(generator: Generator) -> None:
+def test_a_word_of_another_family_is_refused_by_name(xl: Generator) -> None:
     with pytest.raises(ConceptError, match=r"the vectors of <x> have 32 numbers and xl takes 32 \(clip_l\) and 48 \(clip_g\) numbers"):
-        check_width(generator, "x", Word("<x>", {ONLY: torch.zeros(1, SMALL)}))
+        check_width(xl, "x", Word("<x>", {ONLY: torch.zeros(1, SMALL)}))
     with pytest.raises(ConceptError, match="takes 87 tokens and xl reads 77"):
-        check_prompt(generator, "x", "red " * 85, {})
+        check_prompt(xl, "x", "red " * 85, {})
 
 
-def test_a_folder_that_is_put_together_wrongly_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_put_together_wrongly_is_refused(xl_folder: Path, tmp_path: Path) -> None:
     for name, part, entries, words in (
         ("narrow", "unet", {"cross_attention_dim": 99}, r"does not hear texts of width 32 \+ 48"),
         ("inpainting", "unet", {"in_channels": 9}, "an inpainting model"),
     ):
-        wrong = Path(shutil.copytree(folder, tmp_path / name))
+        wrong = Path(shutil.copytree(xl_folder, tmp_path / name))
         config = wrong / part / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | entries))
         with pytest.raises(ParamsError, match=words):
             find_source(generator_settings(wrong))
-    lacking = Path(shutil.copytree(folder, tmp_path / "lacking"))
+    lacking = Path(shutil.copytree(xl_folder, tmp_path / "lacking"))
     (lacking / "text_encoder_2" / "model.safetensors").unlink()
     with pytest.raises(ParamsError, match=r"lacks text_encoder_2/\*\.safetensors"):
         find_source(generator_settings(lacking))

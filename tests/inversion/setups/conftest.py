@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.inversion.test_train import Killed
 from ti_pipeline import params
@@ -17,11 +16,8 @@ from ti_pipeline.inversion.train import train_pack
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def bits(one_thread: None) -> None:
+    """Of every test here."""
 
 
 @dataclass
