@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Generator, weight_digests
-from ti_pipeline.generators.placeholder import check_prompt, check_token, encode
+from ti_pipeline.generators.placeholder import check_prompt, check_token, check_width, encode
 from ti_pipeline.words.word import ONLY, Word
 
 PROMPTS = ["a photo of a <mug>", "<mug>, on a <sofa>.", "no learnt word here", "", "word " * 100, "<SOFA> and <sofa> with a <mug>'s handle"]
@@ -58,3 +58,9 @@ def test_token_of_the_vocabulary_is_refused(generator: Generator) -> None:
     for token in ("mug", "Mug", "my mug", " "):
         with pytest.raises(ConceptError, match="such as <mug>"):
             check_token(generator, "mug", token)
+
+
+def test_a_word_for_another_width_is_refused(generator: Generator) -> None:
+    check_width(generator, "mug", word("<mug>", torch.zeros(1, 32)))
+    with pytest.raises(ConceptError, match="the vectors of <mug> have 48 numbers and tiny takes 32 numbers"):
+        check_width(generator, "mug", word("<mug>", torch.zeros(1, 48)))

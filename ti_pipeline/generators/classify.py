@@ -51,18 +51,14 @@ _FOLDER_FILES = (
 
 
 def family_of_folder(folder: Path) -> Family:
-    """The family that a folder in diffusers' layout is of: that which its index names, else the one whose parts are there."""
+    """The family that a folder in diffusers' layout is of: that which its index names, else the one of whose parts most are there."""
     index = folder / "model_index.json"
     about = read_json(index, SETTING) if index.is_file() else {}
     named = str(about.get("_class_name")) if isinstance(about, dict) else ""
     if found := next((family for family in families() if named in family.pipelines), None):
         return found
 
-    def fit(family: Family) -> int:
-        there = sum((folder / part).is_dir() for part in family.parts)
-        return 2 * there - len(family.parts)
-
-    return max(families(), key=fit)
+    return max(families(), key=lambda family: sum((folder / part).is_dir() for part in family.parts))
 
 
 def family_of_file(path: Path) -> Family:
