@@ -18,11 +18,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.report import Row, keep, machine
 from ti_pipeline.generators import stable_diffusion_1 as sd1
-from ti_pipeline.generators.clip import ClipEncoder
 from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.families.stable_diffusion import StableDiffusion
 from ti_pipeline.generators.generator import Generator, choose_device
 from ti_pipeline.generators.loading import choose_dtype, suited
+from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.inversion.learner import Draws
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient
@@ -86,7 +86,7 @@ def build(device: torch.device) -> Networks:
 def frozen(networks: Networks, device: torch.device, dtype: torch.dtype) -> Generator:
     text, unet, vae = networks
     text.requires_grad_(False)
-    encoders = {ONLY: ClipEncoder(sd1.clip_tokenizer(), text)}
+    encoders = {ONLY: TextEncoder(sd1.clip_tokenizer(), text, sd1.CONTEXT)}
     generator = StableDiffusion("sd15", "", encoders, vae.float(), unet, dict(sd1.SCHEDULER), device, dtype)
     return suited(generator, dtype, "channels_last" if device.type == "cuda" else "contiguous")
 

@@ -124,3 +124,13 @@ def test_what_is_no_params_file_is_told(tmp_path: Path, text: str):
     path.write_text(text)
     with pytest.raises(ParamsError, match="params.yaml"):
         load(path)
+
+
+def test_a_key_that_an_older_file_lacks_is_named_with_where_to_get_it(tmp_path: Path) -> None:
+    tree = yaml.safe_load(FILE.read_text())
+    del tree["train"]["setup"], tree["gallery"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(
+        ParamsError, match=r"train\.setup: is missing\. Copy it from the params\.yaml of the repository.*\n.*gallery: is missing"
+    ):
+        load(tmp_path / "params.yaml")

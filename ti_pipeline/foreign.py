@@ -18,7 +18,7 @@ from ti_pipeline.errors import ParamsError
 # Keys that name code: a module in the folder or on a hub, a class of any package, a kernel that is downloaded.
 _NAMES_CODE = ("auto_map", "auto_mapping", "custom_pipeline", "custom_pipelines", "trust_remote_code")
 _NAMES_MODELS = ("hf_model_name", "base_model_name_or_path")
-_LIBRARIES = ("diffusers", "transformers", "stable_diffusion", None)  # the third is diffusers' own folder with the safety checker
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "latent_diffusion", None)  # the third and fourth are folders of diffusers
 _TOKENIZER = ("clean", "strip_sep_token", "language")  # what open_clip passes on that does no more than prepare the text
 _DATA = ("vocab.json", "tokenizer.json", "added_tokens.json")  # keys are words
 

@@ -16,6 +16,7 @@ from ti_pipeline.overrides import apply_override
 from ti_pipeline.section import Positive, Section
 from ti_pipeline.versioning.settings import Inbox, Publish, Storage, Versions
 
+_MISSING = "is missing. Copy it from the params.yaml of the repository"
 Share = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$", examples=["cpu", "mps", "cuda", "cuda:1"])]
 Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
@@ -42,7 +43,8 @@ class Generator(Section):
 
     model: str
     """`miniature` (embedded, for trying things out), a folder in diffusers' layout, a `.safetensors` or `.ckpt` file, or a hub name such as
-    `stable-diffusion-v1-5/stable-diffusion-v1-5` (Stable Diffusion 1.x and 2.x). Another model means new words, candidates and all else."""
+    `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x; as folders also SDXL, Stable Diffusion 3, 3.5, FLUX.1 and
+    the paper's latent diffusion. Another model means new words, candidates and all else."""
     revision: str | None
     """Branch, tag or commit of a hub name; `null` is its main branch. Set a commit to get the same weights on every machine."""
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
@@ -315,5 +317,8 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"  {'.'.join(str(part) for part in e['loc']) or 'file'}: {_MISSING if e['type'] == 'missing' else e['msg']}"
+            for e in error.errors()
+        ]
         raise ParamsError(f"{path}:\n" + "\n".join(lines) + "\ndocs/params.md has every key with its range and effect.") from None

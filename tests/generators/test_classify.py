@@ -28,8 +28,8 @@ FILES = {
     "a LoRA.": {"unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": (4, 8)},
     "a ControlNet": {"control_model.zero_convs.0.0.weight": (8, 8, 1, 1), **WHOLE},
     "a ControlNet.": {"controlnet_cond_embedding.conv_in.weight": (8, 3, 3, 3), "conv_in.weight": (8, 4, 3, 3)},
-    "a Flux model": {"double_blocks.0.img_attn.proj.weight": (8, 8)},
-    "a Stable Diffusion 3 model": {f"{UNET}joint_blocks.0.x_block.attn.proj.weight": (8, 8)},
+    "a diffusion transformer in a single file": {"double_blocks.0.img_attn.proj.weight": (8, 8)},
+    "a diffusion transformer in a single file.": {f"{UNET}joint_blocks.0.x_block.attn.proj.weight": (8, 8)},
     "a Stable Diffusion XL checkpoint without its configuration": OF_XL,
     "a U-Net alone.": {"add_embedding.linear_1.weight": (8, 8), "conv_in.weight": (8, 4, 3, 3)},
     "a learnt word": {"emb_params": (2, 768)},
@@ -110,7 +110,7 @@ def test_a_folder_of_something_else(folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path / name)
         change(tmp_path / name / "unet" / "config.json", **entries)
         refused(name, words)
-    for name, kind, words in (("flux", "FluxPipeline", "a Flux model"), ("sd3", "StableDiffusion3Pipeline", "Stable Diffusion 3")):
+    for name, kind, words in (("pixart", "PixArtAlphaPipeline", "for the PixArtAlphaPipeline"), ("if", "IFPipeline", "for the IFPipeline")):
         shutil.copytree(folder, tmp_path / name)
         change(tmp_path / name / "model_index.json", _class_name=kind)
         refused(name, words)
@@ -121,7 +121,7 @@ def test_a_folder_of_something_else(folder: Path, tmp_path: Path) -> None:
         ("control", "config.json", '{"_class_name": "ControlNetModel"}', "a ControlNet"),
         ("one", "dream.safetensors", "", "has dream.safetensors in it. Set generator.model to that file"),
         ("page", "config.json", "<html>", "not valid JSON"),
-        ("nothing", "readme.txt", "", "lacks scheduler, text_encoder"),
+        ("nothing", "readme.txt", "", "no model: there is neither a model_index.json"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text(content)

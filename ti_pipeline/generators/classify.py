@@ -19,10 +19,13 @@ _OTHER_FAMILY = "Supported: {families}."
 _MARKS = (
     (("lora_", "lora.down", "lora.up", ".hada_w", ".lokr_w"), "a LoRA", _ADDITION),
     (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet", _ADDITION),
-    (("double_blocks.",), "a Flux model", _OTHER_FAMILY),
-    (("joint_blocks.",), "a Stable Diffusion 3 model", _OTHER_FAMILY),
-    (("single_transformer_blocks.", "transformer_blocks.0.attn.add_k_proj."), "a diffusion transformer", _OTHER_FAMILY),
+    (
+        ("double_blocks.", "joint_blocks.", "single_transformer_blocks.", "transformer_blocks.0.attn.add_k_proj."),
+        "a diffusion transformer in a single file",
+        "Those are read from folders: give the whole model in diffusers' layout.",
+    ),
 )
+_LAYOUT = "Download a whole model in diffusers' layout (`hf download OWNER/NAME --local-dir FOLDER`) and set it to FOLDER."
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 _FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 _ALONE = (  # a part of its own, by names that nothing but it has
@@ -40,8 +43,6 @@ _CLASSES = {  # `_class_name` of model_index.json or config.json
     "ControlNetModel": ("a ControlNet", _ADDITION),
     "AutoencoderKL": ("a VAE", _PART),
     "UNet2DConditionModel": ("a U-Net alone", _PART),
-    "FluxPipeline": ("a Flux model", _OTHER_FAMILY),
-    "StableDiffusion3Pipeline": ("a Stable Diffusion 3 model", _OTHER_FAMILY),
     "StableDiffusionControlNetPipeline": ("a Stable Diffusion with a ControlNet in it", "Give the model without it."),
 }
 _FOLDER_FILES = (
@@ -51,14 +52,17 @@ _FOLDER_FILES = (
 
 
 def family_of_folder(folder: Path) -> Family:
-    """The family that a folder in diffusers' layout is of: that which its index names, else the one of whose parts most are there."""
+    """The family that a folder in diffusers' layout is of: that which its index names, else the one whose parts are there."""
     index = folder / "model_index.json"
     about = read_json(index, SETTING) if index.is_file() else {}
     named = str(about.get("_class_name")) if isinstance(about, dict) else ""
     if found := next((family for family in families() if named in family.pipelines), None):
         return found
 
-    return max(families(), key=lambda family: sum((folder / part).is_dir() for part in family.parts))
+    there = {family: sum((folder / part).is_dir() for part in family.parts) for family in families()}
+    if not any(there.values()):
+        raise refusal(folder, "no model: there is neither a model_index.json in it nor the folders of one", _LAYOUT)
+    return max(families(), key=lambda family: 2 * there[family] - len(family.parts))
 
 
 def family_of_file(path: Path) -> Family:
@@ -93,8 +97,11 @@ def refuse_other_folder(folder: Path) -> None:
             raise refusal(folder, what, advice)
     for name in ("model_index.json", "config.json"):
         about = read_json(folder / name, SETTING) if (folder / name).is_file() else {}
-        if known := _CLASSES.get(str(about.get("_class_name")) if isinstance(about, dict) else ""):
+        kind = str(about.get("_class_name", "")) if isinstance(about, dict) else ""
+        if known := _CLASSES.get(kind):
             raise _refusal(folder, *known)
+        if kind.isidentifier() and kind.endswith("Pipeline") and not any(kind in family.pipelines for family in families()):
+            raise _refusal(folder, f"a model for the {kind}", _OTHER_FAMILY)
     files = sorted(f.name for f in folder.iterdir() if f.suffix in (".safetensors", ".ckpt"))
     if files and not (folder / "unet").is_dir():
         raise refusal(folder, f"no folder in diffusers' layout, but has {files[0]} in it", f"Set {SETTING} to that file.")

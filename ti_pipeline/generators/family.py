@@ -24,7 +24,8 @@ class Family:
     """A kind of models that one module loads.
 
     `pipelines` are the classes that `model_index.json` names. `parts` are the folders of a model in diffusers' layout, `weights`
-    those of them that hold weights. `text` begins the names of the text encoders' tensors in a single file. `check` raises
+    those of them that hold weights, `optional`
+    further ones that a model may have. `text` begins the names of the text encoders' tensors in a single file. `check` raises
     ParamsError for a folder whose parts do not belong together. `load` gives a Generator on its device, frozen; `readers` how its
     text encoders read, by name, without loading them.
     """
@@ -37,6 +38,7 @@ class Family:
     check: Callable[[Path], None]
     load: Callable[[Source, params.Generator], Generator]
     readers: Callable[[Source], Mapping[str, TextReader]]
+    optional: tuple[str, ...] = ()
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from ti_pipeline.tensor_file import digest_weights
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
+Guidance = Literal["classifier-free", "distilled", "none"]
 Ids = Mapping[str, torch.Tensor]
 """Of prompts, int64 [b, context] by text encoder, on the CPU. An id from the table's length on is a learnt row."""
 Rows = Mapping[str, torch.Tensor]
@@ -117,6 +118,13 @@ class Generator(Protocol):
 
     def unconditional(self) -> Condition:
         """What the stock pipeline hears in place of a negative prompt when there is none, [1, …]."""
+
+    @property
+    def guidance(self) -> Guidance:
+        """How it is made to follow a prompt more closely: by what it says without one, by a number that it hears, or not at all."""
+
+    def guided(self, condition: Condition, scale: float) -> Condition:
+        """With the number that a model of distilled guidance hears; the same for all others."""
 
     def posterior(self, pixels: torch.Tensor) -> Posterior:
         """Of RGB pixels [b, 3, height, width] in [-1, 1], float32."""

@@ -6,47 +6,28 @@ A family of them says which text encoders it has and what its U-Net hears of the
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
-from ti_pipeline.generators.clip import ClipEncoder
 from ti_pipeline.generators.diffusion import Diffusion
-from ti_pipeline.generators.generator import Condition, Ids, Posterior, Rows
+from ti_pipeline.generators.generator import Condition
+from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.solvers import build_solver
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+    from diffusers import SchedulerMixin, UNet2DConditionModel
 
 _OF_TEXT = re.compile(r"attn2\.to_[kv]$|^add_embedding$")
 
 
-@dataclass(frozen=True, eq=False)
-class LatentDiffusion(ABC):
-    """A Generator. Text encoders and U-Net are in `dtype`; the VAE stays in float32, where it is exact."""
+class LatentDiffusion(LatentModel):
+    """A Generator with a U-Net that was trained to undo noise."""
 
-    name: str
-    digest: str
-    encoders: Mapping[str, ClipEncoder]
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-    scheduler_config: dict[str, Any]
-    device: torch.device
-    dtype: torch.dtype
-    memory_format: str = "contiguous"  # of the U-Net
-
-    @abstractmethod
-    def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        """What the U-Net hears."""
-
-    def unconditional(self) -> Condition:
-        return self.condition(self.tokenise([""], {}), None)
+    DENOISER = ("unet", "UNet2DConditionModel")
 
     def any_condition(self, samples: int, tokens: int, streams: torch.Generator) -> Condition:
         """One of the right shapes that says nothing: speed does not depend on what is heard."""
@@ -58,48 +39,24 @@ class LatentDiffusion(ABC):
         return None
 
     @property
-    def resolution(self) -> int:
-        return self.unet.config.sample_size * self._factor
+    def unet(self) -> UNet2DConditionModel:
+        return self.denoiser
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        edge = self.resolution // self._factor
-        return self.unet.config.in_channels, edge, edge
+    def resolution(self) -> int:
+        return self.unet.config.sample_size * self.factor
+
+    @property
+    def channels(self) -> int:
+        return self.unet.config.in_channels
 
     @property
     def timesteps(self) -> int:
         return self.diffusion.timesteps
 
-    @property
-    def context(self) -> int:
-        return min(encoder.context for encoder in self.encoders.values())
-
     @cached_property
     def diffusion(self) -> Diffusion:
         return Diffusion(self.scheduler_config, self.device)
-
-    @property
-    def arithmetic(self) -> dict[str, str]:
-        on_cpu = self.device.type == "cpu"
-        return {
-            "precision": str(self.dtype).removeprefix("torch."),
-            "memory_format": self.memory_format,
-            "device": f"cpu {torch.backends.cpu.get_cpu_capability()}" if on_cpu else _name(self.device),
-            **({"threads": str(torch.get_num_threads())} if on_cpu else {}),
-            "torch": torch.__version__,
-        }
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        return {**{name: encoder.model for name, encoder in self.encoders.items()}, "vae": self.vae, "unet": self.unet}
-
-    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> Ids:
-        return {name: encoder.tokenise(prompts, lengths) for name, encoder in self.encoders.items()}
-
-    def posterior(self, pixels: torch.Tensor) -> Posterior:
-        found, scale, shift = self.vae.encode(pixels.to(self.device)).latent_dist, self.vae.config.scaling_factor, self._shift
-        mean = found.mean if shift is None else found.mean - shift
-        return Posterior(mean * scale, found.std * scale)
 
     def losses(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         predicted = self.predict(self.diffusion.noisy(z0, noise, t), t, condition)
@@ -126,25 +83,6 @@ class LatentDiffusion(ABC):
 
     def solver(self, name: str, steps: int) -> SchedulerMixin:
         return build_solver(name, self.scheduler_config, steps)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        latents = latents.to(next(self.vae.parameters()).dtype) / self.vae.config.scaling_factor
-        if self._shift is not None:
-            latents = latents + self._shift
-        return self.vae.decode(latents).sample.float()
-
-    @property
-    def _factor(self) -> int:
-        """Pixels of a latent's edge."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @property
-    def _shift(self) -> float | None:
-        return self.vae.config.get("shift_factor")
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _remembering(forward: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -5,39 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.clip import ClipEncoder
 from ti_pipeline.generators.generator import choose_device
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
+from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.measured import FORMATS, attention, choose, known
 from ti_pipeline.generators.reader import TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
 from ti_pipeline.generators.single_file import SingleFile, load_single_file
 from ti_pipeline.generators.source import Source
+from ti_pipeline.generators.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import PreTrainedTokenizerBase
 
+Model = TypeVar("Model", bound=LatentModel)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Text:
-    """The parts of a text encoder: the folders of its tokenizer and of its weights, and whether it projects what it pools."""
+    """The parts of a text encoder: the folders of its tokenizer and of its weights, and their classes in transformers (or diffusers).
+
+    `context` are the tokens that the stock pipeline reads; by default as many as its positions.
+    """
 
     tokenizer: str
     encoder: str
-    projects: bool = False
+    model: str = "CLIPTextModel"
+    tokens: str = "CLIPTokenizer"
+    context: int | None = None
 
 
-def load_latent_diffusion(
-    kind: type[LatentDiffusion], texts: Mapping[str, Text], single: SingleFile, source: Source, settings: params.Generator
-) -> LatentDiffusion:
+def load_latent_model(
+    kind: type[Model], texts: Mapping[str, Text], single: SingleFile, source: Source, settings: params.Generator
+) -> Model:
     """A generator of the given `kind` with the text encoders `texts`, by name. Raises what the loaders raise, and ParamsError."""
     device = choose_device(settings.device)
     dtype, choice = choose_dtype(settings.precision, device), None
@@ -47,8 +55,8 @@ def load_latent_diffusion(
         dtype = torch.float32  # until it has been measured
     with _quiet():
         generator = _read(kind, texts, single, source, device, dtype)
-        if auto and choice is None:
-            generator.unet.requires_grad_(False).eval()
+        if auto and choice is None and isinstance(generator, LatentDiffusion):
+            generator.denoiser.requires_grad_(False).eval()
             choice = choose(generator, precisions(device))
             dtype = DTYPES[choice.precision]
         memory_format = choice.memory_format if choice else "channels_last" if device.type == "cuda" else "contiguous"
@@ -58,31 +66,32 @@ def load_latent_diffusion(
     for network in generator.networks.values():
         network.requires_grad_(False).eval().to(device)
     if settings.compile:
-        generator.unet.compile()
+        generator.denoiser.compile()
     return generator
 
 
 def text_readers(texts: Mapping[str, Text], source: Source) -> dict[str, TextReader]:
     """How the text encoders `texts` of a folder read."""
-    from transformers import CLIPTokenizer
-
-    folder = source.path if source.layout == "folder" else source.path.with_suffix("")
-    found: dict[str, TextReader] = {}
-    for name, text in texts.items():
-        tokenizer = CLIPTokenizer.from_pretrained(folder / text.tokenizer, local_files_only=True)
-        positions = part_config(folder, text.encoder)["max_position_embeddings"]
-        found[name] = TokenizerAlone(tokenizer, min(tokenizer.model_max_length, positions))
-    return found
+    return {name: TokenizerAlone(*_tokenizer(source.configuration, text)) for name, text in texts.items()}
 
 
-def suited(generator: LatentDiffusion, dtype: torch.dtype, memory_format: str) -> LatentDiffusion:
+def _tokenizer(folder: Path, text: Text) -> tuple[PreTrainedTokenizerBase, int]:
+    import transformers
+
+    tokenizer = getattr(transformers, text.tokens).from_pretrained(folder / text.tokenizer, local_files_only=True, trust_remote_code=False)
+    return tokenizer, text.context or min(tokenizer.model_max_length, part_config(folder, text.encoder)["max_position_embeddings"])
+
+
+def suited(generator: Model, dtype: torch.dtype, memory_format: str) -> Model:
     """In the type, memory format and attention that measure best; on a CPU the VAE likes channels last whatever the U-Net does."""
-    unet, on_cpu = generator.unet, generator.device.type == "cpu"
-    unet.to(dtype).to(memory_format=FORMATS[memory_format])
+    denoiser, on_cpu = generator.denoiser, generator.device.type == "cpu"
+    denoiser.to(dtype)
+    if isinstance(generator, LatentDiffusion):
+        denoiser.to(memory_format=FORMATS[memory_format])
+        if on_cpu and dtype != torch.float32:
+            denoiser.set_attn_processor(attention(dtype))
     if on_cpu:
         generator.vae.to(memory_format=torch.channels_last)
-    if on_cpu and dtype != torch.float32:
-        unet.set_attn_processor(attention(dtype))
     for encoder in generator.encoders.values():
         torch.nn.Module.to(encoder.model, dtype)
         if on_cpu and dtype != torch.float32:
@@ -109,29 +118,37 @@ def precisions(device: torch.device) -> tuple[str, ...]:
 
 
 def _read(
-    kind: type[LatentDiffusion], texts: Mapping[str, Text], single: SingleFile, source: Source, device: torch.device, dtype: torch.dtype
-) -> LatentDiffusion:
+    kind: type[Model], texts: Mapping[str, Text], single: SingleFile, source: Source, device: torch.device, dtype: torch.dtype
+) -> Model:
     """The networks as they come from the disk, on the CPU; the VAE in float32."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    import diffusers
 
-    encoders: dict[str, ClipEncoder] = {}
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
+    encoders: dict[str, TextEncoder] = {}
+    (denoiser_part, denoiser_class), (vae_part, vae_class) = kind.DENOISER, kind.VAE
     if source.layout == "file":
         pipeline = load_single_file(source.path, source.family, single)
         for name, text in texts.items():
-            encoders[name] = ClipEncoder(getattr(pipeline, text.tokenizer), getattr(pipeline, text.encoder).to(dtype))
-        vae, unet, scheduler = pipeline.vae, pipeline.unet.to(dtype), dict(pipeline.scheduler.config)
+            model, tokenizer = getattr(pipeline, text.encoder).to(dtype), getattr(pipeline, text.tokenizer)
+            context = text.context or min(tokenizer.model_max_length, model.config.max_position_embeddings)
+            encoders[name] = TextEncoder(tokenizer, model, context)
+        vae, denoiser = getattr(pipeline, vae_part), getattr(pipeline, denoiser_part).to(dtype)
+        scheduler = dict(pipeline.scheduler.config)
     else:
         for name, text in texts.items():
-            tokenizer = CLIPTokenizer.from_pretrained(source.path / text.tokenizer, local_files_only=True, trust_remote_code=False)
-            model = CLIPTextModelWithProjection if text.projects else CLIPTextModel
-            encoders[name] = ClipEncoder(tokenizer, _whole(model, source, text.encoder, dtype=dtype, trust_remote_code=False))
-        vae = _whole(AutoencoderKL, source, "vae", torch_dtype=torch.float32)
-        unet = _whole(UNet2DConditionModel, source, "unet", torch_dtype=dtype)
-        scheduler = dict(DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))
-    return kind(source.name, source.digest, encoders, vae, unet, scheduler, device, dtype)
+            tokenizer, context = _tokenizer(source.path, text)
+            encoders[name] = TextEncoder(tokenizer, _whole(_class(text.model), source, text.encoder, dtype=dtype), context)
+        vae = _whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
+        denoiser = _whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype)
+        scheduler = dict(diffusers.DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))
+    return kind(source.name, source.digest, encoders, vae, denoiser, scheduler, device, dtype)
+
+
+def _class(name: str) -> Any:
+    """A text encoder's, of transformers or, where that has none of the name, of diffusers' pipelines."""
+    import transformers
+    from diffusers.pipelines import latent_diffusion
+
+    return getattr(transformers, name, None) or getattr(latent_diffusion.pipeline_latent_diffusion, name)
 
 
 def _whole(model: Any, source: Source, part: str, **how: Any) -> Any:

@@ -52,7 +52,7 @@ def choose(generator: LatentDiffusion, precisions: Sequence[str]) -> Choice:
 
     Kept unless others were at work: then the next process measures again.
     """
-    choice, steady = _measured(replace(generator, unet=deepcopy(generator.unet)), precisions)
+    choice, steady = _measured(replace(generator, denoiser=deepcopy(generator.denoiser)), precisions)
     if not steady:
         log.info("the machine is busy: what was measured is not kept")
         return choice

@@ -56,7 +56,16 @@ def check_prompt(reader: Reader, concept: str, prompt: str, lengths: Mapping[str
 
 def prompt_length(reader: Reader, prompt: str, lengths: Mapping[str, int]) -> int:
     """Tokens of a prompt, start and end included, for the text encoder that needs most."""
-    return max(len(inner_ids(encoder.tokenizer, 0, prompt, lengths)) for encoder in reader.encoders.values()) + 2
+    tokenizers = [encoder.tokenizer for encoder in reader.encoders.values()]
+    return max(len(inner_ids(each, 0, prompt, lengths)) + sum(map(len, around(each))) for each in tokenizers)
+
+
+def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Ids of the tokens that stand before and after a prompt."""
+    before = (tokenizer.bos_token_id, tokenizer.cls_token_id)
+    after = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+    first, last = ([next(each for each in ids if each is not None)] if any(i is not None for i in ids) else [] for ids in (before, after))
+    return first, last
 
 
 def check_token(reader: Reader, concept: str, token: str) -> None:

@@ -38,10 +38,19 @@ class Source:
         """Told by its files. Raises ParamsError that says what it is when no family can load it."""
         return family_of_folder(self.path) if self.layout == "folder" else family_of_file(self.path)
 
+    @property
+    def configuration(self) -> Path:
+        """The folder in diffusers' layout that has its configuration; beside a single file there may be none."""
+        return self.path if self.layout == "folder" else self.path.with_suffix("")
+
     @cached_property  # a stage asks for it once a concept
     def digest(self) -> str:
         """SHA-256 over the bytes of every file that is loaded (weights, configurations, vocabulary), hexadecimal."""
-        files = loaded_files(self.path, self.family.parts) if self.layout == "folder" else [self.path, *_config_files(self.path)]
+        files = (
+            loaded_files(self.path, (*self.family.parts, *self.family.optional))
+            if self.layout == "folder"
+            else [self.path, *_config_files(self.path)]
+        )
         with ThreadPoolExecutor() as pool:  # hashlib lets go of the GIL
             digests = list(pool.map(_digest, files))
         root = self.path if self.layout == "folder" else self.path.parent
@@ -115,7 +124,7 @@ def _folder(name: str, path: Path) -> Source:
         )
         raise ParamsError(f"{SETTING}: {path} lacks {', '.join(missing)}. {cause}")
     family.check(path)
-    for file in loaded_files(path, family.parts):
+    for file in loaded_files(path, (*family.parts, *family.optional)):
         if file.suffix in _WEIGHTS:
             check_whole(file, SETTING)
         if file.suffix == ".bin":
@@ -157,7 +166,9 @@ def _short(error: Exception) -> str:
 
 def _config_files(checkpoint: Path) -> list[Path]:
     folder = checkpoint.with_suffix("")
-    every = {part for family in families() for part in family.parts}  # whose it is would have to be read from the checkpoint
+    every = {
+        part for family in families() for part in (*family.parts, *family.optional)
+    }  # whose it is would have to be read from the checkpoint
     return [file for file in loaded_files(folder, every) if file.suffix not in _WEIGHTS] if folder.is_dir() else []
 
 

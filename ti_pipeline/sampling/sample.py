@@ -102,8 +102,8 @@ def denoise(
     With the guidance scale s the prediction is uncond + s · (cond − uncond) (Ho and Salimans 2022, arXiv 2207.12598, as Stable
     Diffusion counts s).
     """
-    guided = settings.guidance_scale != 1
-    heard = Condition.cat([unconditional, conditional]) if guided else conditional
+    guided = generator.guidance == "classifier-free" and settings.guidance_scale != 1
+    heard = Condition.cat([unconditional, conditional]) if guided else generator.guided(conditional, settings.guidance_scale)
     solver = generator.solver(settings.solver, settings.steps)
     latents = noise * solver.init_noise_sigma
     with generator.drawing():

@@ -31,11 +31,11 @@ class StableDiffusion(LatentDiffusion):
 
 
 def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
-    from ti_pipeline.generators.loading import Text, load_latent_diffusion
+    from ti_pipeline.generators.loading import Text, load_latent_model
     from ti_pipeline.generators.stable_diffusion_1 import MODEL_INDEX
 
     texts, single = {ONLY: Text("tokenizer", "text_encoder")}, SingleFile(MODEL_INDEX, configure)
-    return load_latent_diffusion(StableDiffusion, texts, single, source, settings)
+    return load_latent_model(StableDiffusion, texts, single, source, settings)
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:

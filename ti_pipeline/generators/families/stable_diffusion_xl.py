@@ -70,13 +70,13 @@ class StableDiffusionXL(LatentDiffusion):
 def _texts() -> dict[str, Text]:
     from ti_pipeline.generators.loading import Text
 
-    return {"clip_l": Text("tokenizer", "text_encoder"), "clip_g": Text("tokenizer_2", "text_encoder_2", projects=True)}
+    return {"clip_l": Text("tokenizer", "text_encoder"), "clip_g": Text("tokenizer_2", "text_encoder_2", "CLIPTextModelWithProjection")}
 
 
 def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
-    from ti_pipeline.generators.loading import load_latent_diffusion
+    from ti_pipeline.generators.loading import load_latent_model
 
-    return load_latent_diffusion(StableDiffusionXL, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+    return load_latent_model(StableDiffusionXL, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:

@@ -1,4 +1,4 @@
-"""A CLIP text encoder with learnt rows behind its vocabulary, without touching the tokenizer or the table.
+"""A text encoder with learnt rows behind its vocabulary, without touching the tokenizer or the table.
 
 Ids behind the table never reach it: they are looked up as id 0 and replaced by their rows in a forward hook, which is also where
 the gradient comes out.
@@ -14,22 +14,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from ti_pipeline.generators.placeholder import inner_ids
+from ti_pipeline.generators.placeholder import around, inner_ids
 
 if TYPE_CHECKING:
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, eq=False)
-class ClipEncoder:
-    """A frozen CLIP text encoder and its tokenizer."""
+class TextEncoder:
+    """A frozen text encoder and its tokenizer; `context` tokens of a prompt are read, those around it included."""
 
-    tokenizer: CLIPTokenizer
-    model: CLIPTextModel | CLIPTextModelWithProjection
-
-    @property
-    def context(self) -> int:
-        return min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    context: int
 
     @property
     def table(self) -> torch.Tensor:
@@ -39,22 +36,23 @@ class ClipEncoder:
 
     def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> torch.Tensor:
         """Ids [batch, context], cut and padded as the tokenizer does it."""
-        tokenizer, room = self.tokenizer, self.context - 2
+        before, after = around(self.tokenizer)
+        room = self.context - len(before) - len(after)
         rows = []
         for prompt in prompts:
-            inner = inner_ids(tokenizer, len(self.table), prompt, lengths)[:room]
-            padding = [tokenizer.pad_token_id] * (room - len(inner))
-            rows.append([tokenizer.bos_token_id, *inner, tokenizer.eos_token_id, *padding])
+            inner = inner_ids(self.tokenizer, len(self.table), prompt, lengths)[:room]
+            rows.append([*before, *inner, *after, *[self.tokenizer.pad_token_id] * (room - len(inner))])
         return torch.tensor(rows)
 
     def read(self, ids: torch.Tensor, rows: torch.Tensor | None, *, every_layer: bool = False) -> Any:
         """The model's output for ids [batch, context]; `rows` [r, d] are the vectors behind the table, and gradients flow to them."""
         ids = ids.to(self.table.device)
         outside = ids >= len(self.table)
-        mask = _attention_mask(ids, self.tokenizer.eos_token_id) if getattr(self.model.config, "use_attention_mask", False) else None
-        more = {"output_hidden_states": True} if every_layer else {}
+        more: dict[str, Any] = {"output_hidden_states": True} if every_layer else {}
+        if getattr(self.model.config, "use_attention_mask", False):
+            more["attention_mask"] = _attention_mask(ids, self.tokenizer.eos_token_id)
         with self._put(ids, rows):
-            return self.model(ids.masked_fill(outside, 0), attention_mask=mask, **more)
+            return self.model(ids.masked_fill(outside, 0), **more)
 
     @contextmanager
     def _put(self, ids: torch.Tensor, rows: torch.Tensor | None) -> Iterator[None]:
@@ -67,11 +65,18 @@ class ClipEncoder:
             learnt = F.embedding((ids - words).clamp(min=0), rows.to(ids.device)).to(output.dtype)
             return torch.where((ids >= words)[..., None], learnt, output)
 
-        hook = self.model.get_input_embeddings().register_forward_hook(replace)
+        hooks = [module.register_forward_hook(replace) for module in self._lookups()]
         try:
             yield
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
+
+    def _lookups(self) -> Iterator[torch.nn.Embedding]:
+        """Where the table is looked up: a T5 has it under two names, and asks the one that `get_input_embeddings` does not give."""
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.weight is self.table:
+                yield module
 
 
 def _attention_mask(ids: torch.Tensor, end: int) -> torch.Tensor:

@@ -1,0 +1,150 @@
+"""FLUX.1: a transformer that hears a T5, and what a CLIP pools. The guidance is distilled into the model, or there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ti_pipeline.generators.family import Family
+from ti_pipeline.generators.generator import Condition, Guidance, Ids, Rows
+from ti_pipeline.generators.latent_flow import LatentFlow
+from ti_pipeline.generators.refusals import check_channels, part_config, refusal
+from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+
+if TYPE_CHECKING:
+    from ti_pipeline import params
+    from ti_pipeline.generators.loading import Text
+    from ti_pipeline.generators.reader import TextReader
+    from ti_pipeline.generators.source import Source
+
+PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
+T5_CONTEXT = 512
+MODEL_INDEX = {
+    "_class_name": "FluxPipeline",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "T5EncoderModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer_2": ["transformers", "T5TokenizerFast"],
+    "transformer": ["diffusers", "FluxTransformer2DModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+class Flux(LatentFlow):
+    """Black Forest Labs 2024. Four neighbouring latents are one token of the transformer."""
+
+    DENOISER = ("transformer", "FluxTransformer2DModel")
+
+    def density(self, quantiles: torch.Tensor) -> torch.Tensor:
+        return quantiles
+
+    def condition(self, ids: Ids, rows: Rows | None) -> Condition:
+        pooled = self.encoders["clip_l"].read(ids["clip_l"], rows["clip_l"] if rows else None).pooler_output
+        hidden = self.encoders["t5"].read(ids["t5"], rows.get("t5") if rows else None)[0].to(pooled.dtype)
+        return Condition({"hidden": hidden, "pooled": pooled, "guidance": torch.ones(len(pooled), device=self.device)})
+
+    @property
+    def guidance(self) -> Guidance:
+        return "distilled" if self.denoiser.config.guidance_embeds else "none"
+
+    def guided(self, condition: Condition, scale: float) -> Condition:
+        return Condition({**condition.parts, "guidance": torch.full_like(condition.parts["guidance"], scale)})
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        samples, channels, height, width = x.shape
+        hidden, distilled = condition.parts["hidden"], self.guidance == "distilled"
+        said = self.denoiser(
+            packed(x.to(self.dtype)),
+            hidden,
+            condition.parts["pooled"],
+            t.to(self.device, self.dtype).expand(samples) / 1000,
+            img_ids=positions(height // 2, width // 2).to(self.device, self.dtype),
+            txt_ids=torch.zeros(hidden.shape[1], 3, device=self.device, dtype=self.dtype),
+            guidance=condition.parts["guidance"] if distilled else None,
+        ).sample
+        return unpacked(said, height, width)
+
+    def sigmas(self, steps: int) -> list[float]:
+        return np.linspace(1.0, 1 / steps, steps).tolist()
+
+    @property
+    def resolution(self) -> int:
+        return self.vae.config.sample_size
+
+    @property
+    def channels(self) -> int:
+        return self.denoiser.config.in_channels // 4
+
+
+def packed(latents: torch.Tensor) -> torch.Tensor:
+    """[b, c, h, w] to tokens of 2 × 2 latents [b, h/2 · w/2, 4 c]."""
+    samples, channels, height, width = latents.shape
+    parts = latents.reshape(samples, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return parts.reshape(samples, (height // 2) * (width // 2), channels * 4)
+
+
+def unpacked(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The way back to [b, c, height, width]."""
+    samples, _, channels = tokens.shape
+    parts = tokens.reshape(samples, height // 2, width // 2, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return parts.reshape(samples, channels // 4, height, width)
+
+
+def positions(height: int, width: int) -> torch.Tensor:
+    """Row and column of each token, [height · width, 3]; the first number is no picture's."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3)
+
+
+def _texts() -> dict[str, Text]:
+    from ti_pipeline.generators.loading import Text
+
+    return {
+        "clip_l": Text("tokenizer", "text_encoder"),
+        "t5": Text("tokenizer_2", "text_encoder_2", "T5EncoderModel", "T5TokenizerFast", T5_CONTEXT),
+    }
+
+
+def _load(source: Source, settings: params.Generator) -> LatentFlow:
+    from ti_pipeline.generators.loading import load_latent_model
+
+    return load_latent_model(Flux, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+
+
+def _readers(source: Source) -> Mapping[str, TextReader]:
+    from ti_pipeline.generators.loading import text_readers
+
+    return text_readers(_texts(), source)
+
+
+def _configure(path: Path, folder: Path) -> None:
+    raise lacks_configuration(path, "a FLUX checkpoint without its configuration", PARTS)
+
+
+def _check(folder: Path) -> None:
+    transformer, vae = part_config(folder, "transformer"), part_config(folder, "vae")
+    if "in_channels" in transformer:
+        check_channels(folder, transformer["in_channels"], 4 * vae.get("latent_channels", 16))
+    heard, said = transformer.get("joint_attention_dim", 4096), part_config(folder, "text_encoder_2").get("d_model")
+    if heard != said:
+        what = f"put together from two models: its transformer hears texts of width {heard}, and its T5's are {said} wide"
+        raise refusal(folder, what, "Download the whole model again.")
+
+
+FAMILY = Family(
+    name="FLUX.1",
+    pipelines=frozenset({"FluxPipeline"}),
+    parts=PARTS,
+    weights=("text_encoder", "text_encoder_2", "transformer", "vae"),
+    text="text_encoders.",
+    check=_check,
+    load=_load,
+    readers=_readers,
+)

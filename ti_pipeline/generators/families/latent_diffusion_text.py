@@ -1,0 +1,87 @@
+"""The paper's own generator: latent diffusion at 256 pixels under a BERT that was trained with it (Rombach et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ti_pipeline.generators.family import Family
+from ti_pipeline.generators.generator import Condition, Ids, Rows
+from ti_pipeline.generators.latent_diffusion import LatentDiffusion
+from ti_pipeline.generators.refusals import check_channels, part_config, refusal
+from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+from ti_pipeline.words.word import ONLY
+
+if TYPE_CHECKING:
+    from ti_pipeline import params
+    from ti_pipeline.generators.loading import Text
+    from ti_pipeline.generators.reader import TextReader
+    from ti_pipeline.generators.source import Source
+
+PARTS = ("bert", "scheduler", "tokenizer", "unet", "vqvae")
+CONTEXT = 77  # tokens that the stock pipeline reads
+MODEL_INDEX = {
+    "_class_name": "LDMTextToImagePipeline",
+    "bert": ["latent_diffusion", "LDMBertModel"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "tokenizer": ["transformers", "BertTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vqvae": ["diffusers", "AutoencoderKL"],
+}
+
+
+class LatentDiffusionText(LatentDiffusion):
+    """The U-Net hears the BERT's last hidden states."""
+
+    VAE = ("vqvae", "AutoencoderKL")
+
+    def condition(self, ids: Ids, rows: Rows | None) -> Condition:
+        return Condition({"hidden": self.encoders[ONLY].read(ids[ONLY], rows[ONLY] if rows else None).last_hidden_state})
+
+
+def _texts() -> dict[str, Text]:
+    from ti_pipeline.generators.loading import Text
+
+    return {ONLY: Text("tokenizer", "bert", "LDMBertModel", "BertTokenizer", CONTEXT)}
+
+
+def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
+    from ti_pipeline.generators.loading import load_latent_model
+
+    return load_latent_model(LatentDiffusionText, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+
+
+def _readers(source: Source) -> Mapping[str, TextReader]:
+    from ti_pipeline.generators.loading import text_readers
+
+    return text_readers(_texts(), source)
+
+
+def _configure(path: Path, folder: Path) -> None:
+    raise lacks_configuration(path, "a latent diffusion checkpoint without its configuration", PARTS)
+
+
+def _check(folder: Path) -> None:
+    unet, vae, text = (part_config(folder, part) for part in ("unet", "vqvae", "bert"))
+    if vae.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
+        what = f"a latent diffusion whose latents are those of a {vae['_class_name']}"
+        raise refusal(folder, what, "Give the one for text whose VAE is an AutoencoderKL (ldm-text2im-large-256).")
+    if "in_channels" in unet:
+        check_channels(folder, unet["in_channels"], vae.get("latent_channels", 4))
+    heard, said = unet.get("cross_attention_dim"), text.get("d_model")
+    if isinstance(heard, int) and isinstance(said, int) and heard != said:
+        what = f"put together from two models: its U-Net hears texts of width {heard}, and its BERT's are {said} wide"
+        raise refusal(folder, what, "Download the whole model again.")
+
+
+FAMILY = Family(
+    name="latent diffusion",
+    pipelines=frozenset({"LDMTextToImagePipeline"}),
+    parts=PARTS,
+    weights=("bert", "unet", "vqvae"),
+    text="cond_stage_model.transformer.token_emb",
+    check=_check,
+    load=_load,
+    readers=_readers,
+)

@@ -1,0 +1,116 @@
+"""Stable Diffusion 3 and 3.5: a transformer that hears two CLIPs beside each other, a T5 behind them, and what the CLIPs pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from ti_pipeline.generators.family import Family
+from ti_pipeline.generators.generator import Condition, Ids, Rows
+from ti_pipeline.generators.latent_flow import LatentFlow
+from ti_pipeline.generators.refusals import check_channels, part_config, refusal
+from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+
+if TYPE_CHECKING:
+    from ti_pipeline import params
+    from ti_pipeline.generators.loading import Text
+    from ti_pipeline.generators.reader import TextReader
+    from ti_pipeline.generators.source import Source
+
+PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
+OPTIONAL = "text_encoder_3"  # the T5; without it the transformer hears zeros in its place
+T5_CONTEXT = 256
+MODEL_INDEX = {
+    "_class_name": "StableDiffusion3Pipeline",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "text_encoder_3": ["transformers", "T5EncoderModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    "tokenizer_3": ["transformers", "T5TokenizerFast"],
+    "transformer": ["diffusers", "SD3Transformer2DModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+class StableDiffusion3(LatentFlow):
+    """Esser et al. 2024, arXiv 2403.03206."""
+
+    DENOISER = ("transformer", "SD3Transformer2DModel")
+
+    def condition(self, ids: Ids, rows: Rows | None) -> Condition:
+        clips = [self.encoders[name].read(ids[name], rows[name] if rows else None, every_layer=True) for name in ("clip_l", "clip_g")]
+        hidden = torch.cat([clip.hidden_states[-2] for clip in clips], dim=-1)
+        width = self.denoiser.config.joint_attention_dim
+        if "t5" in self.encoders:
+            behind = self.encoders["t5"].read(ids["t5"], rows.get("t5") if rows else None)[0].to(hidden.dtype)
+        else:
+            behind = hidden.new_zeros(len(hidden), T5_CONTEXT, width)
+        hidden = torch.cat([F.pad(hidden, (0, width - hidden.shape[-1])), behind], dim=1)
+        return Condition({"hidden": hidden, "pooled": torch.cat([clip.text_embeds for clip in clips], dim=-1)})
+
+    def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        hidden, pooled = condition.parts["hidden"], condition.parts["pooled"]
+        return self.denoiser(x.to(self.dtype), hidden, pooled, t.to(self.device).expand(len(x))).sample
+
+    @property
+    def resolution(self) -> int:
+        return self.denoiser.config.sample_size * self.factor
+
+
+def _texts(folder: Path) -> dict[str, Text]:
+    from ti_pipeline.generators.loading import Text
+
+    texts = {
+        "clip_l": Text("tokenizer", "text_encoder", "CLIPTextModelWithProjection"),
+        "clip_g": Text("tokenizer_2", "text_encoder_2", "CLIPTextModelWithProjection"),
+    }
+    if (folder / OPTIONAL).is_dir():
+        texts["t5"] = Text("tokenizer_3", OPTIONAL, "T5EncoderModel", "T5TokenizerFast", T5_CONTEXT)
+    return texts
+
+
+def _load(source: Source, settings: params.Generator) -> LatentFlow:
+    from ti_pipeline.generators.loading import load_latent_model
+
+    return load_latent_model(StableDiffusion3, _texts(source.configuration), SingleFile(MODEL_INDEX, _configure), source, settings)
+
+
+def _readers(source: Source) -> Mapping[str, TextReader]:
+    from ti_pipeline.generators.loading import text_readers
+
+    return text_readers(_texts(source.configuration), source)
+
+
+def _configure(path: Path, folder: Path) -> None:
+    raise lacks_configuration(path, "a Stable Diffusion 3 checkpoint without its configuration", PARTS)
+
+
+def _check(folder: Path) -> None:
+    transformer, vae = part_config(folder, "transformer"), part_config(folder, "vae")
+    if "in_channels" in transformer:
+        check_channels(folder, transformer["in_channels"], vae.get("latent_channels", 16))
+    pools = [part_config(folder, part).get("projection_dim") or 0 for part in ("text_encoder", "text_encoder_2")]
+    if transformer.get("pooled_projection_dim", 2048) != sum(pools):
+        what = f"put together from two models: its transformer does not hear texts that are pooled to {pools[0]} + {pools[1]} numbers"
+        raise refusal(folder, what, "Download the whole model again.")
+
+
+FAMILY = Family(
+    name="Stable Diffusion 3",
+    pipelines=frozenset({"StableDiffusion3Pipeline"}),
+    parts=PARTS,
+    weights=("text_encoder", "text_encoder_2", "transformer", "vae"),
+    optional=("text_encoder_3", "tokenizer_3"),
+    text="text_encoders.",
+    check=_check,
+    load=_load,
+    readers=_readers,
+)

@@ -1,0 +1,115 @@
+"""What all families share that denoise the latents of a VAE under frozen text encoders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+
+from ti_pipeline.generators.generator import Condition, Guidance, Ids, Posterior, Rows
+from ti_pipeline.generators.text_encoder import TextEncoder
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
+
+@dataclass(frozen=True, eq=False)
+class LatentModel(ABC):
+    """All of a Generator but what its denoiser is and how it was trained. The VAE stays in float32, where it is exact."""
+
+    name: str
+    digest: str
+    encoders: Mapping[str, TextEncoder]
+    vae: ModelMixin
+    denoiser: ModelMixin
+    scheduler_config: dict[str, Any]
+    device: torch.device
+    dtype: torch.dtype  # of text encoders and denoiser
+    memory_format: str = "contiguous"  # of the denoiser
+
+    DENOISER: ClassVar[tuple[str, str]]  # the folder and the class, of diffusers
+    VAE: ClassVar[tuple[str, str]] = ("vae", "AutoencoderKL")
+
+    @abstractmethod
+    def condition(self, ids: Ids, rows: Rows | None) -> Condition: ...
+
+    @abstractmethod
+    def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor: ...
+
+    @property
+    @abstractmethod
+    def resolution(self) -> int: ...
+
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        return self.vae.config.latent_channels
+
+    def unconditional(self) -> Condition:
+        return self.condition(self.tokenise([""], {}), None)
+
+    @property
+    def guidance(self) -> Guidance:
+        return "classifier-free"
+
+    def guided(self, condition: Condition, scale: float) -> Condition:
+        return condition
+
+    def drawing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        edge = self.resolution // self.factor
+        return self.channels, edge, edge
+
+    @property
+    def context(self) -> int:
+        return min(encoder.context for encoder in self.encoders.values())
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a latent's edge."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        on_cpu = self.device.type == "cpu"
+        return {
+            "precision": str(self.dtype).removeprefix("torch."),
+            "memory_format": self.memory_format,
+            "device": f"cpu {torch.backends.cpu.get_cpu_capability()}" if on_cpu else _name(self.device),
+            **({"threads": str(torch.get_num_threads())} if on_cpu else {}),
+            "torch": torch.__version__,
+        }
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {**{name: encoder.model for name, encoder in self.encoders.items()}, "vae": self.vae, self.DENOISER[0]: self.denoiser}
+
+    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> Ids:
+        return {name: encoder.tokenise(prompts, lengths) for name, encoder in self.encoders.items()}
+
+    def posterior(self, pixels: torch.Tensor) -> Posterior:
+        found, scale, shift = self.vae.encode(pixels.to(self.device)).latent_dist, self.vae.config.scaling_factor, self._shift
+        mean = found.mean if shift is None else found.mean - shift
+        return Posterior(mean * scale, found.std * scale)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        latents = latents.to(next(self.vae.parameters()).dtype) / self.vae.config.scaling_factor
+        if self._shift is not None:
+            latents = latents + self._shift
+        return self.vae.decode(latents).sample.float()
+
+    @property
+    def _shift(self) -> float | None:
+        return self.vae.config.get("shift_factor")
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
