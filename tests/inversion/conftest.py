@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.generators.families.conftest import xl, xl_folder  # noqa: F401
 from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
 from ti_pipeline import params
 from ti_pipeline.concepts.concept import load_concept
