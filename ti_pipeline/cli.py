@@ -183,6 +183,37 @@ def answers(
 
 
 @app.command()
+def protocol(
+    name: Annotated[str, typer.Argument(metavar="PROTOCOL", help="dreambench, dreambench++ or custom-concept-101.")],
+    concepts: Concepts = None,
+    workspace: WorkspaceOption = Path("."),
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    json_: JsonOption = False,
+    sets: Annotated[
+        Path | None,
+        typer.Option("--sets", help="Only lay out the authors' dataset in this folder as concepts of the workspace.", metavar="DIR"),
+    ] = None,
+) -> None:
+    """Measure the learnt words as another paper does, for a table that can stand beside its own."""
+    from ti_pipeline.stages.protocol import stage_of, table_path
+
+    place, settings = open_workspace(workspace, params, set_)
+    stage = stage_of(name)
+    if sets:
+        from ti_pipeline.evaluation.protocols import protocols
+        from ti_pipeline.evaluation.protocols.sets import lay_out
+
+        slugs = lay_out(protocols()[name], sets.expanduser(), place.concepts, place.root / settings.protocol.prompts)
+        say(f"{len(slugs)} concepts in {place.concepts}. `ti-pipeline run` learns them.", err=True)
+        return
+    outcomes = _run(stage, place, settings, concepts, force)
+    say(f"The table: {table_path(place, name)}", err=True)
+    _report(outcomes, json_)
+
+
+@app.command()
 def status(
     workspace: WorkspaceOption = Path("."),
     params: ParamsOption = None,

@@ -241,6 +241,17 @@ class Evaluate(Section):
     """Prompts for editability by kind of concept, with `{token}` and no other learnt word. Change them only to start a new comparison."""
 
 
+class Protocol(Section):
+    """Other papers' ways of measuring (`ti-pipeline protocol`); how samples are drawn is said under `evaluate`."""
+
+    samples: Positive | None
+    """[pictures] Of each prompt; `null` is the protocol's own number. Less is faster and no longer what the paper does."""
+    prompts: str
+    """Folder with a file SLUG.txt for each concept that has prompts of its own, one a line with `{}` for the subject."""
+    live: tuple[str, ...]
+    """Class words of animals and people, which DreamBench has other prompts for. In lower case."""
+
+
 class Gallery(Section):
     """The pages."""
 
@@ -266,6 +277,7 @@ class Params(Section):
     generate: Generate
     rank: Rank
     evaluate: Evaluate
+    protocol: Protocol
     gallery: Gallery
     storage: Storage
     versions: Versions

@@ -118,7 +118,8 @@ def test_no_family_is_named_outside_of_generators():
     families = [path.stem for path in (PACKAGE / "generators" / "families").glob("[!_]*.py")]
     assert families
     named = re.compile("|".join(name.replace("_", "") for name in families))
-    others = outside(MODULES, "ti_pipeline/generators/", "ti_pipeline/foreign.py")  # there it is a folder of diffusers' own
+    # In one it is a folder of diffusers' own, in the others what published numbers were measured with.
+    others = outside(MODULES, "ti_pipeline/generators/", "ti_pipeline/foreign.py", "ti_pipeline/evaluation/protocols/")
     found = {module: text for module in others for text in texts(module) if named.search(re.sub(r"[\W_]", "", text).lower())}
     assert found == {}
 
