@@ -1,4 +1,5 @@
-"""The things that setups are compared on: `python -m miniature.held_out` writes `examples/held-out/`.
+"""The things that setups are compared on, and sets that are even in their colours: `python -m miniature.held_out` writes
+`examples/held-out/` and `examples/even/`.
 
 Each is one drawing that no part of the embedded model has seen, on 25 pictures: the first five differ in the background alone, the
 others, for comparisons of larger sets, also in size, place and tilt.
@@ -17,7 +18,9 @@ from miniature.pictures import ARTISTS, BACKGROUNDS, compose, things
 from miniature.store import work_folder
 
 TARGET = Path(__file__).parent.parent / "examples" / "held-out"
+EVEN = TARGET.with_name("even")
 EDGE, PICTURES = 96, 25
+COLOURS = {"red": 0, "yellow": 42, "green": 85, "blue": 150}  # hues to turn by: both things are red
 SHOWN = ("white", "yellow", "blue", "green", "gray", "pink")  # red and purple are asked for by the evaluation's prompts
 # What a person would say of the drawing to somebody who has to draw it. The paper allows 12 and 30 words; the miniature reads 24 tokens of
 # a prompt, of which the prompts around take ten, and few words beside the names of things.
@@ -59,6 +62,27 @@ def pictures(artwork: Image.Image, thing: str) -> list[np.ndarray]:
     return made
 
 
+def turned(artwork: np.ndarray, hue: int) -> np.ndarray:
+    """A drawing `[edge, edge, 4]` with all its hues moved on by so much, 0 to 255."""
+    hsv = np.array(Image.fromarray(artwork[..., :3]).convert("HSV"))
+    hsv[..., 0] += np.uint8(hue)
+    return np.dstack([np.array(Image.fromarray(hsv, "HSV").convert("RGB")), artwork[..., 3]])
+
+
+def write_even(sources: Sources, licence: str) -> None:
+    """Things that the model draws in one colour, in four."""
+    for thing in ("car", "rose"):
+        folder = EVEN / thing
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = sources.draw(thing, ARTISTS[0], 4 * EDGE)
+        assert drawn is not None
+        for place, (colour, hue) in enumerate(COLOURS.items()):
+            picture = compose(turned(fit(drawn, EDGE), hue), ("white", "gray")[place % 2])
+            Image.fromarray(picture).save(folder / f"{colour}.webp", lossless=True, quality=100, method=6)
+        settings = {"initializer": thing, "kind": "object", "license": f"{licence}, see examples/LICENSE.md"}
+        (folder / "concept.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
 def main() -> None:
     sources = Sources(work_folder())
     licence = packages()[ARTISTS[0]].licence
@@ -76,6 +100,7 @@ def main() -> None:
             "license": f"{licence}, see examples/LICENSE.md",
         }
         (folder / "concept.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    write_even(sources, licence)
 
 
 if __name__ == "__main__":
