@@ -38,7 +38,10 @@ class Encoder(TextReader, Protocol):
 
 @dataclass(frozen=True)
 class Condition:
-    """What a denoiser hears of prompts: tensors by name, all with the same first dimension. Only their family knows the names."""
+    """What a denoiser hears of prompts: tensors by name, all with the same first dimension. Only their family knows the names.
+
+    A part with a dot, `x.3`, is what place 3 hears in place of `x`; places without one of their own hear `x`.
+    """
 
     parts: Mapping[str, torch.Tensor]
 
@@ -52,9 +55,13 @@ class Condition:
         """One prompt's, as that of `count` equal ones."""
         return Condition({name: part.expand(count, *part.shape[1:]) for name, part in self.parts.items()})
 
+    def part(self, name: str) -> torch.Tensor:
+        return self.parts[name] if name in self.parts else self.parts[name.partition(".")[0]]
+
     @staticmethod
     def cat(conditions: Sequence[Condition]) -> Condition:
-        return Condition({name: torch.cat([each.parts[name] for each in conditions]) for name in conditions[0].parts})
+        names = dict.fromkeys(name for each in conditions for name in each.parts)
+        return Condition({name: torch.cat([each.part(name) for each in conditions]) for name in names})
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,14 @@ class Generator(Protocol):
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         """What the denoiser hears; gradients flow to `rows`."""
+
+    @property
+    def layers(self) -> int:
+        """Cross-attention layers of its denoiser, of which each can hear its own states; 0 where there are none."""
+
+    def layered(self, conditions: Sequence[Condition]) -> Condition:
+        """That of which layer i, in the order of the denoiser's own pass, hears what `conditions[i]` say. What is heard beside the
+        layers is the mean."""
 
     def unconditional(self) -> Condition:
         """What the stock pipeline hears in place of a negative prompt when there is none, [1, …]."""

@@ -1,15 +1,16 @@
 """What families share that denoise a VAE's latents with a U-Net (LDM: Rombach et al. 2022, arXiv 2112.10752).
 
-A family of them says which text encoders it has and what its U-Net hears of them.
+A family of them says which text encoders it has and what its U-Net hears of them: `hidden` states, all cross-attention layers the
+same, or each its own (P+: Voynov et al. 2023, arXiv 2303.09522).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,7 +21,9 @@ from ti_pipeline.generators.solvers import build_solver
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin, UNet2DConditionModel
+    from diffusers.models.attention_processor import Attention
 
+_WAY = ("down_blocks", "mid_block", "up_blocks")  # through a U-Net, which names its parts in another order
 _OF_TEXT = re.compile(r"attn2\.to_[kv]$|^add_embedding$")
 
 
@@ -63,8 +66,32 @@ class LatentDiffusion(LatentModel):
         return (predicted.float() - self.diffusion.target(z0, noise, t)).square().mean(dim=(1, 2, 3))
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        beside = self.heard_beside(condition)
-        return self.unet(x.to(self.dtype), t.to(self.device), condition.parts["hidden"], added_cond_kwargs=beside).sample
+        beside, hidden = self.heard_beside(condition), condition.parts["hidden"]
+        if _own(0) not in condition.parts:
+            return self.unet(x.to(self.dtype), t.to(self.device), hidden, added_cond_kwargs=beside).sample
+        with ExitStack() as stack:
+            for i, layer in enumerate(self._cross_attention):
+                hook = layer.register_forward_pre_hook(_hearing(condition.parts[_own(i)]), with_kwargs=True)
+                stack.callback(hook.remove)
+            # `forward`, for a compiled U-Net would be compiled again and again
+            return self.unet.forward(x.to(self.dtype), t.to(self.device), hidden, added_cond_kwargs=beside).sample
+
+    @cached_property
+    def _cross_attention(self) -> list[Attention]:
+        """In the order in which they are passed."""
+        found = [(name, module) for name, module in self.unet.named_modules() if name.endswith(".attn2")]
+        return [module for _, module in sorted(found, key=lambda each: _WAY.index(each[0].partition(".")[0]))]
+
+    @property
+    def layers(self) -> int:
+        return len(self._cross_attention)
+
+    def layered(self, conditions: Sequence[Condition]) -> Condition:
+        """The timestep's embedding, which all layers hear, is told the mean of what SDXL's text encoder pools for each of them."""
+        if len(conditions) != self.layers:
+            raise ValueError(f"{len(conditions)} conditions for {self.layers} layers")
+        each = {_own(i): condition.parts["hidden"] for i, condition in enumerate(conditions)}
+        return Condition({name: _mean([condition.parts[name] for condition in conditions]) for name in conditions[0].parts} | each)
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
@@ -83,6 +110,21 @@ class LatentDiffusion(LatentModel):
 
     def solver(self, name: str, steps: int) -> SchedulerMixin:
         return build_solver(name, self.scheduler_config, steps)
+
+
+def _own(layer: int) -> str:
+    return f"hidden.{layer}"
+
+
+def _mean(each: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of equal tensors that tensor, to the last bit."""
+    first, *others = each
+    return first + sum((other - first for other in others), torch.zeros_like(first)) / len(each)
+
+
+def _hearing(hidden: torch.Tensor) -> Callable[..., tuple[tuple, dict[str, Any]]]:
+    """A hook for a cross-attention layer that hears `hidden`, whatever its U-Net says."""
+    return lambda layer, args, kwargs: (args, {**kwargs, "encoder_hidden_states": hidden})
 
 
 def _remembering(forward: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:

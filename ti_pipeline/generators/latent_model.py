@@ -50,6 +50,13 @@ class LatentModel(ABC):
         """Of a latent."""
         return self.vae.config.latent_channels
 
+    @property
+    def layers(self) -> int:
+        return 0
+
+    def layered(self, conditions: Sequence[Condition]) -> Condition:
+        raise NotImplementedError(f"{self.name} has no cross-attention layers")
+
     def unconditional(self) -> Condition:
         return self.condition(self.tokenise([""], {}), None)
 
