@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor
 
 from tests.generators.tiny_flow import write_flux, write_stable_diffusion_3
 from tests.generators.tiny_latent_diffusion import write_folder as write_ldm
@@ -58,16 +58,21 @@ def plain_word(generator: Generator, token: str, seed: int) -> Word:
 class Told(AttnProcessor):
     """Plain attention to states that were put there by hand."""
 
-    def __init__(self, states: torch.Tensor):
+    def __init__(self, states: torch.Tensor, paid: list[torch.Tensor] | None = None):
         super().__init__()
-        self.states = states
+        self.states, self.paid = states, paid
 
-    def __call__(self, attn: torch.nn.Module, hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+    def __call__(self, attn: Attention, hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        if self.paid is not None:
+            q, k = (part.unflatten(2, (attn.heads, -1)) for part in (attn.to_q(hidden), attn.to_k(self.states)))
+            shares = torch.einsum("bnhd,bthd->bhnt", q, k).div(q.shape[-1] ** 0.5).softmax(dim=-1)
+            self.paid.append(shares.mean(dim=(1, 2)))
         return super().__call__(attn, hidden, encoder_hidden_states=self.states)
 
 
-def by_hand(folder: Path, x: torch.Tensor, t: torch.Tensor, each: list[Condition]) -> torch.Tensor:
-    """What the stock U-Net predicts when its layers, in the order in which they are called, are told `each`."""
+def by_hand(folder: Path, x: torch.Tensor, t: torch.Tensor, each: list[Condition], paid: list[torch.Tensor] | None = None) -> torch.Tensor:
+    """What the stock U-Net predicts when its layers, in the order in which they are called, are told `each`; `paid` collects what
+    attention they pay to each token."""
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
     mean = {name: torch.stack([condition.parts[name] for condition in each]).mean(dim=0) for name in each[0].parts}
     beside = {"text_embeds": mean["pooled"], "time_ids": mean["size"]} if "pooled" in mean else None
@@ -82,7 +87,7 @@ def by_hand(folder: Path, x: torch.Tensor, t: torch.Tensor, each: list[Condition
     for hook in hooks:
         hook.remove()
     assert len(order) == len(each)
-    told = {f"{name}.processor": Told(condition.parts["hidden"]) for name, condition in zip(order, each, strict=True)}
+    told = {f"{name}.processor": Told(condition.parts["hidden"], paid) for name, condition in zip(order, each, strict=True)}
     unet.set_attn_processor({name: told.get(name, AttnProcessor()) for name in unet.attn_processors})
     return unet(x, t, mean["hidden"], added_cond_kwargs=beside).sample
 
@@ -176,6 +181,25 @@ def test_every_layer_listens_to_its_own(family: tuple[str, Path, Generator]) -> 
             after = generator.predict(x, t, encode(generator, PROMPTS[:1], {"<mug>": Word.layered("<mug>", changed)}))
             assert not torch.equal(before, after)
         assert not any(module._forward_pre_hooks for module in generator.unet.modules())
+
+
+def test_attention_is_what_the_stock_network_pays(family: tuple[str, Path, Generator]) -> None:
+    """By plain attention that is written out, to one prompt for all layers and to another for each."""
+    _, folder, generator = family
+    z0, noise, t = numbers(generator, 2)
+    word = Word.layered("<mug>", layers_of(generator, 1, 4))
+    plain = encode(generator, PROMPTS, {"<mug>": Word("<mug>", word.rows)})
+    layered = encode(generator, PROMPTS, {"<mug>": word})
+    assert len(generator.states(plain)) == 1 and len(generator.states(layered)) == generator.layers
+    for condition in (plain, layered):
+        states = generator.states(condition)
+        each = [Condition({**condition.parts, "hidden": states[i % len(states)]}) for i in range(generator.layers)]
+        with torch.no_grad():
+            paid = generator.attention(z0, noise, t, condition)
+            by_hand(folder, generator.diffusion.noisy(z0, noise, t), t, each, expected := [])
+        assert paid.shape == (generator.layers, 2, generator.context)
+        torch.testing.assert_close(paid.sum(dim=2), torch.ones(generator.layers, 2))
+        torch.testing.assert_close(paid, torch.stack(expected), rtol=1e-4, atol=1e-6)
 
 
 def test_a_compiled_network_draws_the_same(tmp_path: Path) -> None:

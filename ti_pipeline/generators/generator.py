@@ -131,6 +131,17 @@ class Generator(Protocol):
         """That of which layer i, in the order of the denoiser's own pass, hears what `conditions[i]` say. What is heard beside the
         layers is the mean."""
 
+    def states(self, condition: Condition) -> Sequence[torch.Tensor]:
+        """What is heard of each token, [b, tokens, d]: one for all layers, or one for each."""
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """Text encoders whose tokens stand behind each other in `states`."""
+
+    def attention(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """How much of its attention each cross-attention layer pays to each token, over all heads and places, float32
+        [layers, b, tokens]; the rest as in `losses`."""
+
     def unconditional(self) -> Condition:
         """What the stock pipeline hears in place of a negative prompt when there is none, [1, …]."""
 

@@ -16,7 +16,7 @@ import torch
 
 from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.generator import Condition
-from ti_pipeline.generators.latent_model import LatentModel
+from ti_pipeline.generators.latent_model import HIDDEN, LatentModel
 from ti_pipeline.generators.solvers import build_solver
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LatentDiffusion(LatentModel):
     def any_condition(self, samples: int, tokens: int, streams: torch.Generator) -> Condition:
         """One of the right shapes that says nothing: speed does not depend on what is heard."""
         hidden = torch.randn(samples, tokens, self.unet.config.cross_attention_dim, generator=streams)
-        return Condition({"hidden": hidden.to(self.dtype)})
+        return Condition({HIDDEN: hidden.to(self.dtype)})
 
     def heard_beside(self, condition: Condition) -> dict[str, torch.Tensor] | None:
         """What the U-Net hears beside the hidden states, by the names that it has for it."""
@@ -66,15 +66,36 @@ class LatentDiffusion(LatentModel):
         return (predicted.float() - self.diffusion.target(z0, noise, t)).square().mean(dim=(1, 2, 3))
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        beside, hidden = self.heard_beside(condition), condition.parts["hidden"]
-        if _own(0) not in condition.parts:
-            return self.unet(x.to(self.dtype), t.to(self.device), hidden, added_cond_kwargs=beside).sample
+        if _own(0) in condition.parts:
+            return self._hooked(x, t, condition)
+        return self.unet(
+            x.to(self.dtype), t.to(self.device), condition.parts[HIDDEN], added_cond_kwargs=self.heard_beside(condition)
+        ).sample
+
+    def _hooked(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """As `predict`, layer by layer. Not by a compiled U-Net, which would be compiled again for each hook."""
         with ExitStack() as stack:
             for i, layer in enumerate(self._cross_attention):
-                hook = layer.register_forward_pre_hook(_hearing(condition.parts[_own(i)]), with_kwargs=True)
-                stack.callback(hook.remove)
-            # `forward`, for a compiled U-Net would be compiled again and again
+                stack.callback(layer.register_forward_pre_hook(_hearing(condition.part(_own(i))), with_kwargs=True).remove)
+            hidden, beside = condition.parts[HIDDEN], self.heard_beside(condition)
             return self.unet.forward(x.to(self.dtype), t.to(self.device), hidden, added_cond_kwargs=beside).sample
+
+    def attention(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        made: dict[tuple[int, str], torch.Tensor] = {}
+
+        def keep(key: tuple[int, str]) -> Callable[..., None]:
+            return lambda module, args, output: made.__setitem__(key, output)
+
+        with ExitStack() as stack:
+            for i, layer in enumerate(self._cross_attention):
+                for name, module in (("query", layer.to_q), ("key", layer.to_k)):
+                    stack.callback(module.register_forward_hook(keep((i, name))).remove)
+            self._hooked(self.diffusion.noisy(z0, noise, t), t, condition)
+        paid = []
+        for i, layer in enumerate(self._cross_attention):
+            scores = layer.get_attention_scores(*(layer.head_to_batch_dim(made[i, name]) for name in ("query", "key")))
+            paid.append(scores.float().unflatten(0, (len(z0), -1)).mean(dim=(1, 2)))
+        return torch.stack(paid)
 
     @cached_property
     def _cross_attention(self) -> list[Attention]:
@@ -90,7 +111,7 @@ class LatentDiffusion(LatentModel):
         """The timestep's embedding, which all layers hear, is told the mean of what SDXL's text encoder pools for each of them."""
         if len(conditions) != self.layers:
             raise ValueError(f"{len(conditions)} conditions for {self.layers} layers")
-        each = {_own(i): condition.parts["hidden"] for i, condition in enumerate(conditions)}
+        each = {_own(i): condition.parts[HIDDEN] for i, condition in enumerate(conditions)}
         return Condition({name: _mean([condition.parts[name] for condition in conditions]) for name in conditions[0].parts} | each)
 
     @contextmanager
@@ -113,7 +134,7 @@ class LatentDiffusion(LatentModel):
 
 
 def _own(layer: int) -> str:
-    return f"hidden.{layer}"
+    return f"{HIDDEN}.{layer}"
 
 
 def _mean(each: Sequence[torch.Tensor]) -> torch.Tensor:
