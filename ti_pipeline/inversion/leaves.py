@@ -93,8 +93,8 @@ class Leaves:
                 at = torch.tensor(places)
                 for whole, moved in ((self.values, group.leaves), (self._first, moments.first), (self._second, moments.second)):
                     for name, part in moved.items():
-                        there = [slice(n) for n in part.shape[1:]]
-                        whole[name][at.to(part.device), *there] = part
+                        there = whole[name][:, *map(slice, part.shape[1:])]
+                        there[at.to(part.device)] = part
 
     def _chosen(self, stacked: Tensors, places: Sequence[int], own: Sequence[Tensors]) -> dict[str, torch.Tensor]:
         everyone = list(places) == list(range(len(self)))
