@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
@@ -14,7 +15,7 @@ from ti_pipeline.inversion.checkpoint import Saved
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Learner
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
-from ti_pipeline.inversion.setups.setup import Learnable, Setup, Subject
+from ti_pipeline.inversion.setups.setup import Combination, Learnable, Subject
 from ti_pipeline.inversion.streams import Streams
 
 VERSION = 2  # raised whenever the same inputs give another vector
@@ -38,8 +39,8 @@ class Job:
     def train(self) -> params.Train:
         return self.subject.train
 
-    @property
-    def setup(self) -> Setup:
+    @cached_property
+    def setup(self) -> Combination:
         return self.train.chosen
 
 
@@ -75,7 +76,7 @@ def prepare_job(
     _check(generator, manifest.slug, prompts, {manifest.token: train.longest})  # before there is anything of that length
     one = train.chosen.begin(subject)
     if one.prompts is not prompts:
-        _check(generator, manifest.slug, one.prompts, one.lengths)
+        _check(generator, manifest.slug, one.prompts, {**one.lengths, manifest.token: train.longest})
     learner = Learner(streams, generator.timesteps, posteriors, ()).saying(generator, one.prompts, one.lengths)
     key = digest_value(
         {
