@@ -79,7 +79,7 @@ class Leaves:
         ones = [self._ones[place] for place in places]
         leaves = self._chosen(values, places, [one.leaves for one in ones])
         fixed = self._chosen(self.fixed, places, [one.fixed for one in ones])
-        return Group(leaves, fixed, max(sum(one.lengths.values()) for one in ones))
+        return Group(leaves, fixed, max(sum(one.lengths.values()) for one in ones), self.setups[places[0]].condition)
 
     @torch.no_grad()
     def update(self, gradient: Tensors, step: Step) -> None:

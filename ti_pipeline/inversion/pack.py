@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -57,12 +57,12 @@ def _losses(generator: Generator, leaves: Leaves, values: Tensors, places: Seque
 
 
 def _penalties(generator: Generator, leaves: Leaves, values: Tensors, draws: Sequence[Draws]) -> Iterator[torch.Tensor]:
-    """What setups add to the losses of their concepts, [concepts] of each setup with the same settings."""
-    having: dict[Setup, list[int]] = {}
+    """What setups add to the losses of their concepts, [concepts] of those that have the same settings and are conditioned alike."""
+    having: dict[tuple[Setup, Callable], list[int]] = {}
     for place, setup in enumerate(leaves.setups):
         for part in setup.penalised:
-            having.setdefault(part, []).append(place)
-    for part, places in having.items():
+            having.setdefault((part, setup.condition), []).append(place)
+    for (part, _), places in having.items():
         group, own = leaves.group(places, values), [draws[place] for place in places]
         ids = group.apart(generator, _together([each.ids for each in own], generator.device))
         t, z0, noise = (_gather([getattr(each, name) for each in own], generator.device) for name in ("t", "z0", "noise"))

@@ -51,6 +51,12 @@ def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params
     return fingerprint("train", VERSION, inputs, sections | {"precision": params.generator.precision})
 
 
+def _begin(run: Run) -> None:
+    """Raises ParamsError for a generator that the setup is nothing for, before it is loaded."""
+    source = run.models.source
+    run.params.train.chosen.check_generator(source.name, source.family.layers)
+
+
 def _plan(run: Run, slug: str) -> Plan:
     manifest = read_manifest(run.workspace, slug)
     ranker = "" if manifest.initializer else run.models.ranker.digest
@@ -185,6 +191,7 @@ TRAIN = Stage(
     sections=("seed", "train"),
     models=("generator", "ranker"),
     hours=12,
+    begin=_begin,
     plan=_plan,
     work=_work,
     together=True,

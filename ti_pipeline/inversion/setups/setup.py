@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.section import Section
 
 if TYPE_CHECKING:
@@ -63,12 +64,14 @@ class Learnable:
 class Group:
     """Several subjects in one pass: `leaves` and `fixed` [subjects, …], where a smaller one has zeros behind it.
 
-    What is made of those zeros must be finite, and so must its gradient. `rows` are those of all tokens of the subject that has most.
+    What is made of those zeros must be finite, and so must its gradient. `rows` are those of all tokens of the subject that has most;
+    `condition` is that of their common setup.
     """
 
     leaves: Mapping[str, Tensor]
     fixed: Mapping[str, Tensor]
     rows: int
+    condition: Callable[[Generator, Ids, Group], Condition]
 
     def apart(self, generator: Generator, ids: Ids) -> Ids:
         """Ids [subjects * samples, context] on the device, in which every subject's first row has the id V: as `Setup.condition` takes
@@ -130,6 +133,11 @@ class Setup(Section):
 
     def check(self, train: Train) -> None:
         """Raise ValueError, with the key and what to do, for other settings that make no sense with this setup."""
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether it is nothing for a generator without cross-attention layers."""
+        return False
 
     def decisive(self) -> dict[str, Any]:
         """What a word depends on by this setup, as JSON values under its name."""
@@ -213,6 +221,14 @@ class Combination:
                     raise ValueError(f"{name_of(one)} and {name_of(other)} do not go together: each of them says of a word {what}")
         for part in self.parts:
             part.check(train)
+
+    def check_generator(self, name: str, layers: bool) -> None:
+        """Raise ParamsError for a generator that one of them is nothing for; `layers` is whether it has cross-attention layers."""
+        if needing := [name_of(part) for part in self.parts if part.needs_layers and not layers]:
+            raise ParamsError(
+                f"train.setup: {needing[0]} needs the cross-attention layers of a U-Net as it is set, and {name} has none. Choose "
+                "another setup, or set generator.model to a Stable Diffusion 1, 2 or XL, or a latent diffusion."
+            )
 
     def decisive(self) -> dict[str, Any]:
         """What a word depends on by its setups, as JSON values; nothing where it is learnt as it was when there were none."""
