@@ -20,6 +20,7 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Condition, Generator
 from ti_pipeline.generators.load import load_generator
 from ti_pipeline.generators.placeholder import check_width, encode
+from ti_pipeline.generators.source import find_source
 from ti_pipeline.sampling.sample import Settings, encode_negative, encode_texts, sample, sample_conditions
 from ti_pipeline.words.word import Word
 
@@ -101,7 +102,7 @@ def numbers(generator: Generator, count: int) -> tuple[torch.Tensor, torch.Tenso
 
 def test_prediction_loss_and_gradient_are_those_of_a_stock_network_set_by_hand(family: tuple[str, Path, Generator]) -> None:
     name, folder, generator = family
-    assert generator.layers == LAYERS[name]
+    assert generator.layers == LAYERS[name] and find_source(generator_settings(folder)).layers
     leaves = {encoder: rows.requires_grad_() for encoder, rows in layers_of(generator).items()}
     ids = generator.tokenise(PROMPTS, {"<mug>": 1})
 
@@ -225,7 +226,7 @@ def test_a_word_for_other_layers_is_refused(family: tuple[str, Path, Generator])
 @pytest.mark.parametrize("write", [write_stable_diffusion_3, write_flux])
 def test_a_family_without_such_layers_says_so(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     generator = load_tiny(write(tmp_path / "model"))
-    assert generator.layers == 0
+    assert generator.layers == 0 and not find_source(generator_settings(tmp_path / "model")).layers
     rows = {name: torch.zeros(16, 1, encoder.table.shape[1]) for name, encoder in generator.encoders.items()}
     with pytest.raises(ConceptError, match="learnt for 16 cross-attention layers and model has 0"):
         check_width(generator, "mug", Word.layered("<mug>", rows))

@@ -74,7 +74,7 @@ def prepare_job(
     posteriors = encode_pictures(generator, pictures, train.fit, manifest.background, train.flip)
     check_token(generator, manifest.slug, manifest.token)
     _check(generator, manifest.slug, prompts, {manifest.token: train.longest})  # before there is anything of that length
-    train.chosen.check_generator(generator.name, generator.layers > 0)
+    train.chosen.check_generator(generator)
     one = train.chosen.begin(subject)
     if one.prompts is not prompts:
         _check(generator, manifest.slug, one.prompts, {**one.lengths, manifest.token: train.longest})

@@ -53,8 +53,7 @@ def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params
 
 def _begin(run: Run) -> None:
     """Raises ParamsError for a generator that the setup is nothing for, before it is loaded."""
-    source = run.models.source
-    run.params.train.chosen.check_generator(source.name, source.family.layers)
+    run.params.train.chosen.check_generator(run.models.source)
 
 
 def _plan(run: Run, slug: str) -> Plan:

@@ -68,11 +68,11 @@ class Context(Setup):
         for prompt in prompts:
             check_prompt(generator, subject.manifest.slug, prompt, {token: longest})
         first = one.lengths[token]
-        said = [generator.tokenise(prompts, {token: length}) for length in range(first, longest + 1)]
+        said = [generator.tokenise(prompts, {**one.lengths, token: length}) for length in range(first, longest + 1)]
         marked, usual = _usual(generator, prompts, token, subject.initializer)
         there, count = _others(generator, marked)
         fixed = {
-            "about": torch.tensor([len(prompts), first]),
+            "about": torch.tensor([len(prompts), sum(one.lengths.values())]),
             "here": torch.stack([_others(generator, each)[0] for each in said])[..., : count.max()],
             "there": there[:, : count.max()],
             "count": count,
@@ -82,11 +82,11 @@ class Context(Setup):
         return replace(one, fixed={**one.fixed, **{f"context.{name}": tensor for name, tensor in fixed.items()}})
 
     def draws(self, learner: Learner, draws: Draws, step: int) -> Draws:
-        """Which prompt each sample has, and how many rows the word has in it."""
+        """Which prompt each sample has, and how many rows there are by now."""
         import torch
 
         which = learner.streams.uniform("context", step, _MANY, len(draws.t))
-        rows = torch.full_like(which, next(iter(learner.lengths.values())))
+        rows = torch.full_like(which, sum(learner.lengths.values()))
         return replace(draws, beside={**draws.beside, "context": torch.stack([which, rows], dim=1)})
 
     def penalty(self, generator: Generator, group: Group, draws: Draws) -> Tensor | None:
@@ -95,7 +95,7 @@ class Context(Setup):
 
         about, samples = group.fixed["context.about"], len(draws.t)
         subject = torch.arange(len(about), device=about.device).repeat_interleave(samples // len(about))
-        which, length = draws.beside["context"][:, 0] % about[subject, 0], draws.beside["context"][:, 1] - about[subject, 1]
+        which, length = draws.beside["context"][:, 0] % about[subject, 0], draws.beside["context"][:, 1] - about[subject, 1]  # from 0
         here, there = group.fixed["context.here"][subject, length, which], group.fixed["context.there"][subject, which]
         count = group.fixed["context.count"][subject, which]
         counted = (torch.arange(here.shape[1], device=here.device) < count[:, None]) / count[:, None]  # a mean's weights

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ti_pipeline.inversion.setups.setup import Group, Learnable, Setup, Subject
+from ti_pipeline.inversion.setups.setup import Group, Learnable, Setup, Subject, anchors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,9 +30,11 @@ class Layered(Setup):
         return True
 
     def begin(self, subject: Subject, one: Learnable) -> Learnable:
-        layers = subject.generator.layers
-        rows = {encoder: one.leaves[encoder].repeat_interleave(layers, dim=0) for encoder in subject.generator.encoders}
-        return replace(one, leaves={**one.leaves, **rows})
+        """What rows are held near to is there for each layer too."""
+        layers, encoders = subject.generator.layers, subject.generator.encoders
+        rows = {name: one.leaves[name].repeat_interleave(layers, dim=0) for name in encoders}
+        held = {name: one.fixed[name].repeat_interleave(layers, dim=0) for name in anchors(rows, encoders) if name in one.fixed}
+        return replace(one, leaves={**one.leaves, **rows}, fixed={**one.fixed, **held})
 
     @staticmethod
     def condition(generator: Generator, ids: Ids, group: Group) -> Condition:

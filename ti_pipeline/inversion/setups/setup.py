@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.concepts.manifest import Manifest
     from ti_pipeline.generators.generator import Condition, Generator, Ids
+    from ti_pipeline.generators.source import Source
     from ti_pipeline.inversion.learner import Draws, Learner
     from ti_pipeline.inversion.streams import Streams
     from ti_pipeline.params import Train
@@ -222,12 +223,12 @@ class Combination:
         for part in self.parts:
             part.check(train)
 
-    def check_generator(self, name: str, layers: bool) -> None:
-        """Raise ParamsError for a generator that one of them is nothing for; `layers` is whether it has cross-attention layers."""
-        if needing := [name_of(part) for part in self.parts if part.needs_layers and not layers]:
+    def check_generator(self, generator: Generator | Source) -> None:
+        """Raise ParamsError for a generator, loaded or not, that one of them is nothing for."""
+        if needing := [name_of(part) for part in self.parts if part.needs_layers and not generator.layers]:
             raise ParamsError(
-                f"train.setup: {needing[0]} needs the cross-attention layers of a U-Net as it is set, and {name} has none. Choose "
-                "another setup, or set generator.model to a Stable Diffusion 1, 2 or XL, or a latent diffusion."
+                f"train.setup: {needing[0]} needs the cross-attention layers of a U-Net as it is set, and {generator.name} has none. "
+                "Choose another setup, or a model with a U-Net (generator.model)."
             )
 
     def decisive(self) -> dict[str, Any]:
