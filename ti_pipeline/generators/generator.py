@@ -35,6 +35,12 @@ class Encoder(TextReader, Protocol):
     def table(self) -> torch.Tensor:
         """Vectors of the vocabulary's pieces [V, d]: read, never written."""
 
+    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> torch.Tensor:
+        """Ids of prompts [b, context], as `Generator.tokenise`."""
+
+    def states(self, ids: torch.Tensor) -> torch.Tensor:
+        """What it says last of ids [b, context], after its final norm, [b, context, …]."""
+
 
 @dataclass(frozen=True)
 class Condition:

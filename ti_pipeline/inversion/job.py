@@ -14,6 +14,7 @@ from ti_pipeline.generators.placeholder import check_prompt, check_token
 from ti_pipeline.inversion.checkpoint import Saved
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Learner
+from ti_pipeline.inversion.matching import Sight
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
 from ti_pipeline.inversion.setups.setup import Combination, Learnable, Subject
 from ti_pipeline.inversion.streams import Streams
@@ -60,15 +61,21 @@ class Waiting:
 
 
 def prepare_job(
-    generator: Generator, manifest: Manifest, train: params.Train, seed: int, initializer: str, arithmetic: Mapping[str, str]
+    generator: Generator,
+    manifest: Manifest,
+    train: params.Train,
+    seed: int,
+    initializer: str,
+    arithmetic: Mapping[str, str],
+    sight: Callable[[], Sight] | None = None,
 ) -> Job:
-    """`arithmetic` is the training thread's, not that of the thread that prepares.
+    """`arithmetic` is the training thread's, not that of the thread that prepares; `sight` as in Subject.
 
     Raises ConceptError for a picture that changed, and for a token or prompt that would be lost in silence.
     """
     streams = Streams(seed, manifest.slug)
     prompts = [prompts_for(manifest.kind, manifest.token, p.caption, initializer) for p in manifest.pictures]
-    subject = Subject(generator, manifest, train, initializer, streams, prompts)
+    subject = Subject(generator, manifest, train, initializer, streams, prompts, sight)
     check_captions(generator, manifest, prompts, train.longest)
     pictures = (manifest.open(picture) for picture in manifest.pictures)
     posteriors = encode_pictures(generator, pictures, train.fit, manifest.background, train.flip)
@@ -88,6 +95,7 @@ def prepare_job(
             "train": train.decisive(),
             "seed": seed,
             "initializer": initializer,
+            **({"ranker": sight().digest} if sight and train.chosen.looks else {}),
         }
     )
     return Job(subject, one, learner, arithmetic, key)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ti_pipeline.concepts.manifest import Manifest
     from ti_pipeline.generators.generator import Condition, Generator, Ids
     from ti_pipeline.generators.source import Source
+    from ti_pipeline.inversion.initializer import RowOfEach
     from ti_pipeline.inversion.learner import Draws, Learner
+    from ti_pipeline.inversion.matching import Sight
     from ti_pipeline.inversion.streams import Streams
     from ti_pipeline.params import Train
     from ti_pipeline.words.word import Word
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 class Subject:
     """What is to be learnt: a concept, its settings, the frozen generator that the word is for.
 
-    `train` has the concept's own vectors and steps in it; `prompts` are what can be said of each picture, with the token in it.
+    `train` has the concept's own vectors and steps in it; `prompts` are what can be said of each picture, with the token in it; `sight`
+    gives a CLIP to setups that LOOK, and is there for these.
     """
 
     generator: Generator
@@ -38,17 +41,22 @@ class Subject:
     initializer: str
     streams: Streams
     prompts: Sequence[Sequence[str]]
+    sight: Callable[[], Sight] | None = None
 
-    def rows(self, count: int) -> dict[str, Tensor]:
-        """Where a word of `count` rows starts from: the initializer's, float32 [count, d] on the CPU for each text encoder."""
-        from ti_pipeline.inversion.initializer import initial_rows
+    def rows(self, count: int, row_of_each: RowOfEach | None = None) -> dict[str, Tensor]:
+        """Where a word of `count` rows starts from: the initializer's, float32 [count, d] on the CPU for each text encoder.
 
-        return initial_rows(self.generator, self.initializer, count, self.streams)
+        `row_of_each` says what stands for each of its words; without it, their rows in the vocabulary.
+        """
+        from ti_pipeline.inversion.initializer import initial_rows, words_in_table
+
+        return initial_rows(self.generator, self.initializer, count, self.streams, row_of_each or words_in_table)
 
 
 @dataclass(frozen=True)
 class Learnable:
-    """What is learnt of a subject: `leaves`, float32 of any shape. One with the name of a text encoder holds rows for it, [n, d].
+    """What is learnt of a subject: `leaves`, float32 of any shape. One with the name of a text encoder holds the word's rows for it,
+    [n, d]; one that has more behind the name and a dot, other rows for it.
 
     `lengths` are the rows that each token stands for in a prompt, in the order of their ids. `prompts` are those of each picture, one
     of which is drawn when the picture is. `fixed` are tensors that the equations need beside the leaves. A checkpoint keeps leaves and
@@ -131,6 +139,9 @@ class Setup(Section):
 
     CHANGES: ClassVar[frozenset[str]] = frozenset()
     """Of CHANGES: what no other setup in the combination can change. A penalty, like draws beside the others, is added to those there."""
+
+    LOOKS: ClassVar[bool] = False
+    """Whether it sees the pictures through the ranker, on which a word depends then."""
 
     def check(self, train: Train) -> None:
         """Raise ValueError, with the key and what to do, for other settings that make no sense with this setup."""
@@ -259,6 +270,11 @@ class Combination:
     @property
     def update(self) -> Callable[[Group, Mapping[str, Tensor], Moments, Step], None]:
         return self._who("update").update
+
+    @property
+    def looks(self) -> bool:
+        """Whether one of them needs the ranker."""
+        return any(part.LOOKS for part in self.parts)
 
     @property
     def penalised(self) -> tuple[Setup, ...]:
