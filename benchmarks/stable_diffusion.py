@@ -26,8 +26,7 @@ from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.inversion.learner import Draws
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient
-from ti_pipeline.inversion.setups.plain import Plain
-from ti_pipeline.inversion.setups.setup import Learnable
+from ti_pipeline.inversion.setups.setup import Combination, Learnable, Step
 from ti_pipeline.words.word import ONLY
 
 BATCH, WARM = 4, 2
@@ -95,7 +94,7 @@ def packed_steps(generator: Generator, pack: int, pixels: int, steps: int) -> Ca
     """Whole steps of a pack: draws, forward, backward, AdamW."""
     edge, width = pixels // 8, generator.encoders[ONLY].table.shape[1]
     words = [Learnable({ONLY: 0.02 * torch.randn(1, width)}, {"<word>": 1}) for _ in range(pack)]
-    leaves = Leaves([Plain()] * pack, [Learning.begun(word) for word in words], generator.device)
+    leaves = Leaves([Combination(())] * pack, [Learning.begun(word) for word in words], generator.device)
 
     def step(count: int) -> None:
         draws = [
@@ -108,7 +107,7 @@ def packed_steps(generator: Generator, pack: int, pixels: int, steps: int) -> Ca
             for _ in range(pack)
         ]
         _, gradient = losses_and_gradient(generator, leaves, draws, 1)
-        leaves.update(gradient, torch.full((pack,), count).double(), torch.full((pack,), 0.005).double(), 0.01)
+        leaves.update(gradient, Step(*(torch.full((pack,), each).double() for each in (count, 0.005, 0.01))))
 
     def work() -> tuple[int, float, float]:
         with FlopCounterMode(display=False) as flops:

@@ -87,7 +87,7 @@ def test_sections_are_plain_json_under_the_files_names():
 @pytest.mark.parametrize(
     ("section", "values", "expected"),
     [
-        ("train", {"steps": 0}, "train.steps"),
+        ("train", {"steps": -1}, "train.steps"),
         ("train", {"unknown": 1}, "train.unknown"),
         ("generator", {"device": "gpu"}, "generator.device"),
         ("generate", {"briefs": {"object": ["a photo"], "style": []}}, "no place for the {token}"),

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, WORD, check_brief, cut
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.inversion.setups import Setup, sections, setups
+from ti_pipeline.inversion.setups import combined, named, sections, setups
+from ti_pipeline.inversion.setups.setup import Combination
 from ti_pipeline.overrides import apply_override
 from ti_pipeline.section import Positive, Section
 from ti_pipeline.versioning.settings import Inbox, Publish, Storage, Versions
@@ -102,12 +103,14 @@ class Train(Section):
     """How a word is learnt."""
 
     setup: Annotated[str, Field(examples=list(setups()))]
-    """How a word is learnt. Only the settings of this one count. `docs/training.md` describes them."""
+    """How a word is learnt: one, or several that change different things, joined by `+`. Only the settings of these count.
+    `docs/training.md` describes them."""
     setups: Setups
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)]
     """[vectors] Length of a word. More hold more detail and follow other prompts less well. `concept.yaml` can set its own."""
-    steps: Positive
-    """[steps] Per concept. 200 suit the miniature, 500 to 5,000 Stable Diffusion (5,000 in the paper). `concept.yaml` can set its own."""
+    steps: Annotated[int, Field(ge=0, le=1_000_000)]
+    """[steps] Per concept; with 0 a word is where it starts. 200 suit the miniature, 500 to 5,000 Stable Diffusion (5,000 in the paper).
+    `concept.yaml` can set its own."""
     batch_size: Positive
     """[samples] Of one concept in a pass (4 in the paper). More concepts (`pack`) fill a GPU to more use than more samples of one."""
     gradient_accumulation: Positive
@@ -154,25 +157,19 @@ class Train(Section):
 
     @field_validator("setup")
     @classmethod
-    def _is_there(cls, name: str) -> str:
-        if name not in setups():
-            raise ValueError(f"there is no setup {name!r}. There are: {', '.join(setups())}")
-        return name
+    def _are_there(cls, text: str) -> str:
+        return "+".join(named(text))
 
     @model_validator(mode="after")
     def _goes_with_its_setup(self) -> Train:
         """Also notices what its setup needs and `setups` does not say."""
-        try:
-            self.chosen.check(self)
-        except ValidationError as error:
-            missing = ", ".join(f"train.setups.{self.setup}.{e['loc'][0]}" for e in error.errors())
-            raise ValueError(f"train.setup is {self.setup}, which needs {missing}. Set it") from None
+        self.chosen.check(self)
         return self
 
     @property
-    def chosen(self) -> Setup:
-        """The setup with its settings."""
-        return getattr(self.setups, self.setup) or setups()[self.setup]()
+    def chosen(self) -> Combination:
+        """The setup, or several, with their settings."""
+        return combined(self.setup, self.setups)
 
     @property
     def longest(self) -> int:

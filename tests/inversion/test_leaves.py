@@ -4,8 +4,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from ti_pipeline.inversion.leaves import Learning, Leaves, clipped, gradient_norms
-from ti_pipeline.inversion.setups.plain import Plain
-from ti_pipeline.inversion.setups.setup import Learnable
+from ti_pipeline.inversion.setups.setup import Combination, Learnable, Step
 
 CPU = torch.device("cpu")
 Shapes = dict[str, tuple[int, ...]]
@@ -19,24 +18,26 @@ def learnable(shapes: Shapes, seed: int) -> Learnable:
 
 def stacked() -> tuple[list[Learnable], Leaves]:
     ones = [learnable(shapes, seed) for seed, shapes in enumerate(EACH)]
-    return ones, Leaves([Plain()] * len(ones), [Learning.begun(one) for one in ones], CPU)
+    return ones, Leaves([Combination(())] * len(ones), [Learning.begun(one) for one in ones], CPU)
 
 
 def test_each_concept_is_clipped_and_moved_as_pytorch_does_it_alone() -> None:
     ones, leaves = stacked()
-    rates, counts = (0.005, 0.02, 0.1), torch.zeros(3).double()
+    rates, decays, bounds, counts = (0.005, 0.02, 0.1), (0.01, 0.2, 0.0), (1.5, 0.5, None), torch.zeros(3).double()
     plain = [{name: leaf.clone().requires_grad_() for name, leaf in one.leaves.items()} for one in ones]
-    optimizers = [torch.optim.AdamW(own.values(), lr=rate, weight_decay=0.01) for own, rate in zip(plain, rates, strict=True)]
+    each = zip(plain, rates, decays, strict=True)
+    optimizers = [torch.optim.AdamW(own.values(), lr=rate, weight_decay=decay) for own, rate, decay in each]
     for step in range(10):
         gradient = {name: torch.zeros_like(leaf) for name, leaf in leaves.values.items()}
         for place, (own, optimizer) in enumerate(zip(plain, optimizers, strict=True)):
             for name, leaf in own.items():
                 leaf.grad = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(100 * step + 10 * place + leaf.ndim))
                 gradient[name][place][tuple(map(slice, leaf.shape))] = leaf.grad
-            clip_grad_norm_(own.values(), 1.5)
+            clip_grad_norm_(own.values(), bounds[place] or float("inf"))
             optimizer.step()
         counts += 1
-        leaves.update(clipped(gradient, gradient_norms(gradient), 1.5), counts, torch.tensor(rates).double(), 0.01)
+        step_of_each = Step(counts, torch.tensor(rates).double(), torch.tensor(decays).double())
+        leaves.update(clipped(gradient, gradient_norms(gradient), bounds), step_of_each)
     for own, learning in zip(plain, leaves.apart(), strict=True):
         assert own.keys() == learning.one.leaves.keys() == learning.first.keys() == learning.second.keys()
         for name, leaf in own.items():

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ti_pipeline import params
-from ti_pipeline.inversion.adamw import Moments, update
+from ti_pipeline.inversion.adamw import adamw
 from ti_pipeline.inversion.schedule import rate_at
+from ti_pipeline.inversion.setups.setup import Step
 from ti_pipeline.inversion.streams import Streams
 
 Settings = Callable[..., params.Params]
@@ -42,13 +43,13 @@ def test_rounds_show_every_picture_equally_often_wherever_they_are_cut() -> None
 def test_adamw_is_pytorchs_for_each_concept_with_its_own_step_and_rate() -> None:
     torch.manual_seed(0)
     rows = torch.randn(2, 3, 8)
-    rates = (0.005, 0.02)
+    rates, decays = (0.005, 0.02), (0.01, 0.3)
     plain = [rows[i].clone().requires_grad_() for i in range(2)]
-    optimizers = [torch.optim.AdamW([p], lr=rate, weight_decay=0.01) for p, rate in zip(plain, rates, strict=True)]
-    moments = Moments(torch.zeros_like(rows), torch.zeros_like(rows))
+    optimizers = [torch.optim.AdamW([p], lr=rate, weight_decay=decay) for p, rate, decay in zip(plain, rates, decays, strict=True)]
+    first, second = torch.zeros_like(rows), torch.zeros_like(rows)
     for step in range(1, 21):
         gradient = torch.randn_like(rows)
-        update(rows, gradient, moments, torch.tensor([step, step]).double(), torch.tensor(rates).double(), 0.01)
+        adamw(rows, gradient, first, second, Step(*(torch.tensor(each).double() for each in ([step, step], rates, decays))))
         for parameter, optimizer, own in zip(plain, optimizers, gradient, strict=True):
             parameter.grad = own.clone()
             optimizer.step()

@@ -11,8 +11,7 @@ from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Draws, Learner
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient
-from ti_pipeline.inversion.setups.plain import Plain
-from ti_pipeline.inversion.setups.setup import Learnable
+from ti_pipeline.inversion.setups.setup import Combination, Learnable, Step
 from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.words.word import ONLY
 
@@ -32,7 +31,7 @@ def pack(generator: Generator, validated: Callable[..., Manifest]) -> tuple[list
 
 
 def stacked(everyone: list[Learning]) -> Leaves:
-    return Leaves([Plain()] * len(everyone), everyone, torch.device("cpu"))
+    return Leaves([Combination(())] * len(everyone), everyone, torch.device("cpu"))
 
 
 def test_what_a_concept_learns_does_not_depend_on_its_company(generator: Generator, pack: tuple) -> None:
@@ -59,6 +58,6 @@ def test_the_loss_of_the_same_draws_falls(generator: Generator, pack: tuple) -> 
     leaves = stacked(words)
     first, gradient = losses_and_gradient(generator, leaves, draws, 1)
     for step in range(1, 16):
-        leaves.update(gradient, torch.full((2,), step).double(), torch.full((2,), 0.02).double(), 0.0)
+        leaves.update(gradient, Step(*(torch.full((2,), each).double() for each in (step, 0.02, 0.0))))
         losses, gradient = losses_and_gradient(generator, leaves, draws, 1)
     assert (losses < first).all()

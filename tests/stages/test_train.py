@@ -8,11 +8,14 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from tests.generators.tiny_flow import write_flux
 from tests.stages.one import Digest, Given, many, one, train_one
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.generators.generator import Generator
+from ti_pipeline.models import Models
 from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.stages.train import SCHEMA, TRAIN, standing, training_fingerprint
@@ -140,3 +143,15 @@ def test_who_stands_and_was_in_the_company_of_a_killed_run_goes_on_with_it(
     outcomes = run_stage(TRAIN, Run(workspace, chosen, Given(generator), ["mug", "cup"]))
     assert [(outcome.concept, outcome.state) for outcome in outcomes] == [("cup", "done"), ("mug", "done")]
     assert outcomes[1].digest == first.digest
+
+
+def test_a_setup_that_is_nothing_for_the_generator_is_refused_before_that_is_loaded(
+    workspace: Workspace, validated: Make, settings: Settings, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated()
+    model = f"generator.model={write_flux(tmp_path / 'flux')}"
+    monkeypatch.setattr(Models, "generator", property(lambda models: pytest.fail("it was loaded")))
+    with pytest.raises(
+        ParamsError, match="train.setup: layered needs the cross-attention layers of a U-Net as it is set, and flux has none"
+    ):
+        run_stage(TRAIN, Run.over(workspace, settings(model, "train.setup=layered")))

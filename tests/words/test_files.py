@@ -113,3 +113,14 @@ def test_a_word_of_several_parts_comes_back_whole(tmp_path: Path) -> None:
     assert word_token(tmp_path / "learned_embeds.safetensors") == "<mug>"
     assert read.rows.keys() == parts.keys() and all(torch.equal(read.rows[name], rows) for name, rows in parts.items())
     assert torch.equal(read.adapters["layer.down"], torch.ones(2, 3, 4))
+
+
+def test_a_word_with_rows_for_each_layer_comes_back_whole(tmp_path: Path) -> None:
+    """Tools that know of no layers find their mean under the token."""
+    path, layers = tmp_path / "learned_embeds.safetensors", {ONLY: torch.stack([VECTORS, 3 * VECTORS])}
+    write_word(path, Word.layered("<mug>", layers, "mug"))
+    read = read_word(path)
+    assert word_token(path) == read.token == "<mug>" and len(read) == 2
+    torch.testing.assert_close(load_file(path)["<mug>"], 2 * VECTORS)
+    assert read.layers.keys() == layers.keys() and torch.equal(read.layers[ONLY], layers[ONLY])
+    assert Word("<mug>", {ONLY: VECTORS}).layers == {}

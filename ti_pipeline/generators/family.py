@@ -24,10 +24,10 @@ class Family:
     """A kind of models that one module loads.
 
     `pipelines` are the classes that `model_index.json` names. `parts` are the folders of a model in diffusers' layout, `weights`
-    those of them that hold weights, `optional`
-    further ones that a model may have. `text` begins the names of the text encoders' tensors in a single file. `check` raises
-    ParamsError for a folder whose parts do not belong together. `load` gives a Generator on its device, frozen; `readers` how its
-    text encoders read, by name, without loading them.
+    those of them that hold weights, `optional` further ones that a model may have. `layers` is whether its denoiser has
+    cross-attention layers. `text` begins the names of the text encoders' tensors in a single file. `check` raises ParamsError for a
+    folder whose parts do not belong together. `load` gives a Generator on its device, frozen; `readers` how its text encoders read,
+    by name, without loading them.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Family:
     load: Callable[[Source, params.Generator], Generator]
     readers: Callable[[Source], Mapping[str, TextReader]]
     optional: tuple[str, ...] = ()
+    layers: bool = False
 
 
 @cache

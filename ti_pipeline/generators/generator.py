@@ -35,10 +35,19 @@ class Encoder(TextReader, Protocol):
     def table(self) -> torch.Tensor:
         """Vectors of the vocabulary's pieces [V, d]: read, never written."""
 
+    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> torch.Tensor:
+        """Ids of prompts [b, context], as `Generator.tokenise`."""
+
+    def states(self, ids: torch.Tensor) -> torch.Tensor:
+        """What it says last of ids [b, context], after its final norm, [b, context, …]."""
+
 
 @dataclass(frozen=True)
 class Condition:
-    """What a denoiser hears of prompts: tensors by name, all with the same first dimension. Only their family knows the names."""
+    """What a denoiser hears of prompts: tensors by name, all with the same first dimension. Only their family knows the names.
+
+    A part with a dot, `x.3`, is what place 3 hears in place of `x`; places without one of their own hear `x`.
+    """
 
     parts: Mapping[str, torch.Tensor]
 
@@ -52,9 +61,13 @@ class Condition:
         """One prompt's, as that of `count` equal ones."""
         return Condition({name: part.expand(count, *part.shape[1:]) for name, part in self.parts.items()})
 
+    def part(self, name: str) -> torch.Tensor:
+        return self.parts[name] if name in self.parts else self.parts[name.partition(".")[0]]
+
     @staticmethod
     def cat(conditions: Sequence[Condition]) -> Condition:
-        return Condition({name: torch.cat([each.parts[name] for each in conditions]) for name in conditions[0].parts})
+        names = dict.fromkeys(name for each in conditions for name in each.parts)
+        return Condition({name: torch.cat([each.part(name) for each in conditions]) for name in names})
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,25 @@ class Generator(Protocol):
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         """What the denoiser hears; gradients flow to `rows`."""
+
+    @property
+    def layers(self) -> int:
+        """Cross-attention layers of its denoiser, of which each can hear its own states; 0 where there are none."""
+
+    def layered(self, conditions: Sequence[Condition]) -> Condition:
+        """That of which layer i, in the order of the denoiser's own pass, hears what `conditions[i]` say. What is heard beside the
+        layers is the mean."""
+
+    def states(self, condition: Condition) -> Sequence[torch.Tensor]:
+        """What is heard of each token, [b, tokens, d]: one for all layers, or one for each."""
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """Text encoders whose tokens stand behind each other in `states`."""
+
+    def attention(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """How much of its attention each cross-attention layer pays to each token, over all heads and places, float32
+        [layers, b, tokens]; the rest as in `losses`."""
 
     def unconditional(self) -> Condition:
         """What the stock pipeline hears in place of a negative prompt when there is none, [1, …]."""

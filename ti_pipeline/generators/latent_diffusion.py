@@ -1,26 +1,29 @@
 """What families share that denoise a VAE's latents with a U-Net (LDM: Rombach et al. 2022, arXiv 2112.10752).
 
-A family of them says which text encoders it has and what its U-Net hears of them.
+A family of them says which text encoders it has and what its U-Net hears of them: `hidden` states, all cross-attention layers the
+same, or each its own (P+: Voynov et al. 2023, arXiv 2303.09522).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.generator import Condition
-from ti_pipeline.generators.latent_model import LatentModel
+from ti_pipeline.generators.latent_model import HIDDEN, LatentModel
 from ti_pipeline.generators.solvers import build_solver
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin, UNet2DConditionModel
+    from diffusers.models.attention_processor import Attention
 
+_WAY = ("down_blocks", "mid_block", "up_blocks")  # through a U-Net, which names its parts in another order
 _OF_TEXT = re.compile(r"attn2\.to_[kv]$|^add_embedding$")
 
 
@@ -32,7 +35,7 @@ class LatentDiffusion(LatentModel):
     def any_condition(self, samples: int, tokens: int, streams: torch.Generator) -> Condition:
         """One of the right shapes that says nothing: speed does not depend on what is heard."""
         hidden = torch.randn(samples, tokens, self.unet.config.cross_attention_dim, generator=streams)
-        return Condition({"hidden": hidden.to(self.dtype)})
+        return Condition({HIDDEN: hidden.to(self.dtype)})
 
     def heard_beside(self, condition: Condition) -> dict[str, torch.Tensor] | None:
         """What the U-Net hears beside the hidden states, by the names that it has for it."""
@@ -63,8 +66,53 @@ class LatentDiffusion(LatentModel):
         return (predicted.float() - self.diffusion.target(z0, noise, t)).square().mean(dim=(1, 2, 3))
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        beside = self.heard_beside(condition)
-        return self.unet(x.to(self.dtype), t.to(self.device), condition.parts["hidden"], added_cond_kwargs=beside).sample
+        if _own(0) in condition.parts:
+            return self._hooked(x, t, condition)
+        return self.unet(
+            x.to(self.dtype), t.to(self.device), condition.parts[HIDDEN], added_cond_kwargs=self.heard_beside(condition)
+        ).sample
+
+    def _hooked(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """As `predict`, layer by layer. Not by a compiled U-Net, which would be compiled again for each hook."""
+        with ExitStack() as stack:
+            for i, layer in enumerate(self._cross_attention):
+                stack.callback(layer.register_forward_pre_hook(_hearing(condition.part(_own(i))), with_kwargs=True).remove)
+            hidden, beside = condition.parts[HIDDEN], self.heard_beside(condition)
+            return self.unet.forward(x.to(self.dtype), t.to(self.device), hidden, added_cond_kwargs=beside).sample
+
+    def attention(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        made: dict[tuple[int, str], torch.Tensor] = {}
+
+        def keep(key: tuple[int, str]) -> Callable[..., None]:
+            return lambda module, args, output: made.__setitem__(key, output)
+
+        with ExitStack() as stack:
+            for i, layer in enumerate(self._cross_attention):
+                for name, module in (("query", layer.to_q), ("key", layer.to_k)):
+                    stack.callback(module.register_forward_hook(keep((i, name))).remove)
+            self._hooked(self.diffusion.noisy(z0, noise, t), t, condition)
+        paid = []
+        for i, layer in enumerate(self._cross_attention):
+            scores = layer.get_attention_scores(*(layer.head_to_batch_dim(made[i, name]) for name in ("query", "key")))
+            paid.append(scores.float().unflatten(0, (len(z0), -1)).mean(dim=(1, 2)))
+        return torch.stack(paid)
+
+    @cached_property
+    def _cross_attention(self) -> list[Attention]:
+        """In the order in which they are passed."""
+        found = [(name, module) for name, module in self.unet.named_modules() if name.endswith(".attn2")]
+        return [module for _, module in sorted(found, key=lambda each: _WAY.index(each[0].partition(".")[0]))]
+
+    @property
+    def layers(self) -> int:
+        return len(self._cross_attention)
+
+    def layered(self, conditions: Sequence[Condition]) -> Condition:
+        """The timestep's embedding, which all layers hear, is told the mean of what SDXL's text encoder pools for each of them."""
+        if len(conditions) != self.layers:
+            raise ValueError(f"{len(conditions)} conditions for {self.layers} layers")
+        each = {_own(i): condition.parts[HIDDEN] for i, condition in enumerate(conditions)}
+        return Condition({name: _mean([condition.parts[name] for condition in conditions]) for name in conditions[0].parts} | each)
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
@@ -83,6 +131,21 @@ class LatentDiffusion(LatentModel):
 
     def solver(self, name: str, steps: int) -> SchedulerMixin:
         return build_solver(name, self.scheduler_config, steps)
+
+
+def _own(layer: int) -> str:
+    return f"{HIDDEN}.{layer}"
+
+
+def _mean(each: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of equal tensors that tensor, to the last bit."""
+    first, *others = each
+    return first + sum((other - first for other in others), torch.zeros_like(first)) / len(each)
+
+
+def _hearing(hidden: torch.Tensor) -> Callable[..., tuple[tuple, dict[str, Any]]]:
+    """A hook for a cross-attention layer that hears `hidden`, whatever its U-Net says."""
+    return lambda layer, args, kwargs: (args, {**kwargs, "encoder_hidden_states": hidden})
 
 
 def _remembering(forward: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -13,9 +13,13 @@ from torch import nn
 
 from ti_pipeline.generators.generator import Condition, Guidance, Ids, Posterior, Rows
 from ti_pipeline.generators.text_encoder import TextEncoder
+from ti_pipeline.words.word import ONLY
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
+
+
+HIDDEN = "hidden"  # the part of a Condition that has the states of tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class LatentModel(ABC):
 
     DENOISER: ClassVar[tuple[str, str]]  # the folder and the class, of diffusers
     VAE: ClassVar[tuple[str, str]] = ("vae", "AutoencoderKL")
+    SPOKEN: ClassVar[tuple[str, ...]] = (ONLY,)  # text encoders whose tokens stand behind each other in HIDDEN
 
     @abstractmethod
     def condition(self, ids: Ids, rows: Rows | None) -> Condition: ...
@@ -49,6 +54,23 @@ class LatentModel(ABC):
     def channels(self) -> int:
         """Of a latent."""
         return self.vae.config.latent_channels
+
+    @property
+    def layers(self) -> int:
+        return 0
+
+    def layered(self, conditions: Sequence[Condition]) -> Condition:
+        raise NotImplementedError(f"{self.name} has no cross-attention layers")
+
+    def states(self, condition: Condition) -> list[torch.Tensor]:
+        return [part for name, part in condition.parts.items() if name.startswith(f"{HIDDEN}.")] or [condition.parts[HIDDEN]]
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        return tuple(name for name in self.SPOKEN if name in self.encoders)
+
+    def attention(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+        raise NotImplementedError(f"{self.name} has no cross-attention layers")
 
     def unconditional(self) -> Condition:
         return self.condition(self.tokenise([""], {}), None)

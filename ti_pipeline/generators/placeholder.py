@@ -19,14 +19,28 @@ from ti_pipeline.words.word import Word
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from ti_pipeline.generators.generator import Condition, Generator
+    from ti_pipeline.generators.generator import Condition, Generator, Rows
 
 
 def encode(generator: Generator, prompts: Sequence[str], words: Mapping[str, Word]) -> Condition:
-    """What the denoiser hears of prompts that may hold words, by their tokens."""
+    """What the denoiser hears of prompts that may hold words, by their tokens.
+
+    A word that tells each cross-attention layer its own is read once for each layer, in the company of what others tell all layers.
+    """
     ids = generator.tokenise(prompts, {token: len(word) for token, word in words.items()})
-    rows = {name: torch.cat([word.rows[name] for word in words.values()]) for name in generator.encoders} if words else None
-    return generator.condition(ids, rows)
+    if not any(word.layers for word in words.values()):
+        return generator.condition(ids, _rows(generator, [word.rows for word in words.values()]))
+    layers = [[_of_layer(word, i) for word in words.values()] for i in range(generator.layers)]
+    return generator.layered([generator.condition(ids, _rows(generator, each)) for each in layers])
+
+
+def _rows(generator: Generator, each: Sequence[Rows]) -> Rows | None:
+    """Those of several words, behind each other."""
+    return {name: torch.cat([rows[name] for rows in each]) for name in generator.encoders} if each else None
+
+
+def _of_layer(word: Word, layer: int) -> Rows:
+    return {name: rows[layer] for name, rows in word.layers.items()} or word.rows
 
 
 def check_prompt(reader: Reader, concept: str, prompt: str, lengths: Mapping[str, int], named: str = "") -> None:
@@ -80,7 +94,7 @@ def check_token(reader: Reader, concept: str, token: str) -> None:
 
 
 def check_width(generator: Generator, concept: str, word: Word) -> None:
-    """Raise ConceptError for a word that was learnt for a model with other text encoders."""
+    """Raise ConceptError for a word that was learnt for a model with other text encoders or another number of layers."""
     own = {name: encoder.table.shape[1] for name, encoder in generator.encoders.items()}
     learnt = {name: rows.shape[1] for name, rows in word.rows.items()}
     if own != learnt:
@@ -89,6 +103,13 @@ def check_width(generator: Generator, concept: str, word: Word) -> None:
             f"the vectors of {word.token} have {_numbers(learnt)} and {generator.name} takes {_numbers(own)}, so the word was learnt "
             "for another model. Train it again, or set generator.model to that model.",
         )
+    for rows in word.layers.values():
+        if len(rows) != generator.layers:
+            raise ConceptError(
+                concept,
+                f"{word.token} was learnt for {len(rows)} cross-attention layers and {generator.name} has {generator.layers}, so the "
+                "word was learnt for another model. Train it again, or set generator.model to that model.",
+            )
 
 
 def _numbers(widths: Mapping[str, int]) -> str:

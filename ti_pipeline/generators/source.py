@@ -39,6 +39,11 @@ class Source:
         return family_of_folder(self.path) if self.layout == "folder" else family_of_file(self.path)
 
     @property
+    def layers(self) -> bool:
+        """Whether its denoiser has cross-attention layers."""
+        return self.family.layers
+
+    @property
     def configuration(self) -> Path:
         """The folder in diffusers' layout that has its configuration; beside a single file there may be none."""
         return self.path if self.layout == "folder" else self.path.with_suffix("")

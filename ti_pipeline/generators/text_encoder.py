@@ -54,6 +54,10 @@ class TextEncoder:
         with self._put(ids, rows):
             return self.model(ids.masked_fill(outside, 0), **more)
 
+    def states(self, ids: torch.Tensor) -> torch.Tensor:
+        """The last hidden states of ids [batch, context], after the final norm."""
+        return self.read(ids, None).last_hidden_state
+
     @contextmanager
     def _put(self, ids: torch.Tensor, rows: torch.Tensor | None) -> Iterator[None]:
         if rows is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -13,18 +15,52 @@ from ti_pipeline.concepts.templates import OBJECT, STYLE
 from ti_pipeline.concepts.texts import class_words
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Encoder, Generator
+from ti_pipeline.generators.placeholder import around, inner_ids
 from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.words.word import ONLY
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 NUDGE = 0.01  # of the vocabulary's standard deviation; equal vectors would get equal gradients' worth of the same word
 _WORD = re.compile(r"[a-z]{3,}")
+RowOfEach = Callable[[Encoder, str], torch.Tensor]
+"""A row for each of several words, as one text encoder has it: float32 [words, d] on the CPU."""
 
 
-def initial_rows(generator: Generator, words: str, count: int, streams: Streams) -> dict[str, torch.Tensor]:
+class Vocabulary(Protocol):
+    """A tokenizer and the vectors [V, d] of its pieces."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    @property
+    def table(self) -> torch.Tensor: ...
+
+
+def words_in_table(encoder: Vocabulary, words: str) -> torch.Tensor:
+    """What the vocabulary has for each word, float32 [words, d] on the CPU: the mean of its pieces, if the tokenizer cuts it."""
+    table = encoder.table
+    ids = [encoder.tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
+    return torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
+
+
+@torch.no_grad()
+def words_in_context(encoder: Encoder, before: str, words: str) -> torch.Tensor:
+    """What the encoder says at the place of each word behind `before`, float32 [words, d] on the CPU; pieces as in the table."""
+    each, said = words.split(), encoder.states(encoder.tokenise([f"{before} {words}"], {}))[0].float().cpu()
+    first = len(around(encoder.tokenizer)[0])
+    so_far = [" ".join([before, *each[:count]]) for count in range(len(each) + 1)]
+    ends = [first + len(inner_ids(encoder.tokenizer, 0, text, {})) for text in so_far]
+    return torch.stack([said[start:end].mean(dim=0) for start, end in pairwise(ends) if end > start])
+
+
+def initial_rows(
+    generator: Generator, words: str, count: int, streams: Streams, row_of_each: RowOfEach = words_in_table
+) -> dict[str, torch.Tensor]:
     """Start rows for each text encoder, float32 [count, d] on the CPU, from one or several class words.
 
-    A word that the tokenizer cuts into pieces is the mean of its pieces. Fewer words than rows: the words are repeated in
-    turn, the repeats with a little seeded noise. More: the last row is the mean of the words that are left over.
+    Fewer words than rows: the words are repeated in turn, the repeats with a little seeded noise. More: the last row is the mean of
+    the words that are left over.
     """
     try:
         words = class_words(words)
@@ -32,7 +68,7 @@ def initial_rows(generator: Generator, words: str, count: int, streams: Streams)
         raise ConceptError(streams.concept, f"the initializer {error}. Set `initializer` in concept.yaml.") from None
     rows = {}
     for place, (name, encoder) in enumerate(generator.encoders.items()):
-        each = _words_of(encoder, words)
+        each = row_of_each(encoder, words)
         if len(each) >= count:
             rows[name] = torch.cat([each[: count - 1], each[count - 1 :].mean(dim=0, keepdim=True)])
             continue
@@ -41,13 +77,6 @@ def initial_rows(generator: Generator, words: str, count: int, streams: Streams)
         noise[: len(each)] = 0
         rows[name] = start + noise
     return rows
-
-
-def _words_of(encoder: Encoder, words: str) -> torch.Tensor:
-    """One row for each word, float32 [words, d] on the CPU."""
-    table = encoder.table
-    ids = [encoder.tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
-    return torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
 
 
 class WordChooser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
@@ -13,8 +14,9 @@ from ti_pipeline.generators.placeholder import check_prompt, check_token
 from ti_pipeline.inversion.checkpoint import Saved
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.learner import Learner
+from ti_pipeline.inversion.matching import Sight
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
-from ti_pipeline.inversion.setups.setup import Learnable, Setup, Subject
+from ti_pipeline.inversion.setups.setup import Combination, Learnable, Subject
 from ti_pipeline.inversion.streams import Streams
 
 VERSION = 2  # raised whenever the same inputs give another vector
@@ -38,8 +40,8 @@ class Job:
     def train(self) -> params.Train:
         return self.subject.train
 
-    @property
-    def setup(self) -> Setup:
+    @cached_property
+    def setup(self) -> Combination:
         return self.train.chosen
 
 
@@ -59,23 +61,30 @@ class Waiting:
 
 
 def prepare_job(
-    generator: Generator, manifest: Manifest, train: params.Train, seed: int, initializer: str, arithmetic: Mapping[str, str]
+    generator: Generator,
+    manifest: Manifest,
+    train: params.Train,
+    seed: int,
+    initializer: str,
+    arithmetic: Mapping[str, str],
+    sight: Callable[[], Sight] | None = None,
 ) -> Job:
-    """`arithmetic` is the training thread's, not that of the thread that prepares.
+    """`arithmetic` is the training thread's, not that of the thread that prepares; `sight` as in Subject.
 
     Raises ConceptError for a picture that changed, and for a token or prompt that would be lost in silence.
     """
     streams = Streams(seed, manifest.slug)
     prompts = [prompts_for(manifest.kind, manifest.token, p.caption, initializer) for p in manifest.pictures]
-    subject = Subject(generator, manifest, train, initializer, streams, prompts)
+    subject = Subject(generator, manifest, train, initializer, streams, prompts, sight)
     check_captions(generator, manifest, prompts, train.longest)
     pictures = (manifest.open(picture) for picture in manifest.pictures)
     posteriors = encode_pictures(generator, pictures, train.fit, manifest.background, train.flip)
     check_token(generator, manifest.slug, manifest.token)
     _check(generator, manifest.slug, prompts, {manifest.token: train.longest})  # before there is anything of that length
+    train.chosen.check_generator(generator)
     one = train.chosen.begin(subject)
     if one.prompts is not prompts:
-        _check(generator, manifest.slug, one.prompts, one.lengths)
+        _check(generator, manifest.slug, one.prompts, {**one.lengths, manifest.token: train.longest})
     learner = Learner(streams, generator.timesteps, posteriors, ()).saying(generator, one.prompts, one.lengths)
     key = digest_value(
         {
@@ -86,6 +95,7 @@ def prepare_job(
             "train": train.decisive(),
             "seed": seed,
             "initializer": initializer,
+            **({"ranker": sight().digest} if sight and train.chosen.looks else {}),
         }
     )
     return Job(subject, one, learner, arithmetic, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -15,34 +15,37 @@ from ti_pipeline.inversion.streams import Streams
 @dataclass(frozen=True)
 class Draws:
     """What one concept learns from in one step. `ids` [samples, context] by text encoder, `t` [samples], `z0` and `noise`
-    [samples, c, h, w]."""
+    [samples, c, h, w]; `beside` [samples, …] is what setups need besides, by names of their own."""
 
     ids: Ids
     t: torch.Tensor
     z0: torch.Tensor
     noise: torch.Tensor
+    beside: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def part(self, part: int, parts: int) -> Draws:
         """One of several equal parts of the samples."""
-        ids = {encoder: of.chunk(parts)[part] for encoder, of in self.ids.items()}
-        return Draws(ids, *(of.chunk(parts)[part] for of in (self.t, self.z0, self.noise)))
+        ids, beside = ({name: of.chunk(parts)[part] for name, of in each.items()} for each in (self.ids, self.beside))
+        t, z0, noise = (of.chunk(parts)[part] for of in (self.t, self.z0, self.noise))
+        return Draws(ids, t, z0, noise, beside)
 
 
 @dataclass(frozen=True)
 class Learner:
     """A concept's posteriors and, for each picture, the ids [prompts, context] of what can be said about it, by text encoder.
 
-    `timesteps` are the generator's.
+    `timesteps` are the generator's; `lengths` are the rows of each token in what can be said.
     """
 
     streams: Streams
     timesteps: int
     posteriors: Posteriors
     ids: tuple[Ids, ...]
+    lengths: Mapping[str, int] = field(default_factory=dict)
 
     def saying(self, generator: Generator, prompts: Sequence[Sequence[str]], lengths: Mapping[str, int]) -> Learner:
         """With `prompts` for each picture, in which each token stands for as many rows as `lengths` say."""
-        return replace(self, ids=tuple(generator.tokenise(each, lengths) for each in prompts))
+        return replace(self, ids=tuple(generator.tokenise(each, lengths) for each in prompts), lengths=lengths)
 
     def draw(self, step: int, samples: int) -> Draws:
         """The draws of step `step` (from 0). Pictures come in shuffled rounds; all else is uniform or normal."""

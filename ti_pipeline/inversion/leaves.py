@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from ti_pipeline.inversion.adamw import Moments, for_each, update
-from ti_pipeline.inversion.setups.setup import Group, Learnable, Setup
+from ti_pipeline.inversion.adamw import for_each
+from ti_pipeline.inversion.setups.setup import Combination, Group, Learnable, Moments, Step
 
 Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Learning:
-    """What one concept learns, and the AdamW moments of its leaves, on the CPU."""
+    """What one concept learns, and the moments of its leaves, on the CPU."""
 
     one: Learnable
     first: Tensors
@@ -45,7 +46,7 @@ class Leaves:
     zero, gets no gradient and stays zero.
     """
 
-    def __init__(self, setups: Sequence[Setup], everyone: Sequence[Learning], device: torch.device):
+    def __init__(self, setups: Sequence[Combination], everyone: Sequence[Learning], device: torch.device):
         self.setups = list(setups)
         self.values = _stacked([each.one.leaves for each in everyone], device)
         self.fixed = _stacked([each.one.fixed for each in everyone], device)
@@ -77,17 +78,23 @@ class Leaves:
         """The concepts at `places`, without what none of them has; `values` stand for the leaves' own."""
         ones = [self._ones[place] for place in places]
         leaves = self._chosen(values, places, [one.leaves for one in ones])
-        return Group(leaves, self._chosen(self.fixed, places, [one.fixed for one in ones]))
-
-    def longest(self, places: Iterable[int]) -> int:
-        """Rows of all tokens together, of the concept at `places` that has most."""
-        return max(sum(self._ones[place].lengths.values()) for place in places)
+        fixed = self._chosen(self.fixed, places, [one.fixed for one in ones])
+        return Group(leaves, fixed, max(sum(one.lengths.values()) for one in ones), self.setups[places[0]].condition)
 
     @torch.no_grad()
-    def update(self, gradient: Tensors, step: torch.Tensor, rate: torch.Tensor, decay: float) -> None:
-        """One step of AdamW; `step` and `rate` [concepts] as there."""
-        for name, leaf in self.values.items():
-            update(leaf, gradient[name], Moments(self._first[name], self._second[name]), step, rate, decay)
+    def update(self, gradient: Tensors, step: Step) -> None:
+        """One step of everybody's optimiser; those who share one take it together."""
+        for places in alike([setup.update for setup in self.setups]):
+            own = [self._ones[place].leaves for place in places]
+            group = self.group(places, self.values)
+            moments = Moments(self._chosen(self._first, places, own), self._chosen(self._second, places, own))
+            self.setups[places[0]].update(group, self._chosen(gradient, places, own), moments, step.of(places))
+            if len(places) < len(self):  # what was chosen are copies then
+                at = torch.tensor(places)
+                for whole, moved in ((self.values, group.leaves), (self._first, moments.first), (self._second, moments.second)):
+                    for name, part in moved.items():
+                        there = whole[name][:, *map(slice, part.shape[1:])]
+                        there[at.to(part.device)] = part
 
     def _chosen(self, stacked: Tensors, places: Sequence[int], own: Sequence[Tensors]) -> dict[str, torch.Tensor]:
         everyone = list(places) == list(range(len(self)))
@@ -98,14 +105,23 @@ class Leaves:
         return chosen
 
 
+def alike(keys: Iterable[Hashable]) -> list[list[int]]:
+    """The places of equal keys together."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    return list(groups.values())
+
+
 def gradient_norms(gradient: Tensors) -> torch.Tensor:
     """Over all leaves of each concept, [concepts]."""
     return torch.cat([leaf.flatten(1) for leaf in gradient.values()], dim=1).norm(dim=1)
 
 
-def clipped(gradient: Tensors, norms: torch.Tensor, most: float) -> dict[str, torch.Tensor]:
-    """Each concept's gradient with a norm of at most `most`."""
-    share = (most / norms).clamp(max=1)
+def clipped(gradient: Tensors, norms: torch.Tensor, most: Sequence[float | None]) -> dict[str, torch.Tensor]:
+    """Each concept's gradient, of which the `norms` [concepts] are, with a norm of at most its `most`, where it has one."""
+    bounds = torch.tensor([math.inf if each is None else each for each in most], device=norms.device)
+    share = (norms.reciprocal() * bounds).clamp(max=1)
     return {name: leaf * for_each(share, leaf) for name, leaf in gradient.items()}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from ti_pipeline.generators.generator import Condition, Generator, Ids
+from ti_pipeline.generators.generator import Condition, Generator
 from ti_pipeline.inversion.learner import Draws
-from ti_pipeline.inversion.leaves import Leaves
+from ti_pipeline.inversion.leaves import Leaves, alike
+from ti_pipeline.inversion.setups.setup import Setup
 
 HALF_SCALE = 2.0**12  # gradients of float16 activations would vanish below 6e-8
 Tensors = Mapping[str, torch.Tensor]
@@ -24,8 +25,9 @@ def losses_and_gradient(generator: Generator, leaves: Leaves, draws: Sequence[Dr
     gradient = {name: torch.zeros_like(leaf) for name, leaf in leaves.values.items()}
     for part in range(parts):
         values = {name: leaf.detach().requires_grad_() for name, leaf in leaves.values.items()}
-        each = _losses(generator, leaves, values, range(len(leaves)), [draw.part(part, parts) for draw in draws]) / parts
-        whole = each.sum() + sum(penalty.sum() for penalty in _penalties(generator, leaves, values)) / parts
+        some = [draw.part(part, parts) for draw in draws]
+        each = _losses(generator, leaves, values, range(len(leaves)), some) / parts
+        whole = each.sum() + sum(penalty.sum() for penalty in _penalties(generator, leaves, values, some)) / parts
         found = torch.autograd.grad(whole * scale, list(values.values()), allow_unused=True, materialize_grads=True)
         for name, of_leaf in zip(values, found, strict=True):
             gradient[name] += of_leaf / scale
@@ -41,33 +43,32 @@ def losses_only(generator: Generator, leaves: Leaves, places: Sequence[int], dra
 
 def _losses(generator: Generator, leaves: Leaves, values: Tensors, places: Sequence[int], draws: Sequence[Draws]) -> torch.Tensor:
     """Conditions of those that are conditioned alike together, then one pass of the denoiser for all."""
-    groups = _groups([type(leaves.setups[place]).condition for place in places])
+    groups = alike([leaves.setups[place].condition for place in places])
     order = [i for group in groups for i in group]
     conditions = []
     for group in groups:
-        there, setup = [places[i] for i in group], leaves.setups[places[group[0]]]
-        ids = _apart(generator, [draws[i].ids for i in group], leaves.longest(there))
-        conditions.append(setup.condition(generator, ids, leaves.group(there, values)))
+        setup, there = leaves.setups[places[group[0]]], leaves.group([places[i] for i in group], values)
+        ids = _together([draws[i].ids for i in group], generator.device)
+        conditions.append(setup.condition(generator, there.apart(generator, ids), there))
     z0, noise, t = (_gather([getattr(draws[i], name) for i in order], generator.device) for name in ("z0", "noise", "t"))
     losses = generator.losses(z0, noise, t, Condition.cat(conditions) if len(groups) > 1 else conditions[0])
     losses = losses.view(len(places), -1).mean(dim=1)
     return losses[torch.tensor(order, device=losses.device).argsort()] if len(groups) > 1 else losses
 
 
-def _penalties(generator: Generator, leaves: Leaves, values: Tensors) -> Iterator[torch.Tensor]:
-    """What setups add to the losses of their concepts, [concepts of one setup] each."""
-    for group in _groups(leaves.setups):
-        penalty = leaves.setups[group[0]].penalty(generator, leaves.group(group, values))
+def _penalties(generator: Generator, leaves: Leaves, values: Tensors, draws: Sequence[Draws]) -> Iterator[torch.Tensor]:
+    """What setups add to the losses of their concepts, [concepts] of those that have the same settings and are conditioned alike."""
+    having: dict[tuple[Setup, Callable], list[int]] = {}
+    for place, setup in enumerate(leaves.setups):
+        for part in setup.penalised:
+            having.setdefault((part, setup.condition), []).append(place)
+    for (part, _), places in having.items():
+        group, own = leaves.group(places, values), [draws[place] for place in places]
+        ids = group.apart(generator, _together([each.ids for each in own], generator.device))
+        t, z0, noise = (_gather([getattr(each, name) for each in own], generator.device) for name in ("t", "z0", "noise"))
+        penalty = part.penalty(generator, group, Draws(ids, t, z0, noise, _together([each.beside for each in own], generator.device)))
         if penalty is not None:
             yield penalty
-
-
-def _groups(each: Iterable[Hashable]) -> list[list[int]]:
-    """The places of equal things together."""
-    groups: dict[Hashable, list[int]] = {}
-    for place, key in enumerate(each):
-        groups.setdefault(key, []).append(place)
-    return list(groups.values())
 
 
 def _gather(parts: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
@@ -76,11 +77,6 @@ def _gather(parts: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor
     return (whole.pin_memory() if device.type == "cuda" else whole).to(device, non_blocking=True)
 
 
-def _apart(generator: Generator, each: Sequence[Ids], rows: int) -> Ids:
-    """Each concept's placeholder ids start behind the table; in a group of `rows` rows a concept those of concept c start at c * rows."""
-    apart = {}
-    for encoder, first in each[0].items():
-        ids = _gather([ids[encoder] for ids in each], generator.device)
-        shift = torch.arange(len(each), device=ids.device).repeat_interleave(len(first)) * rows
-        apart[encoder] = torch.where(ids >= len(generator.encoders[encoder].table), ids + shift[:, None], ids)
-    return apart
+def _together(each: Sequence[Tensors], device: torch.device) -> dict[str, torch.Tensor]:
+    """Everybody's draws of each name that all of them have."""
+    return {name: _gather([own[name] for own in each], device) for name in each[0] if all(name in own for own in each)}

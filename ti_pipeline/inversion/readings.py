@@ -19,12 +19,12 @@ LOOK_EVERY = 25  # steps between readings on an accelerator
 class Readings:
     """Collects losses, norms and evaluations of a pack; a reading moves them to the seats' states, raises alarms and ends trainings.
 
-    `bounds` are the largest norms that rows may have, by text encoder. When the numbers are read changes no result: each concept's are
-    gone through in their order, and what came after its end is dropped.
+    `norms` are those of the vocabulary's rows, by text encoder; a concept's may have `train.max_norm` times that. When the numbers are
+    read changes no result: each concept's are gone through in their order, and what came after its end is dropped.
     """
 
-    def __init__(self, bounds: Mapping[str, float], device: torch.device):
-        self.bounds, self.said = bounds, ""
+    def __init__(self, norms: Mapping[str, float], device: torch.device):
+        self.norms, self.said = norms, ""
         self.every = 1 if device.type == "cpu" else LOOK_EVERY
         self._steps: list[_Step] = []
         self._evaluations: list[_Evaluation] = []
@@ -35,7 +35,7 @@ class Readings:
 
     def step(self, seats: Sequence[Seat], losses: torch.Tensor, gradients: torch.Tensor, rates: Sequence[float], leaves: Tensors) -> None:
         """What came of a step: mean losses and norms of the gradients, [concepts] on the device, and rates; and the leaves after it."""
-        norms = [_longest(leaves[name]) if name in leaves else torch.zeros_like(losses) for name in self.bounds]
+        norms = [_longest(leaves[name]) if name in leaves else torch.zeros_like(losses) for name in self.norms]
         self._steps.append(_Step(list(seats), [seat.step for seat in seats], list(rates), torch.stack([losses, gradients, *norms])))
 
     def evaluation(self, seats: Sequence[Seat], losses: torch.Tensor, leaves: Sequence[Tensors]) -> None:
@@ -52,8 +52,8 @@ class Readings:
                 if seat.stopped or concept in faults:
                     continue
                 try:
-                    for norm, bound in zip(norms, self.bounds.values(), strict=True):
-                        check_step(concept, step, loss, gradient, norm, bound)
+                    for norm, usual in zip(norms, self.norms.values(), strict=True):
+                        check_step(concept, step, loss, gradient, norm, seat.job.train.max_norm * usual)
                 except ConceptError as error:
                     faults[concept] = error
                 else:

@@ -75,6 +75,7 @@ class Seat:
         at: dict[int, float] = {}
         if self.batch is not None:
             at = {min((i + 1) * every, state.step): loss for i, loss in enumerate(state.losses)}
+        if at:  # empty where no step was to be done
             chosen, leaves = min(at, key=at.__getitem__), state.best
         log = [{**dict(zip(COLUMNS, row, strict=True)), "step": int(row[0]), "evaluation": at.get(int(row[0]))} for row in state.log]
         word, why = self.job.setup.word(self.job.subject, leaves), self.stopped or "all steps done"

@@ -24,7 +24,7 @@ from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.readings import Readings
 from ti_pipeline.inversion.schedule import rate_at
 from ti_pipeline.inversion.seat import Seat
-from ti_pipeline.inversion.setups.setup import Learnable
+from ti_pipeline.inversion.setups.setup import Learnable, Step
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.workers import with_one_thread
 
@@ -64,7 +64,7 @@ class _Trainer:
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.samples = train.batch_size * train.gradient_accumulation
         self.table = table_digest(generator)
-        self.readings = Readings({name: train.max_norm * norm for name, norm in norms(generator)}, generator.device)
+        self.readings = Readings(dict(norms(generator)), generator.device)
         self.total, self.behind = sum(each.steps for each in waiting), 0
         self.wanted = {each.concept: each for each in waiting}
         saved = read_checkpoint(checkpoint) or Checkpoint()
@@ -146,9 +146,12 @@ class _Trainer:
         """The next concept of the queue that can be made ready."""
         while self.arrivals:
             waiting, job = self.arrivals.next()
-            if isinstance(job, Job):
+            if not isinstance(job, Job):
+                self._refuse(waiting.concept, job)
+            elif job.train.steps:
                 return job
-            self._refuse(waiting.concept, job)
+            else:  # its word is where it starts
+                self._end(Seat.at(job, None), job.one)
         return None
 
     def _seat(self, job: Job) -> Seat:
@@ -205,26 +208,32 @@ class _Trainer:
         self.leaves = Leaves([], [], self.generator.device)
 
     def _update(self, losses: torch.Tensor, gradient: Mapping[str, torch.Tensor]) -> None:
-        """One step of AdamW on all leaves, each concept with its own count, rate and clipping."""
-        of_each = gradient_norms(gradient)
-        if self.train.clip_gradient is not None:
-            gradient = clipped(gradient, of_each, self.train.clip_gradient)
-        steps = [seat.step for seat in self.seats]
-        rates = [rate_at(seat.job.train, step) for seat, step in zip(self.seats, steps, strict=True)]
-        self.leaves.update(gradient, torch.tensor(steps).double() + 1, torch.tensor(rates).double(), self.train.weight_decay)
+        """One step on all leaves, each concept with its own count, rate, decay and clipping."""
+        of_each, trains = gradient_norms(gradient), [seat.job.train for seat in self.seats]
+        if any(train.clip_gradient is not None for train in trains):
+            gradient = clipped(gradient, of_each, [train.clip_gradient for train in trains])
+        rates = [rate_at(train, seat.step) for train, seat in zip(trains, self.seats, strict=True)]
+        each = ([seat.step + 1 for seat in self.seats], rates, [train.weight_decay for train in trains])
+        self.leaves.update(gradient, Step(*(torch.tensor(values, dtype=torch.float64) for values in each)))
         for seat in self.seats:
             seat.step += 1
         self.step += 1
         self.readings.step(self.seats, losses, of_each, rates, self.leaves.values)
 
     def _evaluate(self) -> None:
-        due = [place for place, seat in enumerate(self.seats) if seat.due]
-        at_once = max(1, len(self.seats) * self.train.batch_size // self.train.evaluate_samples)
-        for start in range(0, len(due), at_once):
-            places = due[start : start + at_once]
-            seats = [self.seats[place] for place in places]
-            losses = losses_only(self.generator, self.leaves, places, [seat.batch for seat in seats if seat.batch])
-            self.readings.evaluation(seats, losses, [self.leaves.copy(place) for place in places])
+        due: defaultdict[int, list[int]] = defaultdict(list)  # by samples, of which all in a pass have as many
+        for place, seat in enumerate(self.seats):
+            if seat.due:
+                due[seat.job.train.evaluate_samples].append(place)
+        for samples, places in due.items():
+            at_once = max(1, len(self.seats) * self.train.batch_size // samples)
+            for start in range(0, len(places), at_once):
+                self._evaluate_at(places[start : start + at_once])
+
+    def _evaluate_at(self, places: Sequence[int]) -> None:
+        seats = [self.seats[place] for place in places]
+        losses = losses_only(self.generator, self.leaves, places, [seat.batch for seat in seats if seat.batch])
+        self.readings.evaluation(seats, losses, [self.leaves.copy(place) for place in places])
 
     def _go_on(self) -> None:
         """Let the setups say what is learnt from now on, and have the draws for it made."""
@@ -277,14 +286,18 @@ class _Trainer:
             elif concept in faults:
                 self._refuse(concept, faults[concept])
             elif seat.ended:
-                self.behind += self.wanted[concept].steps
-                self.ended.append(Ended(concept, self.spent[concept], seat.job, seat.result(learning[place].one.leaves)))
+                self._end(seat, learning[place].one)
             else:
                 continue
             self.gone.add(place)
         while changed and self.arrivals:
             concept = self.arrivals.queue.popleft().concept
             self._refuse(concept, table_changed(concept, self.generator.name))
+
+    def _end(self, seat: Seat, one: Learnable) -> None:
+        concept = seat.job.concept
+        self.behind += self.wanted[concept].steps
+        self.ended.append(Ended(concept, self.spent[concept], seat.job, seat.result(one.leaves)))
 
     def _refuse(self, concept: str, error: Exception) -> None:
         self.behind += self.wanted[concept].steps

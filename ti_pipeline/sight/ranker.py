@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch.nn import functional as F
@@ -38,7 +39,7 @@ class Ranker:
     device: torch.device
     model: open_clip.CLIP
     prepare: Callable[[Image.Image], torch.Tensor]
-    tokenize: Callable[[list[str]], torch.Tensor]
+    tokenize: HFTokenizer | SimpleTokenizer
 
     def images(self, pictures: list[Image.Image]) -> np.ndarray:
         """L2-normalised embeddings of RGB pictures, float32 `[n, d]`."""
@@ -47,6 +48,42 @@ class Ranker:
     def texts(self, texts: list[str]) -> np.ndarray:
         """L2-normalised embeddings of texts, float32 `[n, d]`; what is longer than the context is cut off."""
         return self._embed(texts, self.tokenize, self.model.encode_text)
+
+    @property
+    def context(self) -> int:
+        """Tokens of a text that it reads, start and end included."""
+        return self.model.context_length
+
+    @property
+    def pieces(self) -> Mapping[str, int]:
+        """Its vocabulary: the id of each piece."""
+        return self.tokenize.encoder if isinstance(self.tokenize, SimpleTokenizer) else self.tokenize.tokenizer.get_vocab()
+
+    @property
+    def table(self) -> torch.Tensor | None:
+        """Vectors of these pieces [V, d], read and never written; None where the text encoder is not open_clip's own."""
+        lookup = self._lookup
+        return lookup.weight if lookup else None
+
+    def read(self, ids: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """L2-normalised embeddings [b, e] of ids [b, context]; `rows` [r, d] are the vectors behind the table, and gradients flow to
+        them."""
+        lookup = self._lookup
+        assert lookup is not None
+        words = len(lookup.weight)
+
+        def replace(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+            return torch.where((ids >= words)[..., None], F.embedding((ids - words).clamp(min=0), rows), output)
+
+        hook = lookup.register_forward_hook(replace)
+        try:
+            return F.normalize(self.model.encode_text(ids.masked_fill(ids >= words, 0)), dim=-1)
+        finally:
+            hook.remove()
+
+    @property
+    def _lookup(self) -> torch.nn.Embedding | None:
+        return getattr(getattr(self.model, "text", self.model), "token_embedding", None)
 
     @torch.inference_mode()
     def _embed(self, items: list, prepare: Callable[[list], torch.Tensor], encode: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:

@@ -41,7 +41,8 @@ SCHEMA = pa.schema(
 def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params: Params) -> str:
     """What a word depends on, by the digests of the models: nothing need be loaded.
 
-    The device is left out, the precision is not; the ranker counts only where it chooses the initializer, and is empty elsewhere.
+    The device is left out, the precision is not; the ranker counts only where it chooses the initializer or the setup
+    looks, and is empty elsewhere.
     """
     from ti_pipeline.inversion.job import VERSION
     from ti_pipeline.inversion.settings import settings_for
@@ -51,9 +52,15 @@ def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params
     return fingerprint("train", VERSION, inputs, sections | {"precision": params.generator.precision})
 
 
+def _begin(run: Run) -> None:
+    """Raises ParamsError for a generator that the setup is nothing for, before it is loaded."""
+    run.params.train.chosen.check_generator(run.models.source)
+
+
 def _plan(run: Run, slug: str) -> Plan:
     manifest = read_manifest(run.workspace, slug)
-    ranker = "" if manifest.initializer else run.models.ranker.digest
+    looks = not manifest.initializer or run.params.train.chosen.looks
+    ranker = run.models.ranker.digest if looks else ""
     wanted = training_fingerprint(run.models.source.digest, ranker, manifest, run.params)
     return Plan(slug, wanted, standing(run.workspace, slug, wanted), manifest, unfinished=slug in run.once(half_done))
 
@@ -91,7 +98,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     def prepare(manifest: Manifest) -> Job:
         initializer = manifest.initializer or run.models.choose_initializer([manifest.open(picture) for picture in manifest.pictures])
         train = settings_for(manifest, run.params.train)
-        return prepare_job(generator, manifest, train, run.params.seed, initializer, arithmetic)
+        return prepare_job(generator, manifest, train, run.params.seed, initializer, arithmetic, lambda: run.models.ranker)
 
     steps = {plan.concept: settings_for(plan.order, run.params.train).steps for plan in plans}
     adopted = {saved.concept: saved for each in others.values() for saved in each}
@@ -185,6 +192,7 @@ TRAIN = Stage(
     sections=("seed", "train"),
     models=("generator", "ranker"),
     hours=12,
+    begin=_begin,
     plan=_plan,
     work=_work,
     together=True,

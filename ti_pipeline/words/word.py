@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 ONLY = "text"  # the text encoder of a model that has one: files of its words do not name it
+_LAYERS = "layers."  # begins the name of the adapter with an encoder's rows for each layer
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,17 @@ class Word:
     def __len__(self) -> int:
         """Rows that the token stands for in a prompt, n."""
         return max(len(rows) for rows in self.rows.values())
+
+    @classmethod
+    def layered(cls, token: str, layers: Mapping[str, torch.Tensor], class_words: str = "") -> Word:
+        """One that tells each cross-attention layer of a denoiser its own: `layers` {text encoder: float32 [layers, n, d]}.
+
+        Its rows, for all who know of no layers, are the mean.
+        """
+        adapters = {f"{_LAYERS}{encoder}": rows for encoder, rows in layers.items()}
+        return cls(token, {encoder: rows.mean(dim=0) for encoder, rows in layers.items()}, class_words, adapters)
+
+    @property
+    def layers(self) -> dict[str, torch.Tensor]:
+        """The rows for each layer, as `layered` takes them; empty for a word that tells all layers the same."""
+        return {name.removeprefix(_LAYERS): rows for name, rows in self.adapters.items() if name.startswith(_LAYERS)}

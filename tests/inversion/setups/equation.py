@@ -15,6 +15,7 @@ from ti_pipeline.inversion.learner import Draws
 from ti_pipeline.words.word import ONLY
 
 Steps = Callable[[int], int]
+Move = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def invert(
@@ -24,8 +25,9 @@ def invert(
     train: params.Train,
     penalty: Callable[[torch.Tensor], torch.Tensor] = lambda v: v.new_zeros(()),
     length: Steps | None = None,
+    move: Move | None = None,
 ) -> torch.Tensor:
-    """argmin_v E ‖target − ε_θ(z_t, t, c_θ(y))‖² + penalty(v), by AdamW at a constant rate.
+    """argmin_v E ‖target − ε_θ(z_t, t, c_θ(y))‖² + penalty(v), by AdamW at a constant rate or by `move`, (step from 1, v, gradient) to v.
 
     Before step s (from 0) the word has `length(s)` of the rows of `start`; one that has not joined yet is as it starts.
     """
@@ -42,7 +44,11 @@ def invert(
         predicted = pipe.unet(scheduler.add_noise(draw.z0, draw.noise, draw.t), draw.t, hidden).sample
         optimizer.zero_grad()
         (F.mse_loss(predicted, draw.noise) + penalty(v)).backward()
-        optimizer.step()
+        if move:
+            with torch.no_grad():
+                v.copy_(move(step + 1, v, v.grad))
+        else:
+            optimizer.step()
         if length:
             with torch.no_grad():
                 v[length(step) :] = start[length(step) :]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -21,11 +22,11 @@ from tests.inversion.setups.conftest import Mixed
 from tests.inversion.test_train import Killed
 from ti_pipeline.generators.generator import Condition, Generator, Ids
 from ti_pipeline.inversion.checkpoint import read_checkpoint
+from ti_pipeline.inversion.learner import Draws
 from ti_pipeline.inversion.readings import Readings
-from ti_pipeline.inversion.setups.plain import Plain
-from ti_pipeline.inversion.setups.setup import Group, Learnable, Subject
+from ti_pipeline.inversion.setups.setup import Group, Learnable, Setup, Subject
 from ti_pipeline.inversion.state import Trained
-from ti_pipeline.words.word import ONLY
+from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Workspace
 
 Mix = Callable[..., Mixed]
@@ -174,11 +175,12 @@ def test_killed_for_real_around_a_growth_it_ends_in_the_same_bits(mix: Mix, fold
     assert mixed.trained["jug"].resumed_from == 3
 
 
-class Bent(Plain):
+class Bent(Setup):
     """Rows bent by a matrix of low rank, v (1 + B A): leaves of other shapes, which reach the word only through a product."""
 
-    def begin(self, subject: Subject) -> Learnable:
-        one = super().begin(subject)
+    CHANGES: ClassVar[frozenset[str]] = frozenset({"condition"})
+
+    def begin(self, subject: Subject, one: Learnable) -> Learnable:
         width = one.leaves[ONLY].shape[1]
         a, b = subject.streams.normal("a", 0, (2, width)) / width, torch.zeros(width, 2)
         return replace(one, leaves={**one.leaves, "a": a, "b": b})
@@ -188,20 +190,27 @@ class Bent(Plain):
         v, a, b = (group.leaves[name] for name in (ONLY, "a", "b"))
         return generator.condition(ids, {ONLY: (v + v @ b @ a).flatten(0, 1)})
 
+    def word(self, subject: Subject, word: Word, leaves: Mapping[str, torch.Tensor]) -> Word:
+        return replace(word, adapters={"a": leaves["a"], "b": leaves["b"]})
+
 
 class Split(Bent):
     """Bent from its fourth step on, when it forgets the row that it had in between."""
 
-    def begin(self, subject: Subject) -> Learnable:
-        one = super().begin(subject)
+    def begin(self, subject: Subject, one: Learnable) -> Learnable:
+        one = super().begin(subject, one)
         return replace(one, leaves={**one.leaves, "a": one.leaves["a"][:1], "b": one.leaves["b"][:, :1]})
 
     def after(self, subject: Subject, one: Learnable, step: int) -> Learnable:
         if step != 4:
             return one
-        whole = super().begin(subject).leaves
+        whole = super().begin(subject, replace(one, leaves={ONLY: one.leaves[ONLY]})).leaves
         wider = {"a": torch.cat([one.leaves["a"], whole["a"][1:]]), "b": F.pad(one.leaves["b"], (0, 1))}
         return replace(one, leaves={**one.leaves, **wider})
+
+
+def learnt(trained: Trained) -> dict[str, torch.Tensor]:
+    return {**trained.word.rows, **trained.word.adapters}
 
 
 def test_leaves_of_any_shape_in_company(mix: Mix, tmp_path: Path) -> None:
@@ -212,16 +221,16 @@ def test_leaves_of_any_shape_in_company(mix: Mix, tmp_path: Path) -> None:
     mixed.checkpoint = tmp_path / "killed"
     with pytest.raises(Killed):
         mixed.run(pack=5, stop_at=5)
-    resumed = {slug: each.word.rows for slug, each in mixed.run(pack=5).items()}
+    resumed = {slug: learnt(each) for slug, each in mixed.run(pack=5).items()}
     mixed.checkpoint, mixed.trained = tmp_path / "whole", {}
-    together = {slug: each.word.rows for slug, each in mixed.run(pack=5).items()}
+    together = {slug: learnt(each) for slug, each in mixed.run(pack=5).items()}
     losses = {slug: [row["loss"] for row in each.log] for slug, each in mixed.trained.items()}
     shapes = {slug: {name: tuple(leaf.shape) for name, leaf in rows.items()} for slug, rows in together.items()}
     assert shapes["fork"] == {ONLY: (2, 32), "a": (2, 32), "b": (32, 2)} and shapes["spoon"] == {ONLY: (1, 32), "a": (2, 32), "b": (32, 2)}
     assert all(torch.equal(resumed[slug][name], leaf) for slug, rows in together.items() for name, leaf in rows.items())
     for slug in ("mug", "fork", "spoon"):
         mixed.checkpoint, mixed.trained = tmp_path / slug, {}
-        alone, start = mixed.run((slug,))[slug].word.rows, mixed.job(slug).one.leaves
+        alone, start = learnt(mixed.run((slug,))[slug]), mixed.job(slug).one.leaves
         assert [row["loss"] for row in mixed.trained[slug].log] == pytest.approx(losses[slug], rel=1e-4)
         for name, leaf in alone.items():
             begun = torch.zeros(leaf.shape)
@@ -230,9 +239,8 @@ def test_leaves_of_any_shape_in_company(mix: Mix, tmp_path: Path) -> None:
 
 
 def test_prompts_of_a_setup_itself_are_read_to_their_end(mix: Mix) -> None:
-    class Talks(Plain):
-        def begin(self, subject: Subject) -> Learnable:
-            one = super().begin(subject)
+    class Talks(Setup):
+        def begin(self, subject: Subject, one: Learnable) -> Learnable:
             return replace(one, prompts=[["very " * 75 + prompt for prompt in said] for said in one.prompts])
 
     mixed = mix(mug=("steps=2",), cup=("steps=2",))
@@ -241,8 +249,8 @@ def test_prompts_of_a_setup_itself_are_read_to_their_end(mix: Mix) -> None:
 
 
 def test_one_that_breaks_down_leaves_the_others_alone(mix: Mix) -> None:
-    class Broken(Plain):
-        def penalty(self, generator: Generator, group: Group) -> torch.Tensor | None:
+    class Broken(Setup):
+        def penalty(self, generator: Generator, group: Group, draws: Draws) -> torch.Tensor | None:
             return group.leaves[ONLY].sum(dim=(1, 2)) * float("nan")
 
     mixed = mix(**THREE, ink=("steps=3",))

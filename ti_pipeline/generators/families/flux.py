@@ -41,6 +41,7 @@ class Flux(LatentFlow):
     """Black Forest Labs 2024. Four neighbouring latents are one token of the transformer."""
 
     DENOISER = ("transformer", "FluxTransformer2DModel")
+    SPOKEN = ("t5",)
 
     def density(self, quantiles: torch.Tensor) -> torch.Tensor:
         return quantiles

@@ -84,4 +84,5 @@ FAMILY = Family(
     check=_check,
     load=_load,
     readers=_readers,
+    layers=True,
 )

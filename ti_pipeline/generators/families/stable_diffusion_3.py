@@ -44,6 +44,7 @@ class StableDiffusion3(LatentFlow):
     """Esser et al. 2024, arXiv 2403.03206."""
 
     DENOISER = ("transformer", "SD3Transformer2DModel")
+    SPOKEN = ("clip_l", "t5")  # `clip_g` beside `clip_l`: both cut a prompt into the same tokens
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         clips = [self.encoders[name].read(ids[name], rows[name] if rows else None, every_layer=True) for name in ("clip_l", "clip_g")]

@@ -40,6 +40,8 @@ MODEL_INDEX = {
 class StableDiffusionXL(LatentDiffusion):
     """Podell et al. 2023, arXiv 2307.01952."""
 
+    SPOKEN = ("clip_l",)  # and `clip_g` beside it: both cut a prompt into the same tokens
+
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         """The micro-conditioning (section 2.2) says that the picture had this size and was not cropped, as the stock pipeline does."""
         read = {name: encoder.read(ids[name], rows[name] if rows else None, every_layer=True) for name, encoder in self.encoders.items()}
@@ -108,4 +110,5 @@ FAMILY = Family(
     check=_check,
     load=_load,
     readers=_readers,
+    layers=True,
 )

@@ -7,9 +7,9 @@ import importlib
 import pkgutil
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from ti_pipeline.inversion.setups.setup import Setup
+from ti_pipeline.inversion.setups.setup import Combination, Setup
 
 
 @functools.cache
@@ -28,3 +28,28 @@ def sections() -> type[BaseModel]:
     """The section `train.setups` of params: the settings of each setup under its name. One that is not used may be left out."""
     fields: dict[str, Any] = {name: (kind | None, None) for name, kind in setups().items()}
     return create_model("Setups", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+
+
+def named(text: str) -> tuple[str, ...]:
+    """The names that `train.setup` joins by `+`, sorted: their order has no meaning. Raises ValueError for what is no combination."""
+    names = sorted(name.strip() for name in text.split("+"))
+    for name in names:
+        if name not in setups():
+            raise ValueError(f"there is no setup {name!r}. There are: {', '.join(setups())}")
+        if names.count(name) > 1:
+            raise ValueError(f"{name} stands there twice. Name each setup once")
+    if len(names) > 1 and "plain" in names:
+        raise ValueError("plain is a word with nothing changed, and what the others change. Leave it out")
+    return tuple(names)
+
+
+def combined(names: str, settings: BaseModel) -> Combination:
+    """The setups of `train.setup` with their `settings`, those of `train.setups`. Raises ValueError for one that is missing."""
+    parts: list[Setup] = []
+    for name in names.split("+"):
+        try:
+            parts.append(getattr(settings, name) or setups()[name]())
+        except ValidationError as error:
+            missing = ", ".join(f"train.setups.{name}.{e['loc'][0]}" for e in error.errors())
+            raise ValueError(f"train.setup is {names}, which needs {missing}. Set it") from None
+    return Combination(tuple(parts))

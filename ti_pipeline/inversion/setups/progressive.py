@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from ti_pipeline.concepts.texts import MOST_VECTORS
-from ti_pipeline.inversion.setups.plain import Plain
-from ti_pipeline.inversion.setups.setup import Learnable, Subject
+from ti_pipeline.inversion.setups.setup import Learnable, Setup, Subject
 
 if TYPE_CHECKING:
     from ti_pipeline.params import Train
@@ -18,8 +17,10 @@ if TYPE_CHECKING:
 Steps = Annotated[int, Field(ge=1)]
 
 
-class Progressive(Plain):
+class Progressive(Setup):
     """Starts with one vector. After each of `grow_at` steps another joins, where one of a word of that length would start."""
+
+    CHANGES: ClassVar[frozenset[str]] = frozenset({"length", "anchor"})
 
     grow_at: Annotated[tuple[Steps, ...], Field(min_length=1, max_length=MOST_VECTORS - 1)]
     """[steps] After each of these a further vector joins (2,000 and 4,000 of 5,000 in the paper). For `train.vectors: 1`."""
@@ -44,6 +45,8 @@ class Progressive(Plain):
         import torch
 
         token, length = subject.manifest.token, 2 + self.grow_at.index(step)
-        start = subject.rows(length)
-        leaves = {encoder: torch.cat([rows, start[encoder][-1:].to(rows.device)]) for encoder, rows in one.leaves.items()}
-        return replace(one, leaves=leaves, lengths={**one.lengths, token: length})
+        grown = {
+            encoder: torch.cat([one.leaves[encoder], start[-1:].to(one.leaves[encoder].device)])
+            for encoder, start in subject.rows(length).items()
+        }
+        return replace(one, leaves={**one.leaves, **grown}, lengths={**one.lengths, token: length})
