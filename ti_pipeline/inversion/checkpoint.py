@@ -110,6 +110,6 @@ def _saved(concept: str, key: str, step: int, lengths: dict[str, int], tensors: 
         return {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
 
     steps = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("kept.")})
-    kept = {step: named(f"kept.{step}.") for step in steps}
+    kept: dict[int, Mapping[str, torch.Tensor]] = {step: named(f"kept.{step}.") for step in steps}
     state = State(step, tensors["log"].tolist(), tensors["losses"].tolist(), named("best."), kept)
     return Saved(concept, key, state, Learning(Learnable(named("leaf."), lengths), named("first."), named("second.")))
