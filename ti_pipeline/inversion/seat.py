@@ -14,6 +14,7 @@ from ti_pipeline.inversion.learner import Draws, Learner
 from ti_pipeline.inversion.leaves import Learning
 from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import COLUMNS, State, Trained
+from ti_pipeline.words.word import Word
 
 
 @dataclass(eq=False)
@@ -33,6 +34,7 @@ class Seat:
     step: int = field(init=False)
     resumed_from: int = field(init=False)
     keep: frozenset[int] = field(init=False)
+    told: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
         self.step = self.resumed_from = self.state.step
@@ -72,6 +74,12 @@ class Seat:
     @property
     def ended(self) -> bool:
         return bool(self.stopped) or self.state.step == self.job.train.steps
+
+    def news(self) -> list[tuple[int, Word]]:
+        """Kept words, with their steps, that were not asked for before."""
+        new = [step for step in sorted(self.state.kept) if step > self.told and step in self.keep]
+        self.told = max(new, default=self.told)
+        return [(step, self.job.setup.word(self.job.subject, self.state.kept[step])) for step in new]
 
     def result(self, leaves: Mapping[str, torch.Tensor]) -> Trained:
         """Once it has ended: the word that was best on the evaluation batch, or of the last `leaves` where there is none."""
