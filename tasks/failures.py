@@ -6,10 +6,13 @@ import errno
 import logging
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from huggingface_hub.errors import OfflineModeIsEnabled
+from prefect import get_run_logger
+from prefect.exceptions import PrefectException
 from prefect.task_engine import TaskRunTimeoutError
 
 from ti_pipeline.errors import ConceptError, PipelineError, out_of_memory
@@ -68,6 +71,15 @@ def explained(error: Exception, stage: str) -> PipelineError | None:
     if isinstance(error, OSError) or network(error):
         return PipelineError(f"{stage}: {error}. What is finished is kept: the next run continues from there.")
     return None
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Prefect may be away when artifacts are made in this block: that is a line in the log, for the work that they tell of is done."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("Prefect could not be shown what came of the run: %s", error)
 
 
 class WithoutTraceback(logging.Filter):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.exceptions import PrefectException
 
+from tasks.failures import shown
 from tasks.stages import counted
 from ti_pipeline.concepts.texts import visible
 from ti_pipeline.evaluation.report import LEARNT, concept_path, read_report
@@ -51,15 +48,6 @@ def show(workspace: Workspace, outcomes: Sequence[Mapping[str, Any]]) -> None:
         pages = {o["concept"]: Path(o["path"]) for o in outcomes if o["stage"] == "gallery" and o["path"]}
         if pages:
             create_markdown_artifact(links({"all concepts": workspace.galleries / "index.html", **pages}), key="galleries")
-
-
-@contextmanager
-def shown() -> Iterator[None]:
-    """Prefect may be away when artifacts are made in this block: that is a line in the log, for the work that they tell of is done."""
-    try:
-        yield
-    except (httpx.HTTPError, PrefectException) as error:
-        get_run_logger().warning("Prefect could not be shown what came of the run: %s", error)
 
 
 def _by_concept(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, list[Outcome]]:

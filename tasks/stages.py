@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from tasks.failures import DELAYS, can_pass
+from tasks.previews import previews_of
 from tasks.progress import log_lines
 from ti_pipeline.concepts.concept import discover
 from ti_pipeline.params import Params
@@ -29,7 +30,9 @@ def task_of(stage: Stage) -> Task[..., list[dict[str, Any]]]:
         if (task_run.get_run_count() or 1) > 1:
             gc.collect()  # what an attempt that ran out of memory still holds; not at first: a signal that comes in here is lost
         log = get_run_logger()
-        outcomes = run_stage(stage, Run.over(workspace, params, names, force=force, report=log_lines(log.info)))
+        run = Run.over(workspace, params, names, force=force, report=log_lines(log.info))
+        with previews_of(stage, run) as watched:
+            outcomes = run_stage(stage, watched)
         if names is None and not stage.needs:
             remove_withdrawn(workspace, STAGES.values())  # the flow's other stages are given names, and remove nothing then
         for outcome in outcomes:

@@ -16,8 +16,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks.failures import DELAYS
-from tasks.report import shown
+from tasks.failures import DELAYS, shown
 from ti_pipeline.concepts.texts import visible
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Params

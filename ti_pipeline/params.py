@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +26,7 @@ Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
 Guidance = Annotated[float, Field(ge=1)]
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 Channel = Annotated[int, Field(ge=0, le=255)]
+MOST_PREVIEWS = 100  # of a concept
 
 
 if TYPE_CHECKING:
@@ -154,11 +157,46 @@ class Train(Section):
     """[seconds] Save after this much time as well, for models whose steps are slow."""
     log_every: Positive
     """[steps] Steps between rows of `training.parquet`, which has loss, norm, gradient and rate."""
+    keep_steps: tuple[Annotated[int, Field(ge=0)], ...]
+    """[steps] The words as they were after each of these, and at the end, stand in `steps.safetensors`; 0 is where a word starts.
+    Keeping costs kilobytes and changes no word. A concept of fewer steps passes over those that it does not reach."""
+    compromise: Share | None
+    """[1] Weight of likeness in the choice of a step among `keep_steps` and the last; the rest is faithfulness to `compromise_prompts`.
+    `null` takes the last step, or with early stopping the best on the fixed batch. `docs/training.md` says how it is measured."""
+    compromise_prompts: Briefs
+    """Prompts that faithfulness is measured on, by kind of concept, with `{token}`. Others than `evaluate.prompts`, or the choice shows
+    there as merit."""
+    compromise_samples: Positive
+    """[pictures] Drawn at each step of `preview_prompt`, for likeness, and of each of `compromise_prompts`. More make the choice surer."""
+    preview_every: Annotated[int, Field(ge=0)]
+    """[steps] Draw `preview_prompt` with the words as they are after so many steps each, and at the start and end; 0 draws nothing. More
+    than 100 pictures a concept are thinned out. Changes no word."""
+    preview_prompt: dict[Literal["object", "style"], Annotated[str, Field(max_length=LONGEST)]]
+    """What is drawn while a concept trains, by its kind, with `{token}`; always from the same seed."""
+    preview_solver: Solver
+    """Sampler of pictures that are drawn while training, and to choose a step."""
+    preview_steps: Positive
+    """[steps] Solver steps per such picture."""
+    preview_guidance_scale: Guidance
+    """[1] As `generate.guidance_scale`."""
 
     @field_validator("setup")
     @classmethod
     def _are_there(cls, text: str) -> str:
         return "+".join(named(text))
+
+    @field_validator("keep_steps")
+    @classmethod
+    def _rise(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= sooner for sooner, later in pairwise(steps)):
+            raise ValueError(f"{list(steps)} does not rise. Put the steps in order, each once.")
+        return steps
+
+    @model_validator(mode="after")
+    def _has_steps_to_choose_among(self) -> Train:
+        if self.compromise is not None and not self.keep_steps:
+            raise ValueError("train.compromise chooses among train.keep_steps, which is empty. Name some, such as [50, 100, 150]")
+        return self
 
     @model_validator(mode="after")
     def _goes_with_its_setup(self) -> Train:
@@ -176,9 +214,22 @@ class Train(Section):
         """Rows of a word when it has as many as it will ever have."""
         return self.chosen.longest(self)
 
+    @property
+    def kept_at(self) -> list[int]:
+        """Steps after which the word is kept as it is then, rising; the last is kept in any case."""
+        return sorted({step for step in self.keep_steps if step <= self.steps}.union(self.drawn_at))
+
+    @property
+    def drawn_at(self) -> range:
+        """Steps after which a preview is drawn; so is one of the last in any case, where there are any."""
+        if not self.preview_every:
+            return range(0)
+        return range(0, self.steps + 1, self.preview_every * ceil(self.steps / self.preview_every / MOST_PREVIEWS))
+
     def decisive(self) -> dict[str, Any]:
         """What a learnt word depends on, as JSON values: not how the work is spread and saved, nor what other setups would do."""
-        without = {"setup", "setups", "pack", "devices", "checkpoint_every", "checkpoint_seconds"}
+        without = {"setup", "setups", "pack", "devices", "checkpoint_every", "checkpoint_seconds", "keep_steps"}
+        without |= {name for name in type(self).model_fields if name.startswith(("compromise", "preview_"))}
         if self.early_stopping == "none":
             without |= {"evaluate_every", "evaluate_samples", "stop_window", "stop_ratio"}
         return self.model_dump(mode="json", exclude=without) | self.chosen.decisive()
@@ -283,18 +334,23 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _nothing_is_drawn_as_letters(self) -> Params:
-        for key, texts in (("generate.briefs", self.generate.briefs), ("evaluate.prompts", self.evaluate.prompts)):
+        alone = {
+            "evaluate.prompts": self.evaluate.prompts,
+            "train.compromise_prompts": self.train.compromise_prompts,
+            "train.preview_prompt": {kind: [prompt] for kind, prompt in self.train.preview_prompt.items()},
+        }
+        for key, texts in {"generate.briefs": self.generate.briefs, **alone}.items():
             for kind, briefs in texts.items():
                 for brief in briefs:
                     try:
                         check_brief(brief)
                     except ValueError as error:
                         raise ValueError(f"{key}.{kind}: {error}") from None
-        for prompts in self.evaluate.prompts.values():
-            for prompt in prompts:
+        for key, texts in alone.items():
+            for prompt in (prompt for prompts in texts.values() for prompt in prompts):
                 if found := WORD.search(prompt):
                     why = "is evaluated by itself and against the prompt alone, which knows no other learnt word"
-                    raise ValueError(f"evaluate.prompts: {found.group()} in {cut(prompt)!r}: a word {why}")
+                    raise ValueError(f"{key}: {found.group()} in {cut(prompt)!r}: a word {why}")
         if found := re.search(r"\{[^{}]*\}", self.generate.negative_prompt):
             raise ValueError(f"generate.negative_prompt: {cut(found.group())} means nothing here; write a learnt word as it is: <my-thing>")
         return self

@@ -18,8 +18,9 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 # Folders under `artifacts/`, each the output of one stage.
 MANIFESTS, EMBEDDINGS, CANDIDATES = "manifests", "embeddings", "candidates"
 RANKINGS, EVALUATION, GALLERIES = "rankings", "evaluation", "galleries"
-# Folders under `artifacts/` for what saves time and changes no result: half-done trainings, and what CLIP saw while pictures were made.
-CHECKPOINTS, LOOKS = "checkpoints", "looks"
+# Folders under `artifacts/` for what saves time and changes no result: half-done trainings, pictures drawn meanwhile, and what CLIP saw
+# while candidates were made.
+CHECKPOINTS, PREVIEWS, LOOKS = "checkpoints", "previews", "looks"
 # What stages read that no stage has made.
 CONCEPTS, CHOICES = "concepts", "choices"
 
@@ -59,6 +60,22 @@ class Workspace:
 
     def training(self, concept: str) -> Path:
         return self.artifacts / EMBEDDINGS / concept / "training.parquet"
+
+    def steps(self, concept: str) -> Path:
+        """The words as they were on the way."""
+        return self.artifacts / EMBEDDINGS / concept / "steps.safetensors"
+
+    def curve(self, concept: str) -> Path:
+        """How much like the pictures, and how obedient to prompts, the word was at each of its steps."""
+        return self.artifacts / EMBEDDINGS / concept / "curve.parquet"
+
+    def strip(self, concept: str) -> Path:
+        """The pictures that were drawn while it trained, side by side."""
+        return self.artifacts / EMBEDDINGS / concept / "previews.png"
+
+    def frames(self, concept: str) -> Path:
+        """The folder of these pictures while it trains."""
+        return self.artifacts / PREVIEWS / concept
 
     def checkpoint(self, concept: str) -> Path:
         """Outside of every stage's output: what is half done is nobody's input."""

@@ -114,9 +114,9 @@ def test_every_file_that_is_opened_is_declared(name: str, made: Workspace, tmp_p
     assert ran.returncode == 0, ran.stderr
     opened = [Path(path) for path in json.loads(ran.stdout.splitlines()[-1])]
     models = [ROOT / declared.MODELS[model].folder for model in stage.models]
-    own = [stage.folder(place), place.artifacts / "locks", *([place.artifacts / stage.scratch] if stage.scratch else [])]
+    own = [stage.folder(place), place.artifacts / "locks", *(place.artifacts / name for name in stage.scratch)]
     if name == "rank":
-        own.append(place.artifacts / STAGES["generate"].scratch)  # which changes no result
+        own += [place.artifacts / scratch for scratch in STAGES["generate"].scratch]  # which changes no result
     if name == "gallery":
         own.append(place.choices)  # what it writes of itself: who it is, and the key to its questionnaire
     allowed = [*inputs(stage, place), *own, *models]

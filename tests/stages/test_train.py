@@ -16,14 +16,21 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.models import Models
+from ti_pipeline.stages.learnt import Wanted, standing, training_fingerprint
 from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Run
-from ti_pipeline.stages.train import SCHEMA, TRAIN, standing, training_fingerprint
+from ti_pipeline.stages.train import SCHEMA, TRAIN
 from ti_pipeline.words.files import read_word, word_fingerprint
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Outcome, Workspace
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
+
+
+def wanted_by(generator: Generator, manifest: Manifest, chosen: params.Params) -> Wanted:
+    """What a concept with an initializer of its own is to stand under, where nothing is kept or drawn."""
+    trained = training_fingerprint(generator.digest, "", manifest, chosen)
+    return Wanted(trained, trained)
 
 
 def test_what_a_training_leaves_behind(generator: Generator, folder, workspace: Workspace, validated: Make, settings: Settings) -> None:
@@ -68,9 +75,8 @@ def test_nothing_is_done_twice_unless_something_changed(
     assert train_one(workspace, generator, manifest, chosen).state == "up-to-date"
     torch.set_num_threads(threads)
     for changed in ("seed=1", "train.steps=5", "generator.precision=auto"):
-        wanted = training_fingerprint(generator.digest, "", manifest, settings(changed))
-        assert standing(workspace, "mug", wanted) is None
-    assert standing(workspace, "mug", training_fingerprint(generator.digest, "", validated(hue=1), chosen)) is None
+        assert standing(workspace, "mug", wanted_by(generator, manifest, settings(changed))) is None
+    assert standing(workspace, "mug", wanted_by(generator, validated(hue=1), chosen)) is None
     owned = validated(about="initializer: mug\nowner: me\nbriefs: ['a {token}']\n")
     assert train_one(workspace, generator, owned, chosen).state == "up-to-date"
     workspace.training("mug").unlink()
@@ -104,9 +110,9 @@ def test_a_concept_says_its_own_vectors_and_steps(generator: Generator, workspac
     words = {slug: read_word(workspace.embedding(slug)) for slug in done}
     assert {slug: (len(word), word.provenance["steps"]) for slug, word in words.items()} == {"mug": (1, "6"), "cup": (3, "4")}
     for changed in ("train.pack=7", "train.checkpoint_seconds=1", "train.devices=[cpu, cpu]", "train.stop_ratio=0.5", "train.steps=9"):
-        assert standing(workspace, "cup", training_fingerprint(generator.digest, "", large, settings(changed)))
+        assert standing(workspace, "cup", wanted_by(generator, large, settings(changed)))
     for changed in ("train.early_stopping=dvar", "train.clip_gradient=1"):
-        assert not standing(workspace, "cup", training_fingerprint(generator.digest, "", large, settings(changed)))
+        assert not standing(workspace, "cup", wanted_by(generator, large, settings(changed)))
 
 
 def test_what_was_half_done_alone_goes_on_in_company(

@@ -44,6 +44,11 @@ def one_line(text: str) -> str:
     return text
 
 
+def left_out(prompt: str) -> str:
+    """The prompt with the placeholder left out and nothing put in its place, as the paper has it."""
+    return re.sub(r"\s+", " ", prompt.replace(PLACE, "")).strip()
+
+
 def check_places(text: str) -> str:
     """Raise ValueError for a place in braces that nothing is put into: it would be drawn as it stands."""
     for place in _PLACES.findall(text):

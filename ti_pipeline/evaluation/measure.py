@@ -9,7 +9,6 @@ Setups, as in the paper's figure 10:
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.concepts.texts import PLACE
+from ti_pipeline.concepts.texts import PLACE, left_out
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.draw import Progress, Seen, Studio, draw_shared, sample_seed
 from ti_pipeline.evaluation.metrics import DECIMALS, Estimate, alike, alike_among, editability, gain, mean_estimate
@@ -74,11 +73,6 @@ def write_kept(folder: Path, kept: list[Kept]) -> list[dict[str, Any]]:
             picture.save(temporary, format="PNG")
         rows.append({"setup": setup, "text": text, "file": path.name, "digest": digest_file(path)})
     return rows
-
-
-def left_out(prompt: str) -> str:
-    """The prompt with the placeholder left out and nothing put in its place, as the paper has it."""
-    return re.sub(r"\s+", " ", prompt.replace(PLACE, "")).strip()
 
 
 def _check(generator: Generator, manifest: Manifest, word: Word, params: Params) -> None:

@@ -15,6 +15,7 @@ from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import atomic, digest_file, write_json, write_text
 from ti_pipeline.gallery.exhibit import Shot, Versus, Wall, read_numbers, read_versus, read_walls, read_word
+from ti_pipeline.gallery.learning import hang_frames, read_curve
 from ti_pipeline.gallery.pictures import Hung, carried, hang_candidate, hang_references
 from ti_pipeline.gallery.render import design_digest, render
 from ti_pipeline.params import Params
@@ -39,6 +40,7 @@ def gallery_fingerprint(workspace: Workspace, manifest: Manifest, params: Params
         if not path.is_file():
             raise NotYet(slug, f"{path} is not there. Run `ti-pipeline {stage} {slug}` first.")
         inputs[stage] = digest_file(path)
+    inputs |= {path.name: digest_file(path) for path in (workspace.curve(slug), workspace.strip(slug)) if path.is_file()}
     evaluation = concept_path(workspace, slug)
     inputs["evaluate"] = digest_file(evaluation) if evaluation.is_file() else None
     for name, folder in params.gallery.against.items():
@@ -107,6 +109,9 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
         shutil.copyfile(embedding, temporary)
     write_text(folder / f"{slug}.js", carried(slug, embedding.read_bytes()))
     learnt, version = read_word(embedding, slug), digest_file(embedding)[:8]
+    curve = read_curve(workspace, slug, learnt.provenance.get("fingerprint", ""))
+    frames = hang_frames(workspace, slug, folder, edge)
+    taken = learnt.provenance.get("chosen_step", "")
     initializer = learnt.provenance.get("initializer") or manifest.initializer or ""
     pictures = {shot.id: _data(wall, shot, hung[shot.id]) for wall in walls for shot in wall.shots}
     data = {
@@ -123,10 +128,11 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
         "concept.html", title=section.title, concept=manifest, walls=walls, hung=hung, older=older, versus=versus, references=references,
         numbers=numbers, word=word, lines=learnt.for_diffusers(word), vectors=learnt.vectors, initializer=initializer, version=version,
         data=data, steps=learnt.provenance.get("steps", ""), generator=learnt.provenance.get("generator", ""), small=section.thumbnail,
+        curve=curve, frames=frames, taken=taken,
     )  # fmt: skip
     write_text(folder / "index.html", text)
     files = {"index.html", word, f"{slug}.js"}
-    for picture in (*references, *hung.values(), *older.values()):
+    for picture in (*references, *hung.values(), *older.values(), *(frame.hung for frame in frames)):
         files |= {name for name in (picture.shown, picture.opens, picture.carrier) if name}
     about = {
         "token": manifest.token, "kind": manifest.kind, "owner": manifest.owner or "", "license": manifest.license or "",

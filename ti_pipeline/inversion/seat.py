@@ -14,6 +14,7 @@ from ti_pipeline.inversion.learner import Draws, Learner
 from ti_pipeline.inversion.leaves import Learning
 from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import COLUMNS, State, Trained
+from ti_pipeline.words.word import Word
 
 
 @dataclass(eq=False)
@@ -32,15 +33,20 @@ class Seat:
     draws: Future[Draws] = field(init=False)
     step: int = field(init=False)
     resumed_from: int = field(init=False)
+    keep: frozenset[int] = field(init=False)
+    told: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
         self.step = self.resumed_from = self.state.step
+        self.keep = frozenset(self.job.train.kept_at)
+        if self.step == 0 and self.step in self.keep:
+            self.state.kept[0] = self.job.one.leaves
         self._fix_batch()
 
     @classmethod
     def at(cls, job: Job, saved: Saved | None) -> Seat:
-        """At the start or, with what a checkpoint has of this very job, from there."""
-        if saved is None or saved.key != job.key:
+        """At the start or, with what a checkpoint has of this very job, from there; a step that was not kept is not to be had again."""
+        if saved is None or saved.key != job.key or any(s <= saved.state.step and s not in saved.state.kept for s in job.train.kept_at):
             return cls(job, State(), Learning.begun(job.one), job.learner)
         one = replace(job.one, leaves=saved.learning.one.leaves, lengths=saved.learning.one.lengths)
         return cls(job, saved.state, replace(saved.learning, one=one), _learner(job, job.learner, job.one, one))
@@ -69,17 +75,26 @@ class Seat:
     def ended(self) -> bool:
         return bool(self.stopped) or self.state.step == self.job.train.steps
 
+    def news(self) -> list[tuple[int, Word]]:
+        """Kept words, with their steps, that were not asked for before."""
+        new = [step for step in sorted(self.state.kept) if step > self.told and step in self.keep]
+        self.told = max(new, default=self.told)
+        return [(step, self.job.setup.word(self.job.subject, self.state.kept[step])) for step in new]
+
     def result(self, leaves: Mapping[str, torch.Tensor]) -> Trained:
         """Once it has ended: the word that was best on the evaluation batch, or of the last `leaves` where there is none."""
         state, every, chosen = self.state, self.job.train.evaluate_every, self.state.step
+        last = {state.step: state.kept.get(state.step, leaves)}  # where it was stopped, the leaves have gone on since
+        kept = {step: each for step, each in state.kept.items() if step in self.keep} | last
         at: dict[int, float] = {}
         if self.batch is not None:
             at = {min((i + 1) * every, state.step): loss for i, loss in enumerate(state.losses)}
         if at:  # empty where no step was to be done
             chosen, leaves = min(at, key=at.__getitem__), state.best
         log = [{**dict(zip(COLUMNS, row, strict=True)), "step": int(row[0]), "evaluation": at.get(int(row[0]))} for row in state.log]
+        words = {step: self.job.setup.word(self.job.subject, each) for step, each in sorted(kept.items())}
         word, why = self.job.setup.word(self.job.subject, leaves), self.stopped or "all steps done"
-        return Trained(word, log, state.step, chosen, self.resumed_from, why, state.final_loss)
+        return Trained(word, log, state.step, chosen, self.resumed_from, why, state.final_loss, words)
 
 
 def _learner(job: Job, learner: Learner, before: Learnable, one: Learnable) -> Learner:

@@ -27,6 +27,7 @@ from ti_pipeline.inversion.seat import Seat
 from ti_pipeline.inversion.setups.setup import Learnable, Step
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.workers import with_one_thread
+from ti_pipeline.words.word import Word
 
 Progress = Callable[[int, int, str], None]
 
@@ -43,17 +44,32 @@ class Ended:
     error: Exception | None = None
 
 
+@dataclass(frozen=True)
+class Reached:
+    """A word as it was after a step of `train.kept_at`."""
+
+    job: Job
+    step: int
+    word: Word
+
+
 def train_pack(
-    generator: Generator, waiting: Sequence[Waiting], train: params.Train, checkpoint: Path, progress: Progress | None = None
+    generator: Generator,
+    waiting: Sequence[Waiting],
+    train: params.Train,
+    checkpoint: Path,
+    progress: Progress | None = None,
+    watch: Callable[[Sequence[Reached]], None] | None = None,
 ) -> Iterator[Ended]:
     """Train every concept of the queue, as many at a time as `train.pack` says or the device takes; yields each when it ends.
 
     Only the leaves of their setups move. Each concept has its own samples, streams, loss, clipping, rate and end; when one is done or
     failed, the next in the queue takes its place at the next step. What is yielded has to be on disk before the next is asked for.
     Goes on from `checkpoint`; killed anywhere and started again with the same queue, it ends in the same bits on one thread of a
-    CPU.
+    CPU. `watch` is told of kept words while they are learnt, of one that went on from a checkpoint once more.
     """
     with closing(_Trainer(generator, waiting, train, checkpoint, progress)) as trainer:
+        trainer.watch = watch
         yield from trainer.run()
 
 
@@ -87,6 +103,7 @@ class _Trainer:
         self.leaves = Leaves([], [], generator.device)  # of `seats`, in their order
         self.gone: set[int] = set()  # places whose concept has ended since the last pass
         self.cramped = False  # whether the last pass had no memory for a single concept
+        self.watch: Callable[[Sequence[Reached]], None] | None = None
         self.saved_at = self.parted_at = time.monotonic()
 
     def close(self) -> None:
@@ -109,6 +126,7 @@ class _Trainer:
             self.cramped = False
             self._update(*came)
             self._evaluate()
+            self._keep()
             self._go_on()
             self._part_time()
             self._look()
@@ -235,6 +253,10 @@ class _Trainer:
         losses = losses_only(self.generator, self.leaves, places, [seat.batch for seat in seats if seat.batch])
         self.readings.evaluation(seats, losses, [self.leaves.copy(place) for place in places])
 
+    def _keep(self) -> None:
+        due = [place for place, seat in enumerate(self.seats) if seat.step in seat.keep]
+        self.readings.keep([self.seats[place] for place in due], [self.leaves.copy(place) for place in due])
+
     def _go_on(self) -> None:
         """Let the setups say what is learnt from now on, and have the draws for it made."""
         changed: dict[int, tuple[Learnable, Learnable]] = {}
@@ -270,6 +292,8 @@ class _Trainer:
         if self.progress:
             self.progress(self.behind + sum(seat.step for seat in self.seats), self.total, self.readings.said)
         if reading:
+            if self.watch and (reached := [Reached(seat.job, *new) for seat in self.seats for new in seat.news()]):
+                self.watch(reached)
             self._let_go(faults)
         if saving and not self.gone:
             self._save()

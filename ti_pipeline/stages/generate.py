@@ -188,6 +188,6 @@ GENERATE = Stage(
     plan=_plan,
     work=_work,
     together=True,
-    scratch=LOOKS,
+    scratch=(LOOKS,),
     withdraw=_withdraw,
 )

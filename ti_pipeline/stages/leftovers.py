@@ -44,7 +44,10 @@ def _temporaries(workspace: Workspace, stage: Stage, names: Collection[str] | No
         for name in files:
             if half := _TEMPORARY.fullmatch(name):
                 yield here / name, (concept,) if concept else (half["of"], OVERVIEW)
-    if stage.scratch:
-        for path in (workspace.artifacts / stage.scratch).glob(".*"):
+    for scratch in stage.scratch:
+        for path in (workspace.artifacts / scratch).glob(".*"):
             if half := _TEMPORARY.fullmatch(path.name):
                 yield path, (half["of"],)
+        for path in (workspace.artifacts / scratch).glob("*/.*"):
+            if _TEMPORARY.fullmatch(path.name):
+                yield path, (path.parent.name,)

@@ -121,8 +121,8 @@ class Stage:
     """What is to be said of a concept that is all right, and is in no output."""
     finish: Callable[[Run], object] | None = None
     """After all concepts; over the whole collection, whatever the run names."""
-    scratch: str = ""
-    """A folder under `artifacts/` for what saves time and changes no result. It is in no record, and may be gone."""
+    scratch: tuple[str, ...] = ()
+    """Folders under `artifacts/` for what saves time and changes no result. They are in no record, and may be gone."""
     holds: Callable[[Run], list[str]] | None = None
     """Names in `scratch` that nobody else may write meanwhile, beside those of the concepts."""
     withdraw: Callable[[Workspace, Collection[str]], None] | None = None

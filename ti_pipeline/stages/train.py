@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+import logging
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +16,24 @@ import pyarrow as pa
 
 import ti_pipeline
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
-from ti_pipeline.files import digest_file, digest_value, table_metadata, write_table
-from ti_pipeline.params import Params
+from ti_pipeline.concepts.texts import PLACE
+from ti_pipeline.errors import ConceptError, ParamsError, out_of_memory
+from ti_pipeline.files import digest_file, digest_value, write_table
+from ti_pipeline.params import Train
 from ti_pipeline.stages.collection import is_there
+from ti_pipeline.stages.learnt import Learnt, Wanted, film_of, finish, keep, read_learnt, standing, wanted_of
 from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
 from ti_pipeline.stages.turns import turn
-from ti_pipeline.workspace import CHECKPOINTS, CONCEPTS, EMBEDDINGS, MANIFESTS, Outcome, Workspace, fingerprint
+from ti_pipeline.workspace import CHECKPOINTS, CONCEPTS, EMBEDDINGS, MANIFESTS, PREVIEWS, Outcome, Workspace
 
 if TYPE_CHECKING:
+    from ti_pipeline.generators.generator import Generator
     from ti_pipeline.inversion.checkpoint import Saved
     from ti_pipeline.inversion.job import Job
     from ti_pipeline.inversion.state import Trained
+    from ti_pipeline.inversion.train import Reached
 
+log = logging.getLogger(__name__)
 SCHEMA = pa.schema(
     [
         pa.field("step", pa.int32(), nullable=False),  # from 1
@@ -38,18 +46,12 @@ SCHEMA = pa.schema(
 )
 
 
-def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params: Params) -> str:
-    """What a word depends on, by the digests of the models: nothing need be loaded.
+@dataclass(frozen=True)
+class Order:
+    """What is to be learnt, and what it is to stand under."""
 
-    The device is left out, the precision is not; the ranker counts only where it chooses the initializer or the setup
-    looks, and is empty elsewhere.
-    """
-    from ti_pipeline.inversion.job import VERSION
-    from ti_pipeline.inversion.settings import settings_for
-
-    inputs = {"generator": generator, "manifest": manifest.training_digest} | ({"ranker": ranker} if ranker else {})
-    sections = params.section("seed") | {"train": settings_for(manifest, params.train).decisive()}
-    return fingerprint("train", VERSION, inputs, sections | {"precision": params.generator.precision})
+    manifest: Manifest
+    wanted: Wanted
 
 
 def _begin(run: Run) -> None:
@@ -59,20 +61,9 @@ def _begin(run: Run) -> None:
 
 def _plan(run: Run, slug: str) -> Plan:
     manifest = read_manifest(run.workspace, slug)
-    looks = not manifest.initializer or run.params.train.chosen.looks
-    ranker = run.models.ranker.digest if looks else ""
-    wanted = training_fingerprint(run.models.source.digest, ranker, manifest, run.params)
-    return Plan(slug, wanted, standing(run.workspace, slug, wanted), manifest, unfinished=slug in run.once(half_done))
-
-
-def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
-    """The outcome of a concept whose embedding and log both carry the fingerprint, else None."""
-    from ti_pipeline.words.files import word_fingerprint
-
-    path = workspace.embedding(concept)
-    if word_fingerprint(path) != wanted or table_metadata(workspace.training(concept)).get("fingerprint") != wanted:
-        return None
-    return Outcome("train", concept, "up-to-date", path=str(path), digest=digest_file(path))
+    wanted = wanted_of(run, manifest)
+    stands = standing(run.workspace, slug, wanted)
+    return Plan(slug, wanted.word, stands, Order(manifest, wanted), unfinished=slug in run.once(half_done))
 
 
 def half_done(run: Run) -> set[str]:
@@ -89,40 +80,92 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     from ti_pipeline.inversion.settings import settings_for
     from ti_pipeline.inversion.train import train_pack
 
-    generator, checkpoint = run.models.generator, checkpoint_of(run.workspace, run.chosen)
-    arithmetic = generator.arithmetic
+    checkpoint = checkpoint_of(run.workspace, run.chosen)
     if run.force:
         checkpoint.unlink(missing_ok=True)
-    others = {} if run.force else _others(checkpoint, {plan.concept for plan in plans})
+    learnt = {} if run.force else _learnt(run, plans)
+    for plan in (plan for plan in plans if plan.concept in learnt):
+        yield _finished(run, plan, learnt[plan.concept], 0.0)
+    planned = {plan.concept: plan for plan in plans if plan.concept not in learnt}
+    others = {} if run.force else _others(checkpoint, set(planned))
+    if planned:
+        generator = run.models.generator
+        arithmetic = generator.arithmetic
 
-    def prepare(manifest: Manifest) -> Job:
-        initializer = manifest.initializer or run.models.choose_initializer([manifest.open(picture) for picture in manifest.pictures])
-        train = settings_for(manifest, run.params.train)
-        return prepare_job(generator, manifest, train, run.params.seed, initializer, arithmetic, lambda: run.models.ranker)
+        def prepare(manifest: Manifest) -> Job:
+            initializer = manifest.initializer or run.models.choose_initializer([manifest.open(picture) for picture in manifest.pictures])
+            train = settings_for(manifest, run.params.train)
+            job = prepare_job(generator, manifest, train, run.params.seed, initializer, arithmetic, lambda: run.models.ranker)
+            _check_drawn(generator, manifest, train)
+            return job
 
-    steps = {plan.concept: settings_for(plan.order, run.params.train).steps for plan in plans}
-    adopted = {saved.concept: saved for each in others.values() for saved in each}
-    waiting = [
-        Waiting(plan.concept, steps[plan.concept], plan.fingerprint, partial(prepare, plan.order), adopted.get(plan.concept))
-        for plan in plans
-    ]
-    planned = {plan.concept: plan for plan in plans}
-    for ended in train_pack(generator, waiting, run.params.train, checkpoint, run.report):
-        if ended.error:
-            yield Lost(ended.concept, ended.error, ended.seconds)
-        elif ended.job and ended.trained:
-            path = _write(run, planned[ended.concept], ended.job, ended.trained)
-            yield Outcome("train", ended.concept, "done", ended.seconds, path=str(path), digest=digest_file(path))
+        steps = {slug: settings_for(plan.order.manifest, run.params.train).steps for slug, plan in planned.items()}
+        adopted = {saved.concept: saved for each in others.values() for saved in each}
+        waiting = [
+            Waiting(slug, steps[slug], plan.fingerprint, partial(prepare, plan.order.manifest), adopted.get(slug))
+            for slug, plan in planned.items()
+        ]
+        for ended in train_pack(generator, waiting, run.params.train, checkpoint, run.report, _watcher(run, planned)):
+            if ended.error:
+                yield Lost(ended.concept, ended.error, ended.seconds)
+            elif ended.job and ended.trained:
+                plan = planned[ended.concept]
+                yield _finished(run, plan, _write(run, plan, ended.job, ended.trained), ended.seconds)
     for path in (checkpoint, *others):
         path.unlink(missing_ok=True)
 
 
-def _write(run: Run, plan: Plan, job: Job, trained: Trained) -> Path:
-    from ti_pipeline.words.files import write_word
+def _learnt(run: Run, plans: Sequence[Plan]) -> dict[str, Learnt]:
+    """Those that need no training: an earlier one has left all that is wanted.
 
-    slug, path, generator, manifest = plan.concept, run.workspace.embedding(plan.concept), run.models.generator, plan.order
+    Who was in the company of a killed run goes on with it all the same, as long as one of that company has not come to its end.
+    """
+    found = {plan.concept: read_learnt(run.workspace, plan.concept, plan.order.wanted) for plan in plans}
+    half = run.once(half_done)
+    waited_for = any(slug in half and not learnt for slug, learnt in found.items())
+    return {slug: learnt for slug, learnt in found.items() if learnt and not (waited_for and slug in half)}
+
+
+def _check_drawn(generator: Generator, manifest: Manifest, train: Train) -> None:
+    """Raise ConceptError, before a word is learnt, for a prompt of pictures to come that would not be read to its end."""
+    from ti_pipeline.generators.placeholder import check_prompt
+    from ti_pipeline.inversion.curve import prompts_of
+    from ti_pipeline.inversion.previews import neutral_prompt
+
+    prompts = [neutral_prompt(manifest, train)] if train.preview_every else []
+    if train.compromise is not None:
+        neutral, others = prompts_of(manifest, train)
+        prompts += [neutral, *others]
+    for prompt in prompts:
+        check_prompt(generator, manifest.slug, prompt.replace(PLACE, manifest.token), {manifest.token: train.longest})
+
+
+def _watcher(run: Run, planned: Mapping[str, Plan]) -> Callable[[Sequence[Reached]], None] | None:
+    """Draws previews while concepts learn. What cannot be drawn now is drawn when its concept has ended, or that one fails."""
+    if not run.params.train.preview_every:
+        return None
+    from ti_pipeline.inversion.previews import draw
+
+    films = {slug: film_of(run, plan.order.manifest, plan.order.wanted) for slug, plan in planned.items()}
+
+    def watch(reached: Sequence[Reached]) -> None:
+        new = [each for each in reached if each.step in each.job.train.drawn_at]
+        frames = [frame for each in new for frame in films[each.job.concept].missing({each.step: each.word})]
+        try:
+            draw(run.models.generator, frames, run.params.train)
+        except (ParamsError, RuntimeError, MemoryError) as error:
+            if not (isinstance(error, ParamsError) or out_of_memory(error)):
+                raise
+            log.warning("train: no preview of %s now: %s", ", ".join(frame.film.token for frame in frames), error)
+
+    return watch
+
+
+def _write(run: Run, plan: Plan, job: Job, trained: Trained) -> Learnt:
+    """Log and kept words."""
+    generator, manifest, wanted = run.models.generator, plan.order.manifest, plan.order.wanted
     provenance = {
-        "concept": slug,
+        "concept": plan.concept,
         "kind": manifest.kind,
         "token": manifest.token,
         "initializer": trained.word.class_words,
@@ -139,16 +182,24 @@ def _write(run: Run, plan: Plan, job: Job, trained: Trained) -> Path:
         "stopped_by": trained.why,
         "final_loss": f"{trained.final_loss:.6g}",
         "version": f"ti-pipeline {ti_pipeline.__version__}",
-        "fingerprint": plan.fingerprint,
+        "fingerprint": wanted.trained,
     }
-    temporary = path.with_name(f".{path.stem}-new{path.suffix}")
+    learnt = Learnt({**trained.kept, trained.chosen: trained.word}, provenance)
+    write_table(run.workspace.training(plan.concept), trained.log, SCHEMA, {"fingerprint": wanted.trained, "concept": plan.concept})
+    keep(run.workspace, plan.concept, wanted, learnt)
+    return learnt
+
+
+def _finished(run: Run, plan: Plan, learnt: Learnt, seconds: float) -> Outcome | Lost:
+    """The concept with all that follows from what was learnt; what goes wrong there is its own."""
+    began = time.monotonic()
     try:
-        write_word(temporary, replace(trained.word, provenance=provenance))
-        write_table(run.workspace.training(slug), trained.log, SCHEMA, {"fingerprint": plan.fingerprint, "concept": slug})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        path = finish(run, plan.order.manifest, plan.order.wanted, learnt)
+    except ParamsError as error:
+        return Lost(plan.concept, ConceptError(plan.concept, str(error)), seconds + time.monotonic() - began)
+    except Exception as error:
+        return Lost(plan.concept, error, seconds + time.monotonic() - began)
+    return Outcome("train", plan.concept, "done", seconds + time.monotonic() - began, path=str(path), digest=digest_file(path))
 
 
 def checkpoint_of(workspace: Workspace, concepts: Sequence[str]) -> Path:
@@ -170,9 +221,14 @@ def _others(own: Path, concepts: set[str]) -> dict[Path, list[Saved]]:
 
 
 def _withdraw(workspace: Workspace, known: Collection[str]) -> None:
-    """Checkpoints of which nobody is current: no training will ever take them up."""
+    """Checkpoints of which nobody is current, which no training will ever take up, and previews of those who are not."""
     from ti_pipeline.inversion.checkpoint import concepts_in
 
+    for folder in (workspace.artifacts / PREVIEWS).glob("*/"):
+        if folder.name not in known and not is_there(workspace, folder.name):
+            with turn(workspace, "train", [folder.name], wait=False) as mine:
+                if mine:
+                    shutil.rmtree(folder, ignore_errors=True)
     for path in (workspace.artifacts / CHECKPOINTS).glob("[!.]*.safetensors"):
         inside = concepts_in(path)
         if inside and not any(slug in known or is_there(workspace, slug) for slug in inside):
@@ -196,7 +252,7 @@ TRAIN = Stage(
     plan=_plan,
     work=_work,
     together=True,
-    scratch=CHECKPOINTS,
+    scratch=(CHECKPOINTS, PREVIEWS),
     holds=lambda run: [checkpoint_of(run.workspace, run.chosen).stem],
     withdraw=_withdraw,
 )

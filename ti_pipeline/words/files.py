@@ -29,10 +29,16 @@ _ENCODERS = {"clip_l": "clip_l", "clip_g": "clip_g", "t5": "t5", "t5xxl": "t5"}
 
 def write_word(path: Path, word: Word) -> None:
     """Write a word with its provenance; equal contents are equal bytes."""
-    rows = {encoder: vectors.detach().cpu().to(torch.float32) for encoder, vectors in word.rows.items()}
-    tensors, about = ({word.token: rows[ONLY]}, {}) if list(rows) == [ONLY] else (rows, {"token": word.token})
-    tensors |= {f"{_ADAPTER}{name}": tensor for name, tensor in word.adapters.items()}
+    tensors = word_tensors(word)
+    about = {} if word.token in tensors else {"token": word.token}
     write_tensors(path, tensors, {**about, **word.provenance, "format": "pt"})
+
+
+def word_tensors(word: Word) -> dict[str, torch.Tensor]:
+    """A word's tensors under the names that they have in its file."""
+    rows = {encoder: vectors.detach().cpu().to(torch.float32) for encoder, vectors in word.rows.items()}
+    tensors = {word.token: rows[ONLY]} if list(rows) == [ONLY] else rows
+    return tensors | {f"{_ADAPTER}{name}": tensor for name, tensor in word.adapters.items()}
 
 
 def read_word(path: Path, token: str | None = None) -> Word:
@@ -44,7 +50,7 @@ def read_word(path: Path, token: str | None = None) -> Word:
         raise ParamsError(f"{path}: there is no such word. Train the concept first, or give a learned_embeds.safetensors.")
     if path.suffix == ".safetensors":
         tensors, provenance = _read_safetensors(path)
-        word = _choose(path, tensors, token, provenance)
+        word = word_of(path, tensors, token, provenance)
     else:
         word = _from_pickle(path, _read_pickle(path), token)
     return replace(word, class_words=word.provenance.get("initializer", ""), digest=digest_file(path))
@@ -93,15 +99,16 @@ def _from_pickle(path: Path, content: Any, token: str | None) -> Word:
     if not isinstance(content, Mapping):
         raise ParamsError(f"{path}: no word in it ({type(content).__name__} instead of a table of tensors).")
     if "string_to_param" not in content:
-        return _choose(path, content, token, {})
+        return word_of(path, content, token, {})
     provenance = {key: str(content[key]) for key in _A1111 if content.get(key) is not None}
     tensors = dict(content["string_to_param"].items())
     if list(tensors) == ["*"] and provenance.get("name"):
         tensors = {provenance["name"]: tensors["*"]}
-    return _choose(path, tensors, token, provenance)
+    return word_of(path, tensors, token, provenance)
 
 
-def _choose(path: Path, content: Mapping[str, Any], token: str | None, provenance: dict[str, str]) -> Word:
+def word_of(path: Path, content: Mapping[str, Any], token: str | None, provenance: dict[str, str]) -> Word:
+    """The word in tensors by name that were read from `path`. Raises ParamsError where there is none, or another than `token`."""
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     about: dict[str, Any] = {
         "adapters": {name.removeprefix(_ADAPTER): value for name, value in tensors.items() if name.startswith(_ADAPTER)},

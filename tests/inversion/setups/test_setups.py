@@ -19,7 +19,7 @@ from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.job import prepare_job
 from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.inversion.setups import setups
-from ti_pipeline.stages.train import training_fingerprint
+from ti_pipeline.stages.learnt import training_fingerprint
 
 ROOT = Path(__file__).parents[3]
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
