@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from ti_pipeline.comparison.arms import arms
+from ti_pipeline.comparison.settings import Compare
 from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, WORD, check_brief, cut
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.inversion.setups import Setup, sections, setups
 from ti_pipeline.overrides import apply_override
-from ti_pipeline.section import Positive, Section
+from ti_pipeline.section import Guidance, Positive, Section, Solver
 from ti_pipeline.versioning.settings import Inbox, Publish, Storage, Versions
 
 _MISSING = "is missing. Copy it from the params.yaml of the repository"
 Share = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$", examples=["cpu", "mps", "cuda", "cuda:1"])]
-Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
-Guidance = Annotated[float, Field(ge=1)]
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
@@ -267,6 +267,7 @@ class Params(Section):
     rank: Rank
     evaluate: Evaluate
     gallery: Gallery
+    compare: Compare
     storage: Storage
     versions: Versions
     inbox: Inbox
@@ -288,6 +289,11 @@ class Params(Section):
                     raise ValueError(f"evaluate.prompts: {found.group()} in {cut(prompt)!r}: a word {why}")
         if found := re.search(r"\{[^{}]*\}", self.generate.negative_prompt):
             raise ValueError(f"generate.negative_prompt: {cut(found.group())} means nothing here; write a learnt word as it is: <my-thing>")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_compared_can_be(self) -> Params:
+        arms(self)
         return self
 
     def section(self, *names: str) -> dict[str, Any]:
