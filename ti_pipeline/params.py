@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -151,6 +152,9 @@ class Train(Section):
     """[seconds] Save after this much time as well, for models whose steps are slow."""
     log_every: Positive
     """[steps] Steps between rows of `training.parquet`, which has loss, norm, gradient and rate."""
+    keep_steps: tuple[Annotated[int, Field(ge=0)], ...]
+    """[steps] The words as they were after each of these, and at the end, stand in `steps.safetensors`; 0 is where a word starts.
+    Keeping costs kilobytes and changes no word. A concept of fewer steps passes over those that it does not reach."""
 
     @field_validator("setup")
     @classmethod
@@ -158,6 +162,13 @@ class Train(Section):
         if name not in setups():
             raise ValueError(f"there is no setup {name!r}. There are: {', '.join(setups())}")
         return name
+
+    @field_validator("keep_steps")
+    @classmethod
+    def _rise(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= sooner for sooner, later in pairwise(steps)):
+            raise ValueError(f"{list(steps)} does not rise. Put the steps in order, each once.")
+        return steps
 
     @model_validator(mode="after")
     def _goes_with_its_setup(self) -> Train:
@@ -179,9 +190,14 @@ class Train(Section):
         """Rows of a word when it has as many as it will ever have."""
         return self.chosen.longest(self)
 
+    @property
+    def kept_at(self) -> list[int]:
+        """Steps after which the word is kept as it is then, rising; the last is kept in any case."""
+        return [step for step in self.keep_steps if step <= self.steps]
+
     def decisive(self) -> dict[str, Any]:
         """What a learnt word depends on, as JSON values: not how the work is spread and saved, nor what other setups would do."""
-        without = {"setup", "setups", "pack", "devices", "checkpoint_every", "checkpoint_seconds"}
+        without = {"setup", "setups", "pack", "devices", "checkpoint_every", "checkpoint_seconds", "keep_steps"}
         if self.early_stopping == "none":
             without |= {"evaluate_every", "evaluate_samples", "stop_window", "stop_ratio"}
         return self.model_dump(mode="json", exclude=without) | self.chosen.decisive()

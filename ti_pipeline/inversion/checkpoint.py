@@ -7,6 +7,7 @@ then every later step has the very shapes that it would have had. The random str
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import COLUMNS, State
 from ti_pipeline.tensor_file import write_tensors
 
-FORMAT = "3"
+FORMAT = "4"
 Tensors = dict[str, torch.Tensor]
 
 
@@ -98,7 +99,9 @@ def _tensors(saved: Saved) -> Tensors:
         "log": torch.tensor(state.log, dtype=torch.float64).reshape(-1, len(COLUMNS)),
         "losses": torch.tensor(state.losses, dtype=torch.float64),
     }
-    kinds = {"leaf": learning.one.leaves, "first": learning.first, "second": learning.second, "best": state.best}
+    kinds: dict[str, Mapping[str, torch.Tensor]] = {"leaf": learning.one.leaves, "best": state.best}
+    kinds |= {"first": learning.first, "second": learning.second}
+    kinds |= {f"kept.{step}": leaves for step, leaves in state.kept.items()}
     return tensors | {f"{kind}.{name}": tensor for kind, each in kinds.items() for name, tensor in each.items()}
 
 
@@ -106,5 +109,7 @@ def _saved(concept: str, key: str, step: int, lengths: dict[str, int], tensors: 
     def named(kind: str) -> Tensors:
         return {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
 
-    state = State(step, tensors["log"].tolist(), tensors["losses"].tolist(), named("best."))
+    steps = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("kept.")})
+    kept: dict[int, Mapping[str, torch.Tensor]] = {step: named(f"kept.{step}.") for step in steps}
+    state = State(step, tensors["log"].tolist(), tensors["losses"].tolist(), named("best."), kept)
     return Saved(concept, key, state, Learning(Learnable(named("leaf."), lengths), named("first."), named("second.")))

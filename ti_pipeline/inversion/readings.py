@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from ti_pipeline.inversion.seat import Seat
 from ti_pipeline.inversion.stopping import has_converged
 
 Tensors = Mapping[str, torch.Tensor]
+At = tuple[int, int]  # a seat's id and a step
 LOOK_EVERY = 25  # steps between readings on an accelerator
 
 
@@ -28,6 +29,7 @@ class Readings:
         self.every = 1 if device.type == "cpu" else LOOK_EVERY
         self._steps: list[_Step] = []
         self._evaluations: list[_Evaluation] = []
+        self._kept: list[_Kept] = []
 
     @property
     def due(self) -> bool:
@@ -42,9 +44,13 @@ class Readings:
         """Losses [concepts] of the evaluation batches, and copies of the leaves that they are of."""
         self._evaluations.append(_Evaluation(list(seats), [seat.step for seat in seats], losses, list(leaves)))
 
+    def keep(self, seats: Sequence[Seat], leaves: Sequence[Tensors]) -> None:
+        """Copies of leaves that are to be kept as they are after the step just made."""
+        self._kept += [_Kept(seat, seat.step, each) for seat, each in zip(seats, leaves, strict=True)]
+
     def read(self) -> dict[str, ConceptError]:
         """Bring every seat's state up to its step; returns what went wrong, by concept."""
-        steps, evaluated = self._take()
+        steps, evaluated, kept = self._take()
         faults: dict[str, ConceptError] = {}
         for each, values in steps:
             for seat, step, rate, numbers in zip(each.seats, each.steps, each.rates, values.double().T.tolist(), strict=True):
@@ -57,6 +63,8 @@ class Readings:
                 except ConceptError as error:
                     faults[concept] = error
                 else:
+                    if (id(seat), step) in kept:
+                        seat.state.kept[step] = kept[id(seat), step]
                     _note(seat, [step, loss, max(norms), gradient, rate], evaluated.get((id(seat), step)))
         if steps:
             each, (losses, _, *norms) = steps[-1]
@@ -64,20 +72,22 @@ class Readings:
             self.said = f"{who}: loss {losses.mean():.4f}, norm {torch.stack(norms).max():.3g}"
         return faults
 
-    def _take(self) -> tuple[list[tuple[_Step, torch.Tensor]], dict[tuple[int, int], tuple[float, dict[str, torch.Tensor]]]]:
-        """All that was collected, on the CPU: the device is waited for once. Evaluations by seat and step."""
+    def _take(self) -> tuple[list[tuple[_Step, torch.Tensor]], dict[At, tuple[float, Tensors]], dict[At, Tensors]]:
+        """All that was collected, on the CPU: the device is waited for once. Evaluations and what is kept by seat and step."""
         flat = [each.values.flatten() for each in self._steps]
         for evaluation in self._evaluations:
             flat += [evaluation.losses, *(leaf.flatten() for leaves in evaluation.leaves for leaf in leaves.values())]
+        flat += [leaf.flatten() for each in self._kept for leaf in each.leaves.values()]
         numbers = iter(torch.cat(flat).cpu().split([len(part) for part in flat]) if flat else ())
         steps = [(each, next(numbers).view_as(each.values)) for each in self._steps]
-        evaluated = {}
+        evaluated: dict[At, tuple[float, Tensors]] = {}
         for each in self._evaluations:
             losses = next(numbers).tolist()
             for seat, step, loss, leaves in zip(each.seats, each.steps, losses, each.leaves, strict=True):
-                evaluated[id(seat), step] = loss, {name: next(numbers).view_as(leaf).clone() for name, leaf in leaves.items()}
-        self._steps, self._evaluations = [], []
-        return steps, evaluated
+                evaluated[id(seat), step] = loss, _like(leaves, numbers)
+        kept = {(id(each.seat), each.step): _like(each.leaves, numbers) for each in self._kept}
+        self._steps, self._evaluations, self._kept = [], [], []
+        return steps, evaluated, kept
 
 
 @dataclass(frozen=True)
@@ -96,12 +106,23 @@ class _Evaluation:
     leaves: list[Tensors]
 
 
+@dataclass(frozen=True)
+class _Kept:
+    seat: Seat
+    step: int
+    leaves: Tensors
+
+
+def _like(leaves: Tensors, numbers: Iterator[torch.Tensor]) -> Tensors:
+    return {name: next(numbers).view_as(leaf).clone() for name, leaf in leaves.items()}
+
+
 def _longest(rows: torch.Tensor) -> torch.Tensor:
     """The norm of each concept's longest row, [concepts]."""
     return rows.norm(dim=-1).flatten(1).amax(dim=1)
 
 
-def _note(seat: Seat, row: list[float], evaluated: tuple[float, dict[str, torch.Tensor]] | None) -> None:
+def _note(seat: Seat, row: list[float], evaluated: tuple[float, Tensors] | None) -> None:
     """Put a step's COLUMNS, and what the evaluation after it found, into the seat's state."""
     state, train = seat.state, seat.job.train
     state.step = step = int(row[0])
@@ -112,5 +133,6 @@ def _note(seat: Seat, row: list[float], evaluated: tuple[float, dict[str, torch.
         state.losses.append(loss)
         if has_converged(state.losses, train):
             seat.stopped = f"{train.early_stopping}: the evaluation loss has settled"
+            state.kept[step] = leaves
     if step % train.log_every == 0 or step == train.steps or seat.stopped:
         state.log.append(row)

@@ -32,15 +32,19 @@ class Seat:
     draws: Future[Draws] = field(init=False)
     step: int = field(init=False)
     resumed_from: int = field(init=False)
+    keep: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.step = self.resumed_from = self.state.step
+        self.keep = frozenset(self.job.train.kept_at)
+        if self.step == 0 and self.step in self.keep:
+            self.state.kept[0] = self.job.one.leaves
         self._fix_batch()
 
     @classmethod
     def at(cls, job: Job, saved: Saved | None) -> Seat:
-        """At the start or, with what a checkpoint has of this very job, from there."""
-        if saved is None or saved.key != job.key:
+        """At the start or, with what a checkpoint has of this very job, from there; a step that was not kept is not to be had again."""
+        if saved is None or saved.key != job.key or any(s <= saved.state.step and s not in saved.state.kept for s in job.train.kept_at):
             return cls(job, State(), Learning.begun(job.one), job.learner)
         one = replace(job.one, leaves=saved.learning.one.leaves, lengths=saved.learning.one.lengths)
         return cls(job, saved.state, replace(saved.learning, one=one), _learner(job, job.learner, job.one, one))
@@ -72,13 +76,16 @@ class Seat:
     def result(self, leaves: Mapping[str, torch.Tensor]) -> Trained:
         """Once it has ended: the word that was best on the evaluation batch, or of the last `leaves` where there is none."""
         state, every, chosen = self.state, self.job.train.evaluate_every, self.state.step
+        last = {state.step: state.kept.get(state.step, leaves)}  # where it was stopped, the leaves have gone on since
+        kept = {step: each for step, each in state.kept.items() if step in self.keep} | last
         at: dict[int, float] = {}
         if self.batch is not None:
             at = {min((i + 1) * every, state.step): loss for i, loss in enumerate(state.losses)}
             chosen, leaves = min(at, key=at.__getitem__), state.best
         log = [{**dict(zip(COLUMNS, row, strict=True)), "step": int(row[0]), "evaluation": at.get(int(row[0]))} for row in state.log]
+        words = {step: self.job.setup.word(self.job.subject, each) for step, each in sorted(kept.items())}
         word, why = self.job.setup.word(self.job.subject, leaves), self.stopped or "all steps done"
-        return Trained(word, log, state.step, chosen, self.resumed_from, why, state.final_loss)
+        return Trained(word, log, state.step, chosen, self.resumed_from, why, state.final_loss, words)
 
 
 def _learner(job: Job, learner: Learner, before: Learnable, one: Learnable) -> Learner:

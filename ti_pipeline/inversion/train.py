@@ -109,6 +109,7 @@ class _Trainer:
             self.cramped = False
             self._update(*came)
             self._evaluate()
+            self._keep()
             self._go_on()
             self._part_time()
             self._look()
@@ -225,6 +226,10 @@ class _Trainer:
             seats = [self.seats[place] for place in places]
             losses = losses_only(self.generator, self.leaves, places, [seat.batch for seat in seats if seat.batch])
             self.readings.evaluation(seats, losses, [self.leaves.copy(place) for place in places])
+
+    def _keep(self) -> None:
+        due = [place for place, seat in enumerate(self.seats) if seat.step in seat.keep]
+        self.readings.keep([self.seats[place] for place in due], [self.leaves.copy(place) for place in due])
 
     def _go_on(self) -> None:
         """Let the setups say what is learnt from now on, and have the draws for it made."""
