@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ti_pipeline.comparison.arms import arms
@@ -15,7 +14,7 @@ from ti_pipeline.comparison.settings import Compare
 from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, WORD, check_brief, cut
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.inversion.setups import Setup, sections, setups
-from ti_pipeline.overrides import apply_override
+from ti_pipeline.overrides import apply_override, lay_over, read_tree
 from ti_pipeline.section import Guidance, Positive, Section, Solver
 from ti_pipeline.versioning.settings import Inbox, Publish, Storage, Versions
 
@@ -318,22 +317,16 @@ class Params(Section):
         return {name: whole[name] for name in names}
 
 
-def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
-    """Read `params.yaml` and apply `section.key=value` overrides; values are YAML, and texts are as they stand.
+def load(path: Path, overrides: list[str] | tuple[str, ...] = (), overlay: Path | None = None) -> Params:
+    """Read `params.yaml`; put the values of the keys that `overlay` has over it, then `section.key=value` overrides, whose values are
+    YAML, and texts as they stand.
 
     Raises ParamsError with the file, the key and what it should be.
     """
     path = path.expanduser()
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(
-            f"{path}: there is no such file. Give one with --params FILE, or run in a folder that has a params.yaml."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ParamsError(f"{path}: expected sections such as `train:`, found {type(tree).__name__}.")
+    tree = read_tree(path)
+    if overlay:
+        lay_over(tree, read_tree(overlay.expanduser()))
     for override in overrides:
         apply_override(tree, override, Params)
     try:
@@ -343,4 +336,5 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
             f"  {'.'.join(str(part) for part in e['loc']) or 'file'}: {_MISSING if e['type'] == 'missing' else e['msg']}"
             for e in error.errors()
         ]
-        raise ParamsError(f"{path}:\n" + "\n".join(lines) + "\ndocs/params.md has every key with its range and effect.") from None
+        where = f"{path} with {overlay}" if overlay else path
+        raise ParamsError(f"{where}:\n" + "\n".join(lines) + "\ndocs/params.md has every key with its range and effect.") from None

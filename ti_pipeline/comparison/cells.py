@@ -98,7 +98,7 @@ def wanted(params: Params, manifest: Manifest, digests: Digests) -> Wanted:
                     cells.append(cell(arm.name, seed, arm.guidance_scale, {"text": text}, text=text))
                 else:
                     lesson = _lesson(params, manifest, arm, seed, digests)
-                    steps = kept_steps(lesson.train)
+                    steps = lesson.train.keep_steps
                     cells.append(
                         cell(arm.name, seed, arm.guidance_scale, {"word": lesson.word, "steps": steps}, lesson=lesson, steps=steps)
                     )
@@ -128,7 +128,8 @@ def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Di
             raise ConceptError(manifest.slug, f"it has {len(manifest.pictures)} pictures, fewer than {arm.pictures}")
         first = digest_value([manifest.training_digest, arm.pictures])
         own = replace(own, pictures=manifest.pictures[: arm.pictures], training_digest=first)
-    train = _keeping(settings_for(own, arm.train), params.compare.steps)
+    settings = settings_for(own, arm.train)
+    train = settings.model_copy(update={"keep_steps": tuple(step for step in params.compare.steps if step < settings.steps)})
     depends = {
         "version": TRAINING,
         "models": [digests.generator, params.generator.precision, "" if manifest.initializer else digests.ranker],
@@ -137,16 +138,6 @@ def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Di
         "seed": seed,
     }
     return Lesson(f"{manifest.slug}/{arm.name}/{seed}", own, train, seed, digest_value(depends))
-
-
-def _keeping(train: Train, steps: tuple[int, ...]) -> Train:
-    """With the words kept that the curve is of."""
-    kept = tuple(step for step in sorted(set(steps)) if step < train.steps)
-    return train.model_copy(update={"keep_steps": kept}) if "keep_steps" in type(train).model_fields else train
-
-
-def kept_steps(train: Train) -> tuple[int, ...]:
-    return tuple(getattr(train, "keep_steps", ()))
 
 
 def _caption(manifest: Manifest, which: str) -> str:

@@ -19,9 +19,7 @@ from ti_pipeline.inversion.train import train_pack
 from ti_pipeline.words.files import write_word
 
 if TYPE_CHECKING:
-    from ti_pipeline.inversion.state import Trained
     from ti_pipeline.params import Train
-    from ti_pipeline.words.word import Word
 
 # What all of a pack have in common; the rest is each one's own.
 COMMON = ("batch_size", "gradient_accumulation", "weight_decay", "clip_gradient", "max_norm", "evaluate_samples")
@@ -95,16 +93,11 @@ def _learn_together(school: School, files: Files, lessons: Sequence[Lesson], che
     for ended in train_pack(school.generator, waiting, train, checkpoint, progress):
         lesson = named[ended.concept]
         if ended.trained:
-            for step, word in words_of(ended.trained).items():
-                write_word(files.word(lesson, step), word)
+            for step in lesson.train.keep_steps:  # one that was stopped before stays as it is
+                write_word(files.word(lesson, step), ended.trained.kept.get(step, ended.trained.word))
             write_text(files.taken(lesson), f"{ended.seconds:.2f}\n")
             write_word(files.word(lesson), ended.trained.word)
         yield Learnt(lesson, ended.seconds, ended.error)
-
-
-def words_of(trained: Trained) -> dict[int, Word]:
-    """The words as they were after the steps that were kept."""
-    return {}
 
 
 def _common(train: Train) -> str:

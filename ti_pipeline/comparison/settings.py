@@ -13,6 +13,18 @@ Name = Annotated[str, Field(max_length=40), AfterValidator(one_line)]
 Table = dict[str, Any]
 
 
+def rising(steps: tuple[int, ...]) -> tuple[int, ...]:
+    if list(steps) != sorted(set(steps)):
+        raise ValueError(f"{list(steps)} does not rise. Put the steps in order, each once")
+    return steps
+
+
+def distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{list(seeds)} has a seed twice, which tells nothing more. Take it out")
+    return seeds
+
+
 class Own(Section):
     """What an arm may say beside the keys of `train`; each may be left out."""
 
@@ -43,10 +55,10 @@ class Compare(Section):
     and beside them `pictures`, `guidance_scale` or `caption: short` or `long`."""
     sweeps: Annotated[dict[Name, Sweep], Field(max_length=20, json_schema_extra={"examples": ["name: {key, values, base}"]})]
     """Further setups, one for each of the `values` of a `key`, drawn as a curve; `base` are keys that all of them share."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, max_length=100)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1, max_length=100), AfterValidator(distinct)]
     """[1] Every setup learns each concept once with each of them. More narrow the intervals and take longer in proportion."""
-    steps: Annotated[tuple[Positive, ...], Field(max_length=20)]
-    """[steps] After each of these a word is measured as well as at its end: the curve. Empty means no curve."""
+    steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=20), AfterValidator(rising)]
+    """[steps] After each of these a word is measured as well as at its end: the curve. 0 is where it starts; empty means no curve."""
     samples: Positive
     """[pictures] Of "a photo of {token}" for each word (64 in the paper)."""
     samples_per_prompt: Positive

@@ -49,3 +49,10 @@ def outcome(files: Files, order: Wanted, state: State, seconds: float = 0.0) -> 
     none = bool(said) and len(said) == sum(cell.lesson is not None for cell in order.cells)
     path = files.folder / order.manifest.slug
     return Outcome("compare", order.manifest.slug, "failed" if none else state, seconds, "; ".join(whys), str(path) if order.cells else "")
+
+
+def told(workspace: Workspace, params: Params) -> str:
+    """Where the report is, or what to do so that there is one."""
+    if not arms(params):
+        return "Nothing is compared: compare.setups and compare.sweeps are empty. docs/comparison.md says how to fill them."
+    return f"The report: {workspace.comparison / 'report.html'}"

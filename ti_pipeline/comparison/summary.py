@@ -41,7 +41,7 @@ def nothing(workspace: Workspace) -> None:
 
 def summarise(run: Run, orders: Sequence[Wanted]) -> Path:
     """Over the concepts whose cells all stand; returns the path of `metrics.json`, written last."""
-    from ti_pipeline.comparison.report import write_report
+    from ti_pipeline.comparison.report.page import write_report
 
     workspace, files = run.workspace, Files(run.workspace)
     results = Results.read(run.params.compare, arms(run.params), orders, files)

@@ -14,14 +14,9 @@ from ti_pipeline.comparison.state import comparison_fingerprint, metrics_path, o
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_value
-from ti_pipeline.params import Params
 from ti_pipeline.stages.collection import is_there, validated
 from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
 from ti_pipeline.workspace import COMPARING, COMPARISON, CONCEPTS, MANIFESTS, Outcome, Workspace
-
-
-def unasked(params: Params) -> bool:
-    return not arms(params)
 
 
 def _digests(run: Run) -> Digests:
@@ -30,7 +25,7 @@ def _digests(run: Run) -> Digests:
 
 def _wanted(run: Run, slug: str) -> Wanted:
     manifest = read_manifest(run.workspace, slug)
-    if unasked(run.params):
+    if not arms(run.params):
         return Wanted(manifest, [])
     return wanted(run.params, manifest, run.once(_digests))
 
@@ -51,7 +46,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
 def _finish(run: Run) -> None:
     from ti_pipeline.comparison.summary import nothing, summarise
 
-    if unasked(run.params):
+    if not arms(run.params):
         nothing(run.workspace)
     else:
         summarise(run, [order for slug in validated(run.workspace) if (order := _order(run, slug))])
@@ -88,5 +83,5 @@ COMPARE = Stage(
     finish=_finish,
     scratch=COMPARING,
     withdraw=_withdraw,
-    in_a_run=unasked,
+    asked=lambda params: bool(arms(params)),
 )

@@ -22,11 +22,6 @@ def silent(done: int, total: int, text: str) -> None:
     """The report of a run that nobody watches."""
 
 
-def always(params: Params) -> bool:
-    """Of a stage that every run does."""
-    return True
-
-
 @dataclass(frozen=True)
 class Run:
     """One call of a stage: where, with what, over which concepts, and whom to tell how far it is.
@@ -118,8 +113,9 @@ class Stage:
     plan: Callable[[Run, str], Plan]
     work: Callable[[Run, Sequence[Plan]], Iterator[Outcome | Lost]]
     together: bool = False
-    in_a_run: Callable[[Params], bool] = always
-    """Whether a run of the whole chain does it with these params. What takes hours and only some want is done when it is asked for."""
+    asked: Callable[[Params], bool] | None = None
+    """Of a stage that a run of the whole chain does not do, because it takes hours and not everybody wants it: whether the params ask
+    anything of it. Where they do not, it has nothing to do but to note that down; a run does that, so that the record is whole."""
     concepts: Callable[[Run], list[str]] | None = None
     """Which concepts a run is over; those that are validated, where a stage does not say."""
     begin: Callable[[Run], None] | None = None

@@ -15,9 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import ti_pipeline
-from ti_pipeline.comparison import plots
 from ti_pipeline.comparison.arms import Arm
 from ti_pipeline.comparison.cells import FAILED, Cell, Files
+from ti_pipeline.comparison.report import plots
 from ti_pipeline.comparison.results import REFERENCES, Results
 from ti_pipeline.evaluation.measure import RECONSTRUCTION
 from ti_pipeline.evaluation.metrics import Estimate
@@ -26,7 +26,7 @@ from ti_pipeline.files import write_text
 from ti_pipeline.gallery.render import STATIC, printable
 from ti_pipeline.stages.stage import Run
 
-ROOT = Path(str(resources.files("ti_pipeline.comparison")))
+ROOT = Path(str(resources.files("ti_pipeline.comparison.report")))
 WORDS = {
     PICTURES: "The accepted pictures themselves are the samples; no picture is held against itself. Nothing can be more alike.",
     PROMPT: "No learnt word: the placeholder is left out of a prompt; for reconstruction the initializer stands in its place.",

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ti_pipeline.comparison.arms import swept
-from ti_pipeline.comparison.labels import NEAR, Box, place, spread
+from ti_pipeline.comparison.report.labels import NEAR, Box, place, spread
 from ti_pipeline.comparison.results import REFERENCES, Results
 from ti_pipeline.evaluation.metrics import Estimate
 from ti_pipeline.evaluation.plots import COLOURS, STYLE
