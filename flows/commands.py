@@ -5,12 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from ti_pipeline.cli import Concepts, ForceOption, JsonOption, ParamsOption, SetOption, WorkspaceOption, app, main, open_workspace
+from ti_pipeline.cli import (
+    Concepts,
+    ForceOption,
+    JsonOption,
+    ParamsOption,
+    SetOption,
+    WithOption,
+    WorkspaceOption,
+    app,
+    main,
+    open_workspace,
+)
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.terminal import note, print_summary, print_where_to_look, say_json
 
@@ -23,9 +34,14 @@ def run(
     set_: SetOption = None,
     force: ForceOption = False,
     json_: JsonOption = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Validate and compare setups, and nothing else.")] = False,
+    with_: WithOption = None,
 ) -> None:
     """The whole chain through Prefect, here."""
-    summary = _flow(workspace, params, set_, concepts, force)
+    if with_ and not compare:
+        raise ParamsError("--with goes with --compare: what every run does follows from params.yaml alone.")
+    given = _given(workspace, params, set_, concepts, force)
+    summary = _flow("compare_setups", given | {"overlay": _whole(with_)}) if compare else _flow("train_concepts", given)
     if json_:
         say_json(summary)
     else:
@@ -33,21 +49,27 @@ def run(
     _leave(summary)
 
 
-def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict:
+def _given(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict[str, Any]:
+    """What both flows are called with."""
+    root, chosen = str(workspace.expanduser()), concepts or None
+    return {"workspace": root, "params": _whole(params), "overrides": list(overrides or ()), "concepts": chosen, "force": force}
+
+
+def _whole(path: Path | None) -> str | None:
+    return str(path.expanduser().resolve()) if path else None
+
+
+def _flow(name: str, given: dict[str, Any]) -> dict:
     import httpx
 
-    place, _ = open_workspace(workspace, params, overrides)  # wrong params are told before a server is started
-    prefect_server, train_concepts, turn = _prefect()
+    file, overlay = given["params"], given.get("overlay")  # wrong params are told before a server is started
+    place, _ = open_workspace(
+        Path(given["workspace"]), Path(file) if file else None, given["overrides"], Path(overlay) if overlay else None
+    )
+    prefect_server, flows, turn = _prefect()
     with turn(place.root, note), prefect_server(place.root):
         try:
-            state = train_concepts(
-                workspace=str(place.root),
-                params=str(params.expanduser().resolve()) if params else None,
-                overrides=list(overrides or ()),
-                concepts=concepts or None,
-                force=force,
-                return_state=True,
-            )
+            state = flows[name](**given | {"workspace": str(place.root)}, return_state=True)
         except httpx.HTTPError as error:
             note(f"ti-pipeline: Prefect's server does not answer any more ({error}). What is done is kept; run it again to see it.")
             raise typer.Exit(3) from None
@@ -57,11 +79,12 @@ def _flow(workspace: Path, params: Path | None, overrides: list[str] | None, con
     return summary
 
 
-def _prefect() -> tuple[Callable, Callable, Callable]:
+def _prefect() -> tuple[Callable, dict[str, Callable], Callable]:
     """Imports Prefect, which takes seconds and reads what is set for it. Its own handler is the run's: with the time, and of which task."""
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if type(handler) is not logging.StreamHandler]
     try:
+        from flows.compare_setups import compare_setups
         from flows.server import prefect_server
         from flows.train_concepts import train_concepts
         from tasks.turn import turn
@@ -71,7 +94,7 @@ def _prefect() -> tuple[Callable, Callable, Callable]:
             first = error.errors()[0]
             why = f"{error.title}: {first['loc'][-1]}: {first['msg']}"
         raise ParamsError(f"what is set for Prefect (PREFECT_…, or its profile) is wrong: {why}") from None
-    return prefect_server, train_concepts, turn
+    return prefect_server, {"train_concepts": train_concepts, "compare_setups": compare_setups}, turn
 
 
 @app.command()
@@ -86,7 +109,7 @@ def demo(
     workspace = workspace.expanduser()
     workspace.mkdir(parents=True, exist_ok=True)
     overrides = [f"concepts.folder={source / 'examples' / 'concepts'}", *(set_ or ())]
-    summary = _flow(workspace, source / "params.yaml", overrides, None, False)
+    summary = _flow("train_concepts", _given(workspace, source / "params.yaml", overrides, None, False))
     print_summary(summary)
     print_where_to_look(workspace.resolve() / "artifacts" / "galleries" / "index.html")
     _leave(summary)

@@ -16,10 +16,12 @@ import typer
 import typer.core
 
 from ti_pipeline import __version__
+from ti_pipeline.comparison.state import told
 from ti_pipeline.errors import PipelineError, in_words
 from ti_pipeline.loopback import spare_loopback
 from ti_pipeline.params import Params, load
 from ti_pipeline.stages.collection import validated
+from ti_pipeline.stages.compare import COMPARE
 from ti_pipeline.stages.gallery import GALLERY
 from ti_pipeline.stages.rank import RANK
 from ti_pipeline.stages.stage import Run, Stage
@@ -53,6 +55,10 @@ Concepts = Annotated[list[str] | None, typer.Argument(metavar="[CONCEPT…]", he
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder that artifacts/ goes to.", metavar="DIR")]
 ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")]
+WithOption = Annotated[
+    Path | None,
+    typer.Option("--with", help="A file with other values of some keys, such as examples/comparison.yaml.", metavar="FILE"),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do again what is up to date.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 ChoicesOption = Annotated[
@@ -65,9 +71,11 @@ ChoicesOption = Annotated[
 ]
 
 
-def open_workspace(workspace: Path, params: Path | None, overrides: list[str] | None) -> tuple[Workspace, Params]:
+def open_workspace(
+    workspace: Path, params: Path | None, overrides: list[str] | None, overlay: Path | None = None
+) -> tuple[Workspace, Params]:
     """The workspace and the typed params of a call."""
-    settings = load(params or workspace / "params.yaml", overrides or ())
+    settings = load(params or workspace / "params.yaml", overrides or (), overlay)
     return Workspace.open(workspace, settings.concepts.folder), settings
 
 
@@ -104,7 +112,7 @@ def _run(stage: Stage, workspace: Workspace, params: Params, concepts: list[str]
 
 
 for _each in STAGES.values():
-    if _each not in (RANK, GALLERY):  # which have options and commands of their own
+    if _each not in (RANK, GALLERY, COMPARE):  # which have options and commands of their own
         app.command(_each.name, help=_each.about)(_stage(_each))
 
 
@@ -130,6 +138,23 @@ def rank(
         from ti_pipeline.choices.agreement import agreement, told
 
         say(told(agreement(place, validated(place), settings.rank.best)), err=True)
+    _report(outcomes, json_)
+
+
+@app.command(help=COMPARE.about)
+def compare(
+    concepts: Concepts = None,
+    workspace: WorkspaceOption = Path("."),
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    json_: JsonOption = False,
+    with_: WithOption = None,
+) -> None:
+    place, settings = open_workspace(workspace, params, set_, with_)
+    outcomes = _run(COMPARE, place, settings, concepts, force)
+    if not json_:
+        say(told(place, settings), err=True)
     _report(outcomes, json_)
 
 

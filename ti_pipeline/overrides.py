@@ -1,7 +1,8 @@
-"""`--set section.key=value`: one value of `params.yaml` for one call."""
+"""The tree of `params.yaml`, and what changes it for one call: `--with FILE` and `--set section.key=value`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -9,6 +10,30 @@ import yaml
 from pydantic import BaseModel
 
 from ti_pipeline.errors import ParamsError
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The sections of a file. Raises ParamsError."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"{path}: there is no such file. Give one with --params FILE, or run in a folder that has a params.yaml."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: expected sections such as `train:`, found {type(tree).__name__}.")
+    return tree
+
+
+def lay_over(tree: dict[str, Any], over: dict[str, Any]) -> None:
+    """The keys of `over` into the tree; of tables in both, those within."""
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            lay_over(tree[key], value)
+        else:
+            tree[key] = value
 
 
 def apply_override(tree: dict[str, Any], override: str, model: type[BaseModel]) -> None:

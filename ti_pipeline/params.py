@@ -8,22 +8,21 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from ti_pipeline.comparison.arms import arms
+from ti_pipeline.comparison.settings import Compare
 from ti_pipeline.concepts.texts import LONGEST, MOST_VECTORS, WORD, check_brief, cut
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.inversion.setups import combined, named, sections, setups
 from ti_pipeline.inversion.setups.setup import Combination
-from ti_pipeline.overrides import apply_override
-from ti_pipeline.section import Positive, Section
+from ti_pipeline.overrides import apply_override, lay_over, read_tree
+from ti_pipeline.section import Guidance, Positive, Section, Solver
 from ti_pipeline.versioning.settings import Inbox, Publish, Storage, Versions
 
 _MISSING = "is missing. Copy it from the params.yaml of the repository"
 Share = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$", examples=["cpu", "mps", "cuda", "cuda:1"])]
-Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
-Guidance = Annotated[float, Field(ge=1)]
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 Channel = Annotated[int, Field(ge=0, le=255)]
 MOST_PREVIEWS = 100  # of a concept
@@ -327,6 +326,7 @@ class Params(Section):
     evaluate: Evaluate
     protocol: Protocol
     gallery: Gallery
+    compare: Compare
     storage: Storage
     versions: Versions
     inbox: Inbox
@@ -355,28 +355,27 @@ class Params(Section):
             raise ValueError(f"generate.negative_prompt: {cut(found.group())} means nothing here; write a learnt word as it is: <my-thing>")
         return self
 
+    @model_validator(mode="after")
+    def _what_is_compared_can_be(self) -> Params:
+        arms(self)
+        return self
+
     def section(self, *names: str) -> dict[str, Any]:
         """Sections as JSON values, for a stage's fingerprint."""
         whole = self.model_dump(mode="json", by_alias=True)
         return {name: whole[name] for name in names}
 
 
-def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
-    """Read `params.yaml` and apply `section.key=value` overrides; values are YAML, and texts are as they stand.
+def load(path: Path, overrides: list[str] | tuple[str, ...] = (), overlay: Path | None = None) -> Params:
+    """Read `params.yaml`; put the values of the keys that `overlay` has over it, then `section.key=value` overrides, whose values are
+    YAML, and texts as they stand.
 
     Raises ParamsError with the file, the key and what it should be.
     """
     path = path.expanduser()
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(
-            f"{path}: there is no such file. Give one with --params FILE, or run in a folder that has a params.yaml."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ParamsError(f"{path}: expected sections such as `train:`, found {type(tree).__name__}.")
+    tree = read_tree(path)
+    if overlay:
+        lay_over(tree, read_tree(overlay.expanduser()))
     for override in overrides:
         apply_override(tree, override, Params)
     try:
@@ -386,4 +385,5 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> Params:
             f"  {'.'.join(str(part) for part in e['loc']) or 'file'}: {_MISSING if e['type'] == 'missing' else e['msg']}"
             for e in error.errors()
         ]
-        raise ParamsError(f"{path}:\n" + "\n".join(lines) + "\ndocs/params.md has every key with its range and effect.") from None
+        where = f"{path} with {overlay}" if overlay else path
+        raise ParamsError(f"{where}:\n" + "\n".join(lines) + "\ndocs/params.md has every key with its range and effect.") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]  # more is a slip of the finger, and would fill the memory
+Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
+Guidance = Annotated[float, Field(ge=1)]
 
 
 class Section(BaseModel):

@@ -17,10 +17,10 @@ State = Literal["done", "up-to-date", "failed", "quarantined"]
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 # Folders under `artifacts/`, each the output of one stage.
 MANIFESTS, EMBEDDINGS, CANDIDATES = "manifests", "embeddings", "candidates"
-RANKINGS, EVALUATION, GALLERIES = "rankings", "evaluation", "galleries"
-# Folders under `artifacts/` for what saves time and changes no result: half-done trainings, pictures drawn meanwhile, and what CLIP saw
-# while candidates were made.
-CHECKPOINTS, PREVIEWS, LOOKS = "checkpoints", "previews", "looks"
+RANKINGS, EVALUATION, GALLERIES, COMPARISON = "rankings", "evaluation", "galleries", "comparison"
+# Folders under `artifacts/` for what saves time and changes no result: half-done trainings, pictures drawn meanwhile, what CLIP saw while
+# candidates were made, and words and measurements of setups that are not compared now.
+CHECKPOINTS, PREVIEWS, LOOKS, COMPARING = "checkpoints", "previews", "looks", "comparing"
 # What stages read that no stage has made.
 CONCEPTS, CHOICES = "concepts", "choices"
 
@@ -103,6 +103,10 @@ class Workspace:
     @property
     def evaluation(self) -> Path:
         return self.artifacts / EVALUATION
+
+    @property
+    def comparison(self) -> Path:
+        return self.artifacts / COMPARISON
 
     @property
     def galleries(self) -> Path:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ from ti_pipeline.workspace import SLUG
 @dataclass(frozen=True)
 class Concept:
     """`captions` by file name; `briefs` hold `{token}`; `initializer` is None when CLIP is to choose it, `vectors` and `steps`
-    when `params.yaml` is to say them."""
+    when `params.yaml` is to say them. `human_captions`, short and long, stand for the word where setups are compared."""
 
     slug: str
     folder: Path
@@ -35,6 +35,7 @@ class Concept:
     license: str | None
     vectors: int | None = None
     steps: int | None = None
+    human_captions: dict[str, str] = field(default_factory=dict)
 
 
 def load_concept(folder: Path) -> Concept:
@@ -60,6 +61,7 @@ def load_concept(folder: Path) -> Concept:
         license=settings.license,
         vectors=settings.vectors,
         steps=settings.steps,
+        human_captions=settings.human_captions.model_dump(exclude_none=True),
     )
 
 
@@ -93,7 +95,10 @@ def discover(folder: Path, names: Iterable[str] | None = None) -> tuple[list[Con
 
 def concept_digest(concept: Concept) -> str:
     """Digest of the settings alone; neither the pictures nor the place of the folder are in it."""
-    return digest_value(asdict(replace(concept, folder=Path())))
+    settings = asdict(replace(concept, folder=Path()))
+    if not concept.human_captions:
+        del settings["human_captions"]  # manifests from before there were any stand
+    return digest_value(settings)
 
 
 def suggest_slug(name: str) -> str:

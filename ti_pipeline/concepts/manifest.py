@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -56,8 +56,8 @@ class Picture:
 class Manifest:
     """A validated concept.
 
-    `digest` covers all that it says of the accepted pictures and the settings; `training_digest` leaves out the briefs,
-    the owner and the license, which change nothing of what is learnt.
+    `digest` covers all that it says of the accepted pictures and the settings; `training_digest` leaves out the briefs, the human
+    captions, the owner and the license, which change nothing of what is learnt.
     """
 
     slug: str
@@ -75,6 +75,7 @@ class Manifest:
     training_digest: str
     vectors: int | None = None
     steps: int | None = None
+    human_captions: Mapping[str, str] = field(default_factory=dict)
 
     def open(self, picture: Picture) -> Image.Image:
         """RGB pixels as they were validated. Raises ConceptError when the file is another one by now."""
@@ -104,11 +105,14 @@ def write_manifest(
         "vectors": concept.vectors,
         "steps": concept.steps,
     }
+    if concept.human_captions:
+        about["human_captions"] = concept.human_captions
     counts = {"accepted": len(validation.accepted), "refused": len(rows) - len(validation.accepted)}
     verdict = {"quarantine": validation.quarantine, "warnings": list(validation.warnings)}
     write_json(workspace.report(concept.slug), {**about, **counts, **verdict, "pictures": rows})
     texts = {key: value for key, value in about.items() if isinstance(value, str)}  # a text that is not set is left out
-    lists = {key: about[key] for key in ("captions", "briefs", "vectors", "steps")} | {"background": background}
+    keys = ("captions", "briefs", "vectors", "steps", "human_captions")
+    lists = {key: about[key] for key in keys if key in about} | {"background": background}
     metadata = texts | {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in lists.items()}
     metadata |= {"quarantine": validation.quarantine, "fingerprint": fingerprint}
     if validation.left_out:
@@ -153,6 +157,7 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
     own = {key: json.loads(about.get(key, "null")) for key in ("vectors", "steps")}
     learnt |= {key: value for key, value in own.items() if value is not None}
     rest = {"briefs": json.loads(about["briefs"]), "owner": about.get("owner"), "license": about.get("license")}
+    human = json.loads(about.get("human_captions", "{}"))
     return Manifest(
         slug=about["concept"],
         token=about["token"],
@@ -165,7 +170,8 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
         background=tuple(learnt["background"]),
         pictures=pictures,
         fingerprint=about["fingerprint"],
-        digest=digest_value(learnt | rest),
+        digest=digest_value(learnt | rest | ({"human_captions": human} if human else {})),
         training_digest=digest_value(learnt),
+        human_captions=human,
         **own,
     )

@@ -9,10 +9,10 @@ from reprlib import repr as short
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ti_pipeline.concepts.folder import CAPTIONS, SETTINGS, Entry, Listing, list_folder
-from ti_pipeline.concepts.texts import MOST_VECTORS, PLACE, ClassWords, Line, Prompt, cut
+from ti_pipeline.concepts.texts import MOST_VECTORS, PLACE, ClassWords, Line, Prompt, cut, plain_words
 from ti_pipeline.errors import ConceptError
 
 TOKEN = r"^<[A-Za-z0-9][A-Za-z0-9_.-]{0,63}>$"
@@ -44,6 +44,15 @@ class _Plain(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem="merge keys (<<) are not read; write it out", problem_mark=key.start_mark)
 
 
+class HumanCaptions(BaseModel):
+    """What a person says instead of the learnt word, where setups are compared (Gal et al. 2022, figure 10)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    short: Annotated[Line, AfterValidator(plain_words(12))] | None = None
+    long: Annotated[Line, AfterValidator(plain_words(30))] | None = None
+
+
 class Settings(BaseModel):
     """What a `concept.yaml` may say; all of it is optional."""
 
@@ -54,6 +63,7 @@ class Settings(BaseModel):
     kind: Literal["object", "style"] = "object"
     captions: Annotated[dict[Annotated[str, Field(max_length=255)], Prompt], Field(max_length=1000)] = {}
     briefs: Annotated[list[Prompt], Field(max_length=100)] = []
+    human_captions: HumanCaptions = HumanCaptions()
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)] | None = None
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
     owner: Line | None = None

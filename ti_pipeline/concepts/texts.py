@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -77,6 +78,19 @@ def class_words(text: str) -> str:
         if re.search(r"\.\w", word) or not any(map(str.isalnum, word)) or not all(map(_spells, word)):
             raise ValueError(f"{word!a} is no word {advice}")
     return text
+
+
+def plain_words(most: int) -> Callable[[str], str]:
+    """A check for a text of at most `most` words that names no learnt word and has no place for one: it stands for the word."""
+
+    def check(text: str) -> str:
+        if found := WORD.search(text) or _PLACES.search(text):
+            raise ValueError(f"{cut(found.group())} stands for a learnt word, and this text is read in its place; say what it is")
+        if (count := len(text.split())) > most:
+            raise ValueError(f"has {count} words; write at most {most}")
+        return text
+
+    return check
 
 
 def _spells(char: str) -> bool:

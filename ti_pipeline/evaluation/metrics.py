@@ -63,12 +63,19 @@ def editability(
     paper, code, paper_drawn, code_drawn = [], [], [], []
     for embeddings, text in zip((s.astype(np.float64) for s in samples), (t.astype(np.float64) for t in texts), strict=True):
         shares = drawings(len(embeddings), count, rng)
-        paper.append(_cosine(embeddings.mean(axis=0), text))
-        code.append((embeddings @ text).mean())
+        of_all, of_each = faithfulness(embeddings, text)
+        paper.append(of_all)
+        code.append(of_each)
         paper_drawn.append(_cosine(shares @ embeddings, text))
         code_drawn.append(shares @ (embeddings @ text))
     n = sum(len(embeddings) for embeddings in samples)
     return _estimate(np.mean(paper), np.mean(paper_drawn, axis=0), n), _estimate(np.mean(code), np.mean(code_drawn, axis=0), n)
+
+
+def faithfulness(samples: np.ndarray, text: np.ndarray) -> tuple[float, float]:
+    """Of `samples` `[n, d]` to a text `[d]`, by the paper's rule and by the code's, as in `editability`."""
+    samples, text = samples.astype(np.float64), text.astype(np.float64)
+    return float(_cosine(samples.mean(axis=0), text)), float((samples @ text).mean())
 
 
 def gain(start: np.ndarray, learnt: np.ndarray, goal: float, count: int, rng: np.random.Generator) -> Estimate | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ti_pipeline import params
@@ -12,7 +12,7 @@ from ti_pipeline.files import digest_value
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt, check_token
 from ti_pipeline.inversion.checkpoint import Saved
-from ti_pipeline.inversion.latents import encode_pictures
+from ti_pipeline.inversion.latents import Posteriors, encode_pictures
 from ti_pipeline.inversion.learner import Learner
 from ti_pipeline.inversion.matching import Sight
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
@@ -24,17 +24,17 @@ VERSION = 2  # raised whenever the same inputs give another vector
 
 @dataclass(frozen=True)
 class Job:
-    """`one` is what is learnt, as it starts; `arithmetic` as `Generator.arithmetic`; `key` is the digest of all that the bits depend on."""
+    """`one` is what is learnt, as it starts; `arithmetic` as `Generator.arithmetic`; `key` is the digest of all that the bits depend on.
 
+    `concept` is its name in the pack: two of one concept, with other settings or another seed, need names of their own.
+    """
+
+    concept: str
     subject: Subject
     one: Learnable
     learner: Learner
     arithmetic: Mapping[str, str]
     key: str
-
-    @property
-    def concept(self) -> str:
-        return self.subject.manifest.slug
 
     @property
     def train(self) -> params.Train:
@@ -44,10 +44,19 @@ class Job:
     def setup(self) -> Combination:
         return self.train.chosen
 
+    def again(self, name: str, train: params.Train, seed: int) -> Job:
+        """The same pictures and initializer, which are not encoded and chosen anew, under another name in the pack.
+
+        `train` must fit and flip the pictures alike. Raises ConceptError as `prepare_job`.
+        """
+        subject = replace(self.subject, train=train, streams=Streams(seed, self.subject.manifest.slug))
+        return replace(_job(subject, self.learner.posteriors, self.arithmetic), concept=name)
+
 
 @dataclass(frozen=True)
 class Waiting:
-    """A concept in the queue. `prepare` opens and encodes its pictures and raises ConceptError for what is wrong with it.
+    """A concept in the queue, by its name in the pack. `prepare` opens and encodes its pictures and raises ConceptError for what is
+    wrong with it.
 
     `wanted` tells it from the same concept under other settings before it is prepared. `saved` is how far it is in another training's
     checkpoint, from where it goes on.
@@ -73,19 +82,22 @@ def prepare_job(
 
     Raises ConceptError for a picture that changed, and for a token or prompt that would be lost in silence.
     """
-    streams = Streams(seed, manifest.slug)
     prompts = [prompts_for(manifest.kind, manifest.token, p.caption, initializer) for p in manifest.pictures]
-    subject = Subject(generator, manifest, train, initializer, streams, prompts, sight)
+    subject = Subject(generator, manifest, train, initializer, Streams(seed, manifest.slug), prompts, sight)
     check_captions(generator, manifest, prompts, train.longest)
     pictures = (manifest.open(picture) for picture in manifest.pictures)
-    posteriors = encode_pictures(generator, pictures, train.fit, manifest.background, train.flip)
+    return _job(subject, encode_pictures(generator, pictures, train.fit, manifest.background, train.flip), arithmetic)
+
+
+def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]) -> Job:
+    generator, manifest, train, prompts = subject.generator, subject.manifest, subject.train, subject.prompts
     check_token(generator, manifest.slug, manifest.token)
     _check(generator, manifest.slug, prompts, {manifest.token: train.longest})  # before there is anything of that length
     train.chosen.check_generator(generator)
     one = train.chosen.begin(subject)
     if one.prompts is not prompts:
         _check(generator, manifest.slug, one.prompts, {**one.lengths, manifest.token: train.longest})
-    learner = Learner(streams, generator.timesteps, posteriors, ()).saying(generator, one.prompts, one.lengths)
+    learner = Learner(subject.streams, generator.timesteps, posteriors, ()).saying(generator, one.prompts, one.lengths)
     key = digest_value(
         {
             "version": VERSION,
@@ -93,12 +105,12 @@ def prepare_job(
             "arithmetic": dict(arithmetic),
             "manifest": manifest.training_digest,
             "train": train.decisive(),
-            "seed": seed,
-            "initializer": initializer,
-            **({"ranker": sight().digest} if sight and train.chosen.looks else {}),
+            "seed": subject.streams.seed,
+            "initializer": subject.initializer,
+            **({"ranker": subject.sight().digest} if subject.sight and train.chosen.looks else {}),
         }
     )
-    return Job(subject, one, learner, arithmetic, key)
+    return Job(manifest.slug, subject, one, learner, arithmetic, key)
 
 
 def _check(generator: Generator, concept: str, prompts: Sequence[Sequence[str]], lengths: Mapping[str, int]) -> None:

@@ -113,6 +113,9 @@ class Stage:
     plan: Callable[[Run, str], Plan]
     work: Callable[[Run, Sequence[Plan]], Iterator[Outcome | Lost]]
     together: bool = False
+    asked: Callable[[Params], bool] | None = None
+    """Of a stage that a run of the whole chain does not do, because it takes hours and not everybody wants it: whether the params ask
+    anything of it. Where they do not, it has nothing to do but to note that down; a run does that, so that the record is whole."""
     concepts: Callable[[Run], list[str]] | None = None
     """Which concepts a run is over; those that are validated, where a stage does not say."""
     begin: Callable[[Run], None] | None = None

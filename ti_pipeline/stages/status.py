@@ -9,13 +9,14 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.params import Params
 from ti_pipeline.stages.reasons import Reason, read_all
 from ti_pipeline.stages.stage import Run
-from ti_pipeline.stages.table import STAGES
+from ti_pipeline.stages.table import STAGES, with_something_to_do
 from ti_pipeline.stages.validate import discovered
 from ti_pipeline.workspace import Workspace
 
 
 def survey(workspace: Workspace, params: Params) -> list[dict]:
     """One row a concept: `{"concept", "stages": {stage: state}, "reason"}`; a state is up-to-date, stale, missing, failed or quarantined.
+    A stage of which the params ask nothing is in no row.
 
     A stage behind one that is not up to date has that one's state: its own inputs are about to change. `failed` is one that is not up
     to date and failed when it was last tried; of a concept that is up to date the reason says what was left out.
@@ -24,7 +25,7 @@ def survey(workspace: Workspace, params: Params) -> list[dict]:
     rows = []
     for slug, concept in sorted(run.once(discovered).items()):
         if isinstance(concept, ConceptError):
-            rows.append({"concept": slug, "stages": dict.fromkeys(STAGES, "quarantined"), "reason": concept.reason})
+            rows.append({"concept": slug, "stages": dict.fromkeys(with_something_to_do(params), "quarantined"), "reason": concept.reason})
         else:
             rows.append(_row(run, slug, kept.get(slug, [])))
     return rows
@@ -32,6 +33,7 @@ def survey(workspace: Workspace, params: Params) -> list[dict]:
 
 def _row(run: Run, slug: str, kept: list[Reason]) -> dict:
     states: dict[str, str] = {}
+    stages = with_something_to_do(run.params)
     reason = "; ".join(str(each) for each in kept if each.ok)
     try:
         for stage, state in _states(run, slug):
@@ -43,14 +45,14 @@ def _row(run: Run, slug: str, kept: list[Reason]) -> dict:
                 break
     except ConceptError as error:
         reason = error.reason
-        states[next(stage for stage in STAGES if stage not in states)] = "quarantined" if error.state == "quarantined" else "missing"
+        states[next(stage for stage in stages if stage not in states)] = "quarantined" if error.state == "quarantined" else "missing"
     last = list(states.values())[-1]
-    return {"concept": slug, "stages": {stage: states.get(stage, last) for stage in STAGES}, "reason": reason}
+    return {"concept": slug, "stages": {stage: states.get(stage, last) for stage in stages}, "reason": reason}
 
 
 def _states(run: Run, slug: str) -> Iterator[tuple[str, str]]:
     """The states of the stages, up to the first that is not up to date at least. Raises ConceptError."""
-    for stage in STAGES.values():
+    for stage in (STAGES[name] for name in with_something_to_do(run.params)):
         if stage.needs:
             read_manifest(run.workspace, slug)  # one in quarantine misses nothing
         if not stage.last(run.workspace, slug).is_file():

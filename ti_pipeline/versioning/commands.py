@@ -166,16 +166,16 @@ def versions(
 def reproduce(
     concept: Annotated[str, typer.Argument(metavar="CONCEPT[@VERSION]")],
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
-    stages: Annotated[list[str] | None, typer.Option("--stage", help="Only these stages; all by default.")] = None,
+    stages: Annotated[list[str] | None, typer.Option("--stage", help="Only these stages; by default those of every run.")] = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Bring a version's inputs back, run its stages again, and say whether the results are equal."""
-    from ti_pipeline.stages.table import STAGES
+    from ti_pipeline.stages.table import ALWAYS, STAGES
     from ti_pipeline.versioning.reproduce import reproduce as do
 
     if unknown := set(stages or ()) - set(STAGES):
         raise ParamsError(f"--stage {', '.join(sorted(unknown))}: there is no such stage. There are {', '.join(STAGES)}.")
-    chosen = [stage for stage in STAGES if not stages or stage in stages]
+    chosen = [stage for stage in STAGES if stage in (stages or ALWAYS)]
     done = do(*_open(workspace, params, set_), concept, note, chosen)
     _show(done, json_)
     if not done.equal:

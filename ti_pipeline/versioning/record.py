@@ -12,10 +12,12 @@ from typing import Any
 import yaml
 from dvc.exceptions import DvcException
 
-from ti_pipeline.errors import ParamsError, PipelineError
+from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
 from ti_pipeline.params import Params, load
+from ti_pipeline.stages.collection import validated
+from ti_pipeline.stages.stage import Run, Stage
 from ti_pipeline.stages.status import survey
-from ti_pipeline.stages.table import STAGES
+from ti_pipeline.stages.table import STAGES, with_something_to_do
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.disk import refusal
 from ti_pipeline.versioning.leftovers import sweep
@@ -118,11 +120,25 @@ def _unfinished(workspace: Workspace, params: Params, lost: set[str]) -> dict[st
     """Stages whose output is not wholly what their present inputs give, with the concepts; those behind them are among them."""
     rows = survey(workspace, params)
     found: dict[str, str] = {}
-    for stage in STAGES:
+    for stage in with_something_to_do(params):
         slugs = [row["concept"] for row in rows if row["stages"][stage] in ("stale", "missing", "failed") and row["concept"] not in lost]
         if slugs:
             found[stage] = f"{', '.join(slugs[:5])}{' …' if len(slugs) > 5 else ''} not up to date; run the stage over all concepts"
+    run = Run.over(workspace, params)
+    for stage in STAGES:
+        if stage not in with_something_to_do(params) and not _is_noted(STAGES[stage], run):
+            found[stage] = f"nothing is asked of it, and that is not noted down yet; run `ti-pipeline {stage}`"
     return found
+
+
+def _is_noted(stage: Stage, run: Run) -> bool:
+    """Whether the output of a stage that has nothing to do says so."""
+    for slug in validated(run.workspace):
+        try:
+            return stage.plan(run, slug).stands is not None
+        except ConceptError:  # in quarantine: the next one knows as well
+            continue
+    return False
 
 
 def _commit(repo: Recorded, workspace: Workspace, stages: list[str]) -> list[str]:
