@@ -71,7 +71,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Digests:
-    """Of the models of a run. The ranker's counts for a word where it chooses the initializer."""
+    """Of the models of a run. The ranker's counts for a word where it chooses the initializer, or the setup looks."""
 
     generator: str
     ranker: str
@@ -126,18 +126,26 @@ def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Di
     if arm.pictures is not None:
         if arm.pictures > len(manifest.pictures):
             raise ConceptError(manifest.slug, f"it has {len(manifest.pictures)} pictures, fewer than {arm.pictures}")
-        first = digest_value([manifest.training_digest, arm.pictures])
-        own = replace(own, pictures=manifest.pictures[: arm.pictures], training_digest=first)
+        own = with_first(own, arm.pictures)
     settings = settings_for(own, arm.train)
+    looks = settings.chosen.looks or not manifest.initializer
     train = settings.model_copy(update={"keep_steps": tuple(step for step in params.compare.steps if step < settings.steps)})
     depends = {
         "version": TRAINING,
-        "models": [digests.generator, params.generator.precision, "" if manifest.initializer else digests.ranker],
+        "models": [digests.generator, params.generator.precision, digests.ranker if looks else ""],
         "concept": own.training_digest,
         "train": train.decisive(),
         "seed": seed,
     }
     return Lesson(f"{manifest.slug}/{arm.name}/{seed}", own, train, seed, digest_value(depends))
+
+
+def with_first(manifest: Manifest, pictures: int | None) -> Manifest:
+    """A concept of the first so many of its pictures; of all where there are no more, or no number is given."""
+    if pictures is None or pictures >= len(manifest.pictures):
+        return manifest
+    digest = digest_value([manifest.training_digest, pictures])
+    return replace(manifest, pictures=manifest.pictures[:pictures], training_digest=digest)
 
 
 def _caption(manifest: Manifest, which: str) -> str:

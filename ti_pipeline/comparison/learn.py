@@ -19,6 +19,7 @@ from ti_pipeline.inversion.train import train_pack
 from ti_pipeline.words.files import write_word
 
 if TYPE_CHECKING:
+    from ti_pipeline.inversion.matching import Sight
     from ti_pipeline.params import Train
 
 # What all of a pack have in common; the rest is each one's own.
@@ -40,6 +41,7 @@ class School:
 
     generator: Generator
     choose_initializer: Callable[[Manifest], str]
+    sight: Callable[[], Sight]
     arithmetic: Mapping[str, str] = field(init=False)
     _slug: str = field(default="", init=False)
     _jobs: dict[str, Job] = field(default_factory=dict, init=False)
@@ -55,7 +57,7 @@ class School:
         pictures = digest_value([manifest.training_digest, train.fit, train.flip])
         if pictures not in self._jobs:
             initializer = manifest.initializer or self.choose_initializer(manifest)
-            self._jobs[pictures] = prepare_job(self.generator, manifest, train, lesson.seed, initializer, self.arithmetic)
+            self._jobs[pictures] = prepare_job(self.generator, manifest, train, lesson.seed, initializer, self.arithmetic, self.sight)
         return self._jobs[pictures].again(lesson.name, train, lesson.seed)
 
 

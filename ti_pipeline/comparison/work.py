@@ -109,7 +109,7 @@ class Work:
     def _learn(self, lessons: Sequence[Lesson], course: Course) -> None:
         if not lessons:
             return
-        school = School(self.run.models.generator, self._initializer)
+        school = School(self.run.models.generator, self._initializer, lambda: self.run.models.ranker)
         for learnt in learn(school, self.files, lessons, course, force=self.run.force):
             slug, error = learnt.lesson.manifest.slug, learnt.error
             self.seconds[slug] += learnt.seconds

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection, Iterator, Sequence
 
 from ti_pipeline.comparison.arms import arms
-from ti_pipeline.comparison.cells import Digests, Files, Wanted, wanted
+from ti_pipeline.comparison.cells import Digests, Files, Wanted, wanted, with_first
 from ti_pipeline.comparison.state import comparison_fingerprint, metrics_path, outcome, stands
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.errors import ConceptError
@@ -24,7 +24,7 @@ def _digests(run: Run) -> Digests:
 
 
 def _wanted(run: Run, slug: str) -> Wanted:
-    manifest = read_manifest(run.workspace, slug)
+    manifest = with_first(read_manifest(run.workspace, slug), run.params.compare.pictures)
     if not arms(run.params):
         return Wanted(manifest, [])
     return wanted(run.params, manifest, run.once(_digests))
@@ -81,7 +81,7 @@ COMPARE = Stage(
     work=_work,
     together=True,
     finish=_finish,
-    scratch=COMPARING,
+    scratch=(COMPARING,),
     withdraw=_withdraw,
     asked=lambda params: bool(arms(params)),
 )
