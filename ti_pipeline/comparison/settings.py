@@ -57,6 +57,9 @@ class Compare(Section):
     """Further setups, one for each of the `values` of a `key`, drawn as a curve; `base` are keys that all of them share."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1, max_length=100), AfterValidator(distinct)]
     """[1] Every setup learns each concept once with each of them. More narrow the intervals and take longer in proportion."""
+    pictures: Positive | None
+    """[pictures] The first so many of a set are the concept: what is learnt from, and what likeness is measured to; `null` takes all. An
+    arm's own `pictures` says how many of these it learns from."""
     steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=20), AfterValidator(rising)]
     """[steps] After each of these a word is measured as well as at its end: the curve. 0 is where it starts; empty means no curve."""
     samples: Positive
