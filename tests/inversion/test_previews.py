@@ -14,9 +14,10 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.job import Waiting, prepare_job
-from ti_pipeline.inversion.previews import Film, Frame, draw
+from ti_pipeline.inversion.previews import BATCH, Film, Frame, draw
 from ti_pipeline.inversion.strip import frame_path, newest_frame, read_frame, read_strip, strip_fingerprint, write_strip
 from ti_pipeline.inversion.train import Reached, train_pack
+from ti_pipeline.sampling import sample as sampling
 from ti_pipeline.words.word import ONLY, Word
 
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
@@ -44,6 +45,17 @@ def test_a_picture_does_not_depend_on_its_company(generator: Generator, settings
     draw(generator, [*others, Frame(crowd, 4, word("mug", 0.5))], train)
     assert pixels(frame_path(alone.folder, 4)) == pixels(frame_path(crowd.folder, 4))
     assert len({pixels(path) for path in (tmp_path / "crowd").rglob("*.png")}) == 6
+
+
+def test_every_batch_has_one_shape(generator: Generator, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[int] = []
+    honest = sampling.denoise
+    monkeypatch.setattr(sampling, "denoise", lambda model, noise, *others: shapes.append(len(noise)) or honest(model, noise, *others))
+    for count in (1, BATCH + 1):
+        draw(
+            generator, [Frame(film(tmp_path / f"{count}", name), 4, word(name, 0.5)) for name in "abcdefgh"[:count]], settings(*DRAW).train
+        )
+    assert shapes == [BATCH] * 3
 
 
 def test_what_is_there_is_not_drawn_again(generator: Generator, settings: Settings, tmp_path: Path, one_thread: None) -> None:

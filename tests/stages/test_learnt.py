@@ -99,12 +99,19 @@ def test_the_step_of_the_best_compromise_is_the_word(learn: Learn, workspace: Wo
     assert learn(KEEP).digest == last and not workspace.curve("mug").exists()
 
 
-def test_what_the_choice_depends_on_is_in_the_words_fingerprint(learn: Learn) -> None:
-    learn(*CHOOSE)
-    for change in ("train.compromise=0.4", "train.compromise_samples=2", "train.preview_steps=3", "train.keep_steps=[2]"):
-        assert learn(*CHOOSE, change).state == "done", change
-    assert learn(*CHOOSE, "train.keep_steps=[2]").state == "up-to-date"
-    assert learn(*CHOOSE, "train.keep_steps=[2]", "train.compromise_prompts={object: ['a big {token}']}").state == "done"
+def test_what_the_choice_depends_on_is_in_the_words_fingerprint(
+    generator: Generator, ranker: Ranker, workspace: Workspace, validated: Make, settings: Settings
+) -> None:
+    manifest = validated()
+
+    def wanted(*overrides: str) -> learnt.Wanted:
+        return learnt.wanted_of(Run(workspace, settings(*CHOOSE, *overrides), Given(generator, ranker), ["mug"]), manifest)
+
+    prompts = "train.compromise_prompts={object: ['a big {token}']}"
+    changes = ("train.compromise=0.4", "train.compromise_samples=2", "train.preview_steps=3", "train.keep_steps=[2]", prompts)
+    assert len({wanted().word, *(wanted(change).word for change in changes)}) == len(changes) + 1
+    assert {wanted(change).trained for change in changes} == {wanted().trained}  # none of it needs a training
+    assert wanted("train.preview_every=2").word == wanted("train.pack=3").word == wanted().word
 
 
 def test_killed_while_it_chooses_it_need_not_learn_again(learn: Learn, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
