@@ -16,6 +16,9 @@ from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path, pictures_folder
 from ti_pipeline.files import digest_file, write_json, write_table
+from ti_pipeline.gallery.exhibit import read_word
+from ti_pipeline.inversion.curve import SCHEMA as CURVE
+from ti_pipeline.inversion.strip import write_strip
 from ti_pipeline.params import Params, load
 from ti_pipeline.ranking.select import rank_candidates
 from ti_pipeline.stages import reasons
@@ -125,6 +128,23 @@ def add_evaluation(workspace: Workspace, slug: str = "toy") -> None:
     write_json(concept_path(workspace, slug), report)
 
 
+def add_learning(workspace: Workspace, slug: str = "toy", chosen: int = 100) -> None:
+    """A choice of a step and previews, under the word's own digest."""
+    shares = {20: (0.1, 1.02), 100: (0.7, 0.8), 200: (0.95, 0.35), 300: (1.04, None)}
+    rows = [
+        {"step": step, "likeness": 0.6, "faithfulness": 0.3, "alike": alike, "faithful": faithful, "score": 0.0, "chosen": step == chosen}
+        for step, (alike, faithful) in shares.items()
+    ]
+    word = workspace.embedding(slug)
+    save_file(
+        {"<toy>": np.ones((2, 32), np.float32)},
+        word,
+        {**read_word(word, slug).provenance, "fingerprint": "of the toy", "chosen_step": "100"},
+    )
+    write_table(workspace.curve(slug), rows, CURVE, {"fingerprint": "of the toy", "compromise": "0.6"})
+    write_strip(workspace.strip(slug), {step: draw(step + 1) for step in (0, 100, 200, 300)}, "of the film")
+
+
 def whole(root: Path) -> tuple[Workspace, Manifest]:
     workspace = make_workspace(root)
     add_candidates(workspace)
@@ -139,6 +159,8 @@ def collection(root: Path) -> tuple[Workspace, Params]:
     add_candidates(before, first=5000)
     add_evaluation(before)
     workspace, _ = whole(root / "now")
+    add_learning(workspace)
+    add_evaluation(workspace)
     make_workspace(root / "now", "ink", settings="token: <ink>\nkind: style\nowner: Studio Ö\n")
     add_candidates(workspace, "ink", ("a cat as <ink>",), first=900)
     (workspace.concepts / "broken").mkdir()

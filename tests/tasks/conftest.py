@@ -1,0 +1,1 @@
+from tests.flows.conftest import server  # noqa: F401
