@@ -41,8 +41,8 @@ class Row:
     colour: str
     marker: str
     about: str
-    numbers: list[str]
-    differences: list[tuple[str, bool]]
+    numbers: list[tuple[str, str]]
+    differences: list[tuple[str, str, bool]]
     cost: list[str]
     reference: bool
 
@@ -108,16 +108,17 @@ def _value(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).replace("\n...", "").strip()
 
 
-def _told(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+def _told(estimate: Estimate | None) -> tuple[str, str]:
+    """A mean and its interval."""
+    return ("–", "") if estimate is None else (f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}")
 
 
-def _compared(estimate: Estimate | None) -> tuple[str, bool]:
-    """A difference with its interval, and whether that leaves out zero."""
+def _compared(estimate: Estimate | None) -> tuple[str, str, bool]:
+    """A difference, its interval, and whether that leaves out zero."""
     if estimate is None:
-        return "–", False
-    low, high = _signed(estimate.low), _signed(estimate.high)
-    return f"{_signed(estimate.value)} ({low} to {high})", estimate.low > 0 or estimate.high < 0
+        return "–", "", False
+    interval = f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+    return _signed(estimate.value), interval, estimate.low > 0 or estimate.high < 0
 
 
 def _signed(value: float) -> str:

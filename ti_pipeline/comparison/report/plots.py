@@ -142,7 +142,7 @@ def curves(results: Results) -> str:
     if any(point["editability"] for curve in found.values() for point in curve):
         panels.append(("editability", FAITHFULNESS))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.6 * len(panels), max(4.2, 0.2 * len(found) + 1.4)), dpi=100)
+        figure = Figure(figsize=(5.6 * len(panels), max(4.2, 0.2 * len(found) + 1.4)), dpi=100)
         for number, (measure, label) in enumerate(panels):
             axes = figure.add_axes(((number + 0.11) / len(panels), 0.12, 0.6 / len(panels), 0.84))
             _draw_curves(axes, results, {name: [p for p in curve if p[measure]] for name, curve in found.items()}, measure)
