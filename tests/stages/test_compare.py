@@ -164,7 +164,9 @@ def test_once_more_it_has_nothing_to_do(copy: Workspace) -> None:
     before = made(copy)
     assert {outcome.state for outcome in compare(copy, small()).values()} == {"up-to-date"}
     assert made(copy) == before
-    assert {row["stages"]["compare"] for row in survey(copy, small())} >= {"missing"}  # behind training, which has not been done here
+    (row, *_) = survey(copy, small())
+    assert (row["stages"]["train"], row["stages"]["compare"]) == ("missing", "up-to-date")  # it waits for no training
+    assert survey(copy, small("other: {vectors: 3}"))[0]["stages"]["compare"] == "stale"
 
 
 def test_a_changed_arm_is_done_again_and_nothing_else(copy: Workspace) -> None:
