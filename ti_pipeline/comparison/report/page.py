@@ -146,8 +146,8 @@ def _walls(results: Results, files: Files) -> Iterator[Wall]:
         prompts = list(results.numbers[first[PICTURES].digest]["prompts"])
         strips = []
         for name in (PROMPT, *(arm.name for arm in results.arms)):
-            if cell := first.get(name):
-                strips.append((name, _strip(files, cell), results.numbers[cell.digest].get(FAILED, "")))
+            if own := first.get(name):
+                strips.append((name, _strip(files, own), results.numbers[own.digest].get(FAILED, "")))
             else:
                 strips.append((name, "", order.left_out.get(name, "")))
         manifest = order.manifest
@@ -173,8 +173,8 @@ def _losses(results: Results) -> Iterator[str]:
         for name, why in order.left_out.items():
             yield f"{order.manifest.slug}, {name}: {why}"
         for cell in order.cells:
-            if why := results.numbers[cell.digest].get(FAILED):
-                yield f"{cell.concept}, {cell.arm}, seed {cell.seed}: {why}"
+            if failed := results.numbers[cell.digest].get(FAILED):
+                yield f"{cell.concept}, {cell.arm}, seed {cell.seed}: {failed}"
     for slug in results.waiting:
         yield f"{slug}: its cells are not all there yet"
 
