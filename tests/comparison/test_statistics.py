@@ -64,6 +64,7 @@ def test_pairs_leave_out_what_concepts_have_in_common() -> None:
         ((0.1, 0.2, 0.3, 0.3), None),
         ((0.5, 0.6, 0.7, 0.6), 0.0),  # never below
         ((0.5, 0.2, 0.3, 0.5), 25.0),  # starts alike, unlearns it, and gets there
+        ((0.5, 0.6, 0.2, 0.5), 20 + 10 * 2 / 3),  # however long it stayed alike at first
         ((0.5, 0.2, 0.3, 0.3), None),
     ],
 )
