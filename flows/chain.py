@@ -19,7 +19,7 @@ from tasks.failures import explained
 from tasks.report import show, summarise
 from tasks.stages import counted, run_task
 from tasks.turn import as_flow_run
-from tasks.versions import merged, publish_galleries, record_stages, take_in
+from tasks.versions import keep, merged, take_in
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import Params, load
 from ti_pipeline.workspace import Workspace
@@ -74,8 +74,7 @@ def run_stages(call: Call, chosen: Callable[[Params], Sequence[str]], *, whole: 
                 if not names:
                     break
             summary = summarise(place, outcomes)
-            recorded = record_stages(place, settings, summary)
-            summary = merged(summary, taken, recorded, publish_galleries(place, settings, summary, recorded, began) if whole else {})
+            summary = merged(summary, taken, keep(place, settings, summary, began if whole else None))
             show(place, outcomes)
             return ended(summary)
     except Exception as error:

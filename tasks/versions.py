@@ -21,7 +21,7 @@ from ti_pipeline.concepts.texts import visible
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Params
 from ti_pipeline.versioning.inbox import bring_in
-from ti_pipeline.versioning.publish import publish as publish_to_readers
+from ti_pipeline.versioning.publish import publish as publish_galleries
 from ti_pipeline.versioning.record import record as record_run
 from ti_pipeline.workspace import Workspace
 
@@ -61,7 +61,7 @@ def versioning(workspace: Workspace, params: Params, lost: list[str]) -> dict[st
 def publish(workspace: Workspace, params: Params, began: datetime) -> dict[str, Any]:
     """Galleries and embeddings to readers, and a link to them."""
     log = get_run_logger()
-    done = publish_to_readers(workspace, params, log.info, began)
+    done = publish_galleries(workspace, params, log.info, began)
     log.info("%s", done)
     if done.state in ("published", "up-to-date"):
         with shown():
@@ -74,23 +74,17 @@ def take_in(workspace: Workspace, params: Params) -> dict[str, Any]:
     return _guarded("inbox", lambda: inbox(workspace, params)) if params.inbox.bucket else {}
 
 
-def record_stages(workspace: Workspace, params: Params, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The step that records what the run has changed; returns its part of the summary."""
-    return merged(_guarded("versions", lambda: versioning(workspace, params, sorted(summary["reasons"]))))
-
-
-def publish_galleries(
-    workspace: Workspace, params: Params, summary: Mapping[str, Any], recorded: Mapping[str, Any], began: datetime
-) -> dict[str, Any]:
-    """The last step of a run; returns its part of the summary."""
-    if not summary["gallery"]:
-        return merged()
+def keep(workspace: Workspace, params: Params, summary: Mapping[str, Any], began: datetime | None) -> dict[str, Any]:
+    """The run's last two steps; returns their part of the summary. Without `began` nothing is published."""
+    recorded = _guarded("versions", lambda: versioning(workspace, params, sorted(summary["reasons"])))
+    if not summary["gallery"] or not began:
+        return merged(recorded)
     published = _guarded("published", lambda: publish(workspace, params, began))
     withheld = published.get("published", {}).get("state") == "withheld"
     done = recorded.get("versions", {})
     if withheld and not done.get("reason") and not done.get("left_out"):  # with either, the run was not meant for everybody
         published = published | {"troubles": {"published": published["published"]["reason"]}}
-    return merged(published)
+    return merged(recorded, published)
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ ROOMS = re.findall(r"^\| `((?:ti_pipeline|flows|tasks)/[\w/]*)`", PAGE, re.MULTI
 LOOSE = [
     f"ti_pipeline/{name}" for line in re.findall(r"^\| (`\w+\.py`.*?) \|", PAGE, re.MULTILINE) for name in re.findall(r"`(\w+\.py)`", line)
 ]
-WAY = ("concepts", "inversion", "candidates", "ranking", "evaluation", "gallery")  # rooms of the stages, in their order
-STAGES = ("validate", "train", "generate", "rank", "evaluate", "gallery")
+WAY = ("concepts", "inversion", "candidates", "ranking", "evaluation", "gallery", "comparison")  # rooms of the stages, in their order
+STAGES = ("validate", "train", "generate", "rank", "evaluate", "gallery", "compare")
 
 
 @cache

@@ -26,7 +26,7 @@ def dvc(folder: Path, *arguments: str) -> str:
     return ran.stdout + ran.stderr
 
 
-def test_the_six_stages_in_order() -> None:
+def test_the_stages_in_order() -> None:
     assert list(PIPELINE["stages"]) == list(STAGES)
     for name, stage in PIPELINE["stages"].items():
         assert stage["cmd"].split()[:2] == ["ti-pipeline", name]

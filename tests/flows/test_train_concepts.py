@@ -11,7 +11,8 @@ import pytest
 import torch
 from prefect import flow
 
-from flows.train_concepts import Stage, ended, train_concepts
+from flows.chain import ended
+from flows.train_concepts import Stage, train_concepts
 from tasks.stages import TASKS, run_task
 from tasks.turn import turn
 from tests.flows.processes import ROOT, artifact

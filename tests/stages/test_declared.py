@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.stages.quick import ROOT, quick, run
+from tests.stages.test_compare import small
 from ti_pipeline.files import digest_file
 from ti_pipeline.models import Models
 from ti_pipeline.stages import declared
@@ -180,7 +181,7 @@ def test_params_and_models_that_are_read_are_declared(name: str, made: Workspace
     stage, place = STAGES[name], Workspace.at(tmp_path / "place", "concepts")
     shutil.copytree(made.root, place.root)
     read, models = set(), set()
-    run = Run.over(place, quick(), force=True)
+    run = Run.over(place, small() if stage.asked else quick(), force=True)
     watched = replace(run, params=WatchedParams(run.params, read), models=WatchedModels(run.models, models))
     assert all(outcome.ok for outcome in run_stage(stage, watched))
     known = declared.sections(stage)

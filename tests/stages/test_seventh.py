@@ -20,7 +20,7 @@ from ti_pipeline.stages import declared, reasons
 from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
 from ti_pipeline.stages.status import survey
-from ti_pipeline.stages.table import STAGES
+from ti_pipeline.stages.table import STAGES, with_something_to_do
 from ti_pipeline.workspace import MANIFESTS, Outcome, Workspace, fingerprint
 
 
@@ -91,7 +91,7 @@ def test_it_is_run_as_all_others_are(count: Stage, place: Workspace) -> None:
 def test_status_has_it(count: Stage, place: Workspace) -> None:
     run(place, quick(), *STAGES, names=["fox"])
     row = survey(place, quick())[0]
-    assert list(row["stages"]) == list(STAGES) and set(row["stages"].values()) == {"up-to-date"}
+    assert list(row["stages"]) == with_something_to_do(quick()) and set(row["stages"].values()) == {"up-to-date"}
     path_of(place, "fox").write_text(json.dumps({"fingerprint": "another"}))
     assert survey(place, quick())[0]["stages"]["count"] == "stale"
 

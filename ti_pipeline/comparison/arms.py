@@ -55,16 +55,18 @@ def swept(name: str, sweep: Sweep) -> Iterator[tuple[str, Table]]:
 
 
 def _arm(params: Params, name: str, where: str, table: Table) -> Arm:
+    from ti_pipeline.params import Train
+
     own = {key: table[key] for key in table if key in Own.model_fields}
     others = {key: value for key, value in table.items() if key not in own}
     if "caption" in own and (idle := sorted(set(table) - {"caption", "guidance_scale"})):
         raise ValueError(f"compare.{where}: with a caption nothing is learnt, so {', '.join(idle)} can change nothing. Take it out.")
     tree = params.train.model_dump()
     for key, value in others.items():
-        _check_key(params, key, where)
+        _check_key([*Train.model_fields, *Own.model_fields], key, where)
         _put(tree, key, value)
     try:
-        said, train = Own.model_validate(own), type(params.train).model_validate(tree) if others else params.train
+        said, train = Own.model_validate(own), Train.model_validate(tree) if others else params.train
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -81,8 +83,7 @@ def _put(tree: Table, key: str, value: Any) -> None:
     tree[places[-1]] = value
 
 
-def _check_key(params: Params, key: str, where: str) -> None:
-    known = [*type(params.train).model_fields, *Own.model_fields]
+def _check_key(known: list[str], key: str, where: str) -> None:
     if key.split(".")[0] not in known:
         near = get_close_matches(key, known, n=1)
         hint = f"Did you mean {near[0]}?" if near else "Known are the keys of `train`, and pictures, guidance_scale and caption."

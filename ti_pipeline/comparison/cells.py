@@ -122,7 +122,8 @@ def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Di
     """Raises ConceptError for a concept that the arm cannot be learnt of."""
     from ti_pipeline.inversion.job import VERSION as TRAINING
 
-    own = replace(manifest, **{key: None for key in ("vectors", "steps") if key in arm.changes})  # what the arm says counts
+    vectors, steps = (None if key in arm.changes else said for key, said in (("vectors", manifest.vectors), ("steps", manifest.steps)))
+    own = replace(manifest, vectors=vectors, steps=steps)  # what the arm says counts
     if arm.pictures is not None:
         if arm.pictures > len(manifest.pictures):
             raise ConceptError(manifest.slug, f"it has {len(manifest.pictures)} pictures, fewer than {arm.pictures}")

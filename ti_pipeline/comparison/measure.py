@@ -158,7 +158,8 @@ class _Heard:
     """What the denoiser hears of the pictures of one cell; its word is read when the first of them is drawn."""
 
     def __init__(self, studio: Studio, sitting: Sitting):
-        self.sitting, self.conditions = sitting, {}
+        self.sitting = sitting
+        self.conditions: dict[tuple[int | None, str], Condition] = {}
         for step in dict.fromkeys(step for step, _, _ in sitting.pictures):
             texts = [sitting.said(prompt) for at, prompt, _ in sitting.pictures if at == step]
             heard: Mapping[str, Condition] = encode_texts(studio.generator, texts, sitting.words(step))
@@ -182,7 +183,7 @@ def _seen(studio: Studio, sitting: Sitting, pictures: list[Image.Image]) -> tupl
     if lesson := sitting.cell.lesson:
         numbers["steps"] = lesson.train.steps
     if curve:
-        numbers["curve"] = [*curve, {"step": lesson.train.steps, **_without_prompts(_as_curve(subject, sitting.points, seen))}]
+        numbers["curve"] = [*curve, {"step": numbers["steps"], **_without_prompts(_as_curve(subject, sitting.points, seen))}]
     shown = [own[0], *(own[last.samples + k * last.per_prompt] for k in range(len(subject.prompts)))]
     return numbers, strip(shown)
 

@@ -35,7 +35,9 @@ class Results:
 
     @classmethod
     def read(cls, section: Compare, arms: Sequence[Arm], orders: Sequence[Wanted], files: Files) -> Results:
-        ready, waiting, numbers, taken = [], [], {}, {}
+        ready, waiting = [], []
+        numbers: dict[str, dict[str, Any]] = {}
+        taken: dict[str, float] = {}
         for order in orders:
             found = {cell.digest: files.read(cell) if files.stands(cell) else None for cell in order.cells}
             if None in found.values():

@@ -44,8 +44,8 @@ def stands(workspace: Workspace, fingerprint: str) -> bool:
 
 def outcome(files: Files, order: Wanted, state: State, seconds: float = 0.0) -> Outcome:
     """Of a concept whose cells all stand: failed where not one of its words could be learnt, else with what was left out."""
-    said = {cell: why for cell in order.cells if cell.lesson and (why := (files.read(cell) or {}).get(FAILED))}
-    whys = [f"{cell.arm}, seed {cell.seed}: {why}" for cell, why in said.items()] + [f"{arm}: {why}" for arm, why in order.left_out.items()]
+    said = [(cell, why) for cell in order.cells if cell.lesson and (why := (files.read(cell) or {}).get(FAILED))]
+    whys = [f"{cell.arm}, seed {cell.seed}: {why}" for cell, why in said] + [f"{arm}: {why}" for arm, why in order.left_out.items()]
     none = bool(said) and len(said) == sum(cell.lesson is not None for cell in order.cells)
     path = files.folder / order.manifest.slug
     return Outcome("compare", order.manifest.slug, "failed" if none else state, seconds, "; ".join(whys), str(path) if order.cells else "")

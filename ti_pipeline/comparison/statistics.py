@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,14 +44,11 @@ def paired(values: np.ndarray, baseline: np.ndarray, count: int) -> Estimate | N
 
 
 def steps_to(goal: float, steps: Sequence[int], values: Sequence[float]) -> float | None:
-    """After how many steps a curve first reaches `goal`, straight between its points; None where it never does.
-
-    Nothing is known of what lies before the first point: a curve that is there already then has its first step.
-    """
-    for place, (step, value) in enumerate(zip(steps, values, strict=True)):
-        if value >= goal:
-            if not place:
-                return float(step)
-            before, low = steps[place - 1], values[place - 1]
-            return before + (step - before) * (goal - low) / (value - low)
+    """After how many steps a curve first rises to `goal`, straight between its points; the first step where it is never below, None where
+    it never gets there. A word that starts alike and has to unlearn that first has not got there by starting."""
+    if min(values) >= goal:
+        return float(steps[0])
+    for (step, value), (after, then) in pairwise(zip(steps, values, strict=True)):
+        if value < goal <= then:
+            return step + (after - step) * (goal - value) / (then - value)
     return None

@@ -10,7 +10,7 @@ from typing import Any
 from ti_pipeline.comparison.arms import arms, swept
 from ti_pipeline.comparison.cells import FAILED, Files, Wanted
 from ti_pipeline.comparison.results import MEASURES, Results
-from ti_pipeline.comparison.state import comparison_fingerprint, details_path, metrics_path
+from ti_pipeline.comparison.state import comparison_fingerprint, details_path, metrics_path, stands
 from ti_pipeline.evaluation.metrics import DECIMALS, Estimate
 from ti_pipeline.files import atomic, write_json
 from ti_pipeline.stages.stage import Run
@@ -30,6 +30,8 @@ PAGES = ("report.html", "scatter.svg", "curves.svg", "sweeps.svg")
 
 def nothing(workspace: Workspace) -> None:
     """The output of a comparison of nothing. Cells of an earlier one are put aside."""
+    if stands(workspace, ""):
+        return
     files = Files(workspace)
     for path in (details_path(workspace), *(workspace.comparison / name for name in PAGES)):
         path.unlink(missing_ok=True)

@@ -69,7 +69,9 @@ def editability(
         paper_drawn.append(_cosine(shares @ embeddings, text))
         code_drawn.append(shares @ (embeddings @ text))
     n = sum(len(embeddings) for embeddings in samples)
-    return _estimate(np.mean(paper), np.mean(paper_drawn, axis=0), n), _estimate(np.mean(code), np.mean(code_drawn, axis=0), n)
+    return _estimate(float(np.mean(paper)), np.mean(paper_drawn, axis=0), n), _estimate(
+        float(np.mean(code)), np.mean(code_drawn, axis=0), n
+    )
 
 
 def faithfulness(samples: np.ndarray, text: np.ndarray) -> tuple[float, float]:

@@ -13,8 +13,11 @@ from ti_pipeline.stages.train import TRAIN
 from ti_pipeline.stages.validate import VALIDATE
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in (VALIDATE, TRAIN, GENERATE, RANK, EVALUATE, GALLERY, COMPARE)}
-ALWAYS = tuple(name for name, stage in STAGES.items() if stage.asked is None)
-"""The stages of every run, whatever the params ask."""
+
+
+def always() -> list[str]:
+    """The stages of every run, whatever the params ask."""
+    return [name for name, stage in STAGES.items() if stage.asked is None]
 
 
 def of_a_run(params: Params) -> list[str]:

@@ -170,12 +170,12 @@ def reproduce(
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Bring a version's inputs back, run its stages again, and say whether the results are equal."""
-    from ti_pipeline.stages.table import ALWAYS, STAGES
+    from ti_pipeline.stages.table import STAGES, always
     from ti_pipeline.versioning.reproduce import reproduce as do
 
     if unknown := set(stages or ()) - set(STAGES):
         raise ParamsError(f"--stage {', '.join(sorted(unknown))}: there is no such stage. There are {', '.join(STAGES)}.")
-    chosen = [stage for stage in STAGES if stage in (stages or ALWAYS)]
+    chosen = [stage for stage in STAGES if stage in (stages or always())]
     done = do(*_open(workspace, params, set_), concept, note, chosen)
     _show(done, json_)
     if not done.equal:

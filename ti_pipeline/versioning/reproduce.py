@@ -16,7 +16,7 @@ from typing import Any
 from ti_pipeline.concepts.concept import SLUG
 from ti_pipeline.errors import ParamsError, PipelineError
 from ti_pipeline.params import Params, load
-from ti_pipeline.stages.table import ALWAYS, STAGES
+from ti_pipeline.stages.table import STAGES, always
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.leftovers import held_folder
 from ti_pipeline.versioning.lock import alone, dvc_folder
@@ -66,7 +66,7 @@ class Reproduction:
 
 
 def reproduce(
-    workspace: Workspace, params: Params, wanted: str, say: Callable[[str], None], stages: Sequence[str] = ALWAYS
+    workspace: Workspace, params: Params, wanted: str, say: Callable[[str], None], stages: Sequence[str] = tuple(always())
 ) -> Reproduction:
     """Run `concept[@version]` again in a folder of its own and compare the digests. Raises PipelineError.
 

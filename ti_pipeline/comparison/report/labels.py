@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import cos, hypot, pi, sin
 
@@ -43,7 +43,8 @@ def place(
     return [placed[i] for i in range(len(points))]
 
 
-def _around(point: tuple[float, float], size: tuple[float, float]):  # noqa: ANN202
+def _around(point: tuple[float, float], size: tuple[float, float]) -> Iterator[tuple[float, Box]]:
+    """Boxes around a point, and how far each is from it, the nearest first."""
     (x, y), (width, height) = point, size
     for reach in REACHES:
         for turn in range(TURNS):

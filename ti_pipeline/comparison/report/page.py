@@ -41,8 +41,8 @@ class Row:
     colour: str
     marker: str
     about: str
-    numbers: list[str]
-    differences: list[tuple[str, bool]]
+    numbers: list[tuple[str, str]]
+    differences: list[tuple[str, str, bool]]
     cost: list[str]
     reference: bool
 
@@ -108,16 +108,17 @@ def _value(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).replace("\n...", "").strip()
 
 
-def _told(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+def _told(estimate: Estimate | None) -> tuple[str, str]:
+    """A mean and its interval."""
+    return ("–", "") if estimate is None else (f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}")
 
 
-def _compared(estimate: Estimate | None) -> tuple[str, bool]:
-    """A difference with its interval, and whether that leaves out zero."""
+def _compared(estimate: Estimate | None) -> tuple[str, str, bool]:
+    """A difference, its interval, and whether that leaves out zero."""
     if estimate is None:
-        return "–", False
-    low, high = _signed(estimate.low), _signed(estimate.high)
-    return f"{_signed(estimate.value)} ({low} to {high})", estimate.low > 0 or estimate.high < 0
+        return "–", "", False
+    interval = f"{_signed(estimate.low)} to {_signed(estimate.high)}"
+    return _signed(estimate.value), interval, estimate.low > 0 or estimate.high < 0
 
 
 def _signed(value: float) -> str:
@@ -145,8 +146,8 @@ def _walls(results: Results, files: Files) -> Iterator[Wall]:
         prompts = list(results.numbers[first[PICTURES].digest]["prompts"])
         strips = []
         for name in (PROMPT, *(arm.name for arm in results.arms)):
-            if cell := first.get(name):
-                strips.append((name, _strip(files, cell), results.numbers[cell.digest].get(FAILED, "")))
+            if own := first.get(name):
+                strips.append((name, _strip(files, own), results.numbers[own.digest].get(FAILED, "")))
             else:
                 strips.append((name, "", order.left_out.get(name, "")))
         manifest = order.manifest
@@ -172,8 +173,8 @@ def _losses(results: Results) -> Iterator[str]:
         for name, why in order.left_out.items():
             yield f"{order.manifest.slug}, {name}: {why}"
         for cell in order.cells:
-            if why := results.numbers[cell.digest].get(FAILED):
-                yield f"{cell.concept}, {cell.arm}, seed {cell.seed}: {why}"
+            if failed := results.numbers[cell.digest].get(FAILED):
+                yield f"{cell.concept}, {cell.arm}, seed {cell.seed}: {failed}"
     for slug in results.waiting:
         yield f"{slug}: its cells are not all there yet"
 

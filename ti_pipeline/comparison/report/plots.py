@@ -109,7 +109,7 @@ def _bracket_x(axes: Axes, value: float, name: str, style: dict[str, Any], small
 def _name_points(figure: Figure, axes: Axes, drawn: dict[str, tuple[Estimate, Estimate]], results: Results) -> None:
     canvas = FigureCanvasAgg(figure)
     renderer, to_pixels = canvas.get_renderer(), axes.transData.transform
-    points = [tuple(map(float, to_pixels((x.value, y.value)))) for x, y in drawn.values()]
+    points = [(float(across), float(up)) for across, up in (to_pixels((x.value, y.value)) for x, y in drawn.values())]
     bars = []
     for x, y in drawn.values():
         (left, middle), (right, _) = to_pixels((x.low, y.value)), to_pixels((x.high, y.value))
@@ -126,11 +126,12 @@ def _name_points(figure: Figure, axes: Axes, drawn: dict[str, tuple[Estimate, Es
     back = axes.transData.inverted().transform
     for name, point, box in zip(drawn, points, boxes, strict=True):
         colour = look(results, name)[0]
-        x, y = min(max(point[0], box.left), box.right), min(max(point[1], box.bottom), box.top)
-        if math.hypot(point[0] - x, point[1] - y) > NEAR:
-            axes.plot(*zip(back((x, y)), back(point), strict=True), color=colour, linewidth=0.6, alpha=0.6, zorder=3)
+        u, v = min(max(point[0], box.left), box.right), min(max(point[1], box.bottom), box.top)
+        if math.hypot(point[0] - u, point[1] - v) > NEAR:
+            axes.plot(*zip(back((u, v)), back(point), strict=True), color=colour, linewidth=0.6, alpha=0.6, zorder=3)
         weight = "bold" if name == results.baseline else "normal"
-        axes.text(*back((box.left, box.bottom)), short(name), fontsize=SIZE, fontweight=weight, color=colour, va="bottom", zorder=6)
+        left, bottom = map(float, back((box.left, box.bottom)))
+        axes.text(left, bottom, short(name), fontsize=SIZE, fontweight=weight, color=colour, va="bottom", zorder=6)
 
 
 def curves(results: Results) -> str:
@@ -142,7 +143,7 @@ def curves(results: Results) -> str:
     if any(point["editability"] for curve in found.values() for point in curve):
         panels.append(("editability", FAITHFULNESS))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.6 * len(panels), max(4.2, 0.2 * len(found) + 1.4)), dpi=100)
+        figure = Figure(figsize=(5.6 * len(panels), max(4.2, 0.2 * len(found) + 1.4)), dpi=100)
         for number, (measure, label) in enumerate(panels):
             axes = figure.add_axes(((number + 0.11) / len(panels), 0.12, 0.6 / len(panels), 0.84))
             _draw_curves(axes, results, {name: [p for p in curve if p[measure]] for name, curve in found.items()}, measure)
