@@ -48,7 +48,8 @@ def train_pack(
 ) -> Iterator[Ended]:
     """Train every concept of the queue, as many at a time as `train.pack` says or the device takes; yields each when it ends.
 
-    Only the leaves of their setups move. Each concept has its own samples, streams, loss, clipping, rate and end; when one is done or
+    Only the leaves of their setups move. Each concept has its own samples, streams, loss, clipping, rate, decay and end; batch size and
+    accumulation are those of `train`, and its own the same. When one is done or
     failed, the next in the queue takes its place at the next step. What is yielded has to be on disk before the next is asked for.
     Goes on from `checkpoint`; killed anywhere and started again with the same queue, it ends in the same bits on one thread of a
     CPU.
