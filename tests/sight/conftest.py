@@ -20,16 +20,23 @@ MODEL = {
 }
 
 
+def write_clip(folder: Path, table: torch.Tensor | None = None) -> Path:
+    """A folder as open_clip writes it to a hub, small and random; `table` are the vectors of its vocabulary."""
+    folder.mkdir()
+    text = MODEL["text_cfg"] | ({} if table is None else {"width": table.shape[1]})
+    torch.manual_seed(0)
+    weights = open_clip.CLIP(**MODEL | {"text_cfg": text}).state_dict()
+    if table is not None:
+        weights["token_embedding.weight"] = table.detach().clone()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "open_clip_model.safetensors", {"format": "pt"})
+    config = {"model_cfg": MODEL | {"text_cfg": text}, "preprocess_cfg": {"resize_mode": "squash"}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as open_clip writes it to a hub, small and random."""
-    folder = tmp_path_factory.mktemp("rankers") / "small-clip"
-    folder.mkdir()
-    torch.manual_seed(0)
-    weights = open_clip.CLIP(**MODEL).state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "open_clip_model.safetensors", {"format": "pt"})
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": MODEL, "preprocess_cfg": {"resize_mode": "squash"}}))
-    return folder
+    return write_clip(tmp_path_factory.mktemp("rankers") / "small-clip")
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,7 @@ def match(subject: Subject, steps: int, rate: float) -> torch.Tensor:
     """
     sight, table = _sight(subject)
     tokenizer, vectors = next(iter(subject.generator.encoders.values())).tokenizer, subject.train.vectors
-    start = subject.rows(vectors, lambda encoder, words: words_in_table(_Seen(encoder.tokenizer, table), words))
-    word = next(iter(start.values())).to(table.device).requires_grad_()
+    word = _start(subject, table).to(table.device).requires_grad_()
     manifest, lengths = subject.manifest, {subject.manifest.token: vectors}
     pictures = torch.from_numpy(sight.images([manifest.open(picture) for picture in manifest.pictures])).to(table.device)
     ids = [[_ids(sight, tokenizer, len(table), prompt, lengths) for prompt in said] for said in subject.prompts]
@@ -81,16 +80,26 @@ def match(subject: Subject, steps: int, rate: float) -> torch.Tensor:
 
 
 def carried(subject: Subject, rows: torch.Tensor, start: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`rows` for the Sight's text encoder as rows for each of the generator's; as long as those of `start` where the table is another."""
+    """`rows` for the Sight's text encoder as rows for each of the generator's.
+
+    Where the table is another, those of `start`, moved as the rows have moved from theirs, and as long as they were: a map of whole rows
+    loses most of a word, since the tables have little in common.
+    """
     _, table = _sight(subject)
-    found = {}
+    begun, found = _start(subject, table), {}
     for name, encoder in subject.generator.encoders.items():
         if _is_same(table, encoder.table):
             found[name] = rows
             continue
-        mapped = rows @ _map(table, encoder.table)
-        found[name] = mapped * (start[name].norm(dim=-1, keepdim=True) / mapped.norm(dim=-1, keepdim=True))
+        moved = start[name] + (rows - begun) @ _map(table, encoder.table)
+        found[name] = moved * (start[name].norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True))
     return found
+
+
+def _start(subject: Subject, table: torch.Tensor) -> torch.Tensor:
+    """Where a word starts in the Sight's table, float32 [n, d] on the CPU."""
+    start = subject.rows(subject.train.vectors, lambda encoder, words: words_in_table(_Seen(encoder.tokenizer, table), words))
+    return next(iter(start.values()))
 
 
 def _sight(subject: Subject) -> tuple[Sight, torch.Tensor]:

@@ -63,10 +63,11 @@ def train_pack(
 ) -> Iterator[Ended]:
     """Train every concept of the queue, as many at a time as `train.pack` says or the device takes; yields each when it ends.
 
-    Only the leaves of their setups move. Each concept has its own samples, streams, loss, clipping, rate and end; when one is done or
-    failed, the next in the queue takes its place at the next step. What is yielded has to be on disk before the next is asked for.
-    Goes on from `checkpoint`; killed anywhere and started again with the same queue, it ends in the same bits on one thread of a
-    CPU. `watch` is told of kept words while they are learnt, of one that went on from a checkpoint once more.
+    Only the leaves of their setups move. Each concept has its own samples, streams, loss, clipping, rate, decay and end; batch size and
+    accumulation are those of `train`, and its own the same. When one is done or failed, the next in the queue takes its place at the next
+    step. What is yielded has to be on disk before the next is asked for. Goes on from `checkpoint`; killed anywhere and started again
+    with the same queue, it ends in the same bits on one thread of a CPU. `watch` is told of kept words while they are learnt, of one that
+    went on from a checkpoint once more.
     """
     with closing(_Trainer(generator, waiting, train, checkpoint, progress)) as trainer:
         trainer.watch = watch
@@ -231,8 +232,10 @@ class _Trainer:
         if any(train.clip_gradient is not None for train in trains):
             gradient = clipped(gradient, of_each, [train.clip_gradient for train in trains])
         rates = [rate_at(train, seat.step) for train, seat in zip(trains, self.seats, strict=True)]
-        each = ([seat.step + 1 for seat in self.seats], rates, [train.weight_decay for train in trains])
-        self.leaves.update(gradient, Step(*(torch.tensor(values, dtype=torch.float64) for values in each)))
+        counts, decays = [seat.step + 1 for seat in self.seats], [train.weight_decay for train in trains]
+        rounded = torch.tensor(rates).double()  # to float32, as they were for the words that stand
+        step = Step(torch.tensor(counts).double(), rounded, torch.tensor(decays, dtype=torch.float64))
+        self.leaves.update(gradient, step)
         for seat in self.seats:
             seat.step += 1
         self.step += 1

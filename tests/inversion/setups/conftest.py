@@ -11,6 +11,7 @@ from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.job import Job, Waiting, prepare_job
+from ti_pipeline.inversion.matching import Sight
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import train_pack
 
@@ -28,11 +29,13 @@ class Mixed:
     manifests: dict[str, Manifest]
     trains: dict[str, params.Train]
     checkpoint: Path
+    sight: Callable[[], Sight] | None = None
     trained: dict[str, Trained] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
 
     def job(self, slug: str) -> Job:
-        return prepare_job(self.generator, self.manifests[slug], self.trains[slug], 0, "mug", self.generator.arithmetic)
+        train, arithmetic = self.trains[slug], self.generator.arithmetic
+        return prepare_job(self.generator, self.manifests[slug], train, 0, "mug", arithmetic, self.sight)
 
     def run(self, only: tuple[str, ...] = (), pack: int = 3, stop_at: int | None = None) -> dict[str, Trained]:
         """Train those named, or all; `stop_at` is the call of `progress` that is the last."""

@@ -73,10 +73,18 @@ def test_progressive(mix: Callable[..., Mixed], folder: Path) -> None:
 def test_direction(mix: Callable[..., Mixed], folder: Path) -> None:
     """The equations of arXiv 2512.13672, a row at a time."""
     rate, kappa, beta = 0.05, 0.02, 0.99
-    own = ("setup=direction", f"setups.direction.kappa={kappa}", "vectors=2", "steps=12", "schedule=constant", f"learning_rate={rate}")
+    own = (
+        "setup=direction",
+        f"setups.direction.kappa={kappa}",
+        "setups.direction.norm=1.5",
+        "vectors=2",
+        "steps=12",
+        "schedule=constant",
+        f"learning_rate={rate}",
+    )
     mixed = mix(mug=own)
     table = mixed.generator.encoders[ONLY].table
-    length = torch.stack([row.norm() for row in table]).mean()
+    length = 1.5 * torch.stack([row.norm() for row in table]).mean()
     rows = mixed.job("mug").subject.rows(2)[ONLY]
     start, draws = length * rows / rows.norm(dim=1, keepdim=True), draws_of(mixed, "mug", lambda step: 2)
     assert torch.allclose(mixed.job("mug").one.leaves[ONLY], start, atol=1e-6)
@@ -133,4 +141,4 @@ def test_encoder_start(mix: Callable[..., Mixed], folder: Path, weight: float) -
     expected = invert(folder, start, draws, mixed.trains["mug"], lambda v: weight * (v - start).square().sum())
     assert_same(mixed.run()["mug"].word.rows[ONLY], expected, start, moved=0.01)
     free = invert(folder, start, draws, mixed.trains["mug"])
-    assert ((expected - start).norm() < 0.8 * (free - start).norm()) is (weight > 0)
+    assert bool((expected - start).norm() < 0.8 * (free - start).norm()) is (weight > 0)

@@ -19,6 +19,7 @@ from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.job import prepare_job
 from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.inversion.setups import setups
+from ti_pipeline.inversion.setups.setup import CHANGES, Setup, name_of
 from ti_pipeline.stages.learnt import training_fingerprint
 
 ROOT = Path(__file__).parents[3]
@@ -51,7 +52,19 @@ def test_params_bring_no_torch() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["setup=regular"], "train.setup: Value error, there is no setup 'regular'. There are: plain, progressive, regularised"),
+        (["setup=regular"], "train.setup: Value error, there is no setup 'regular'. There are: clip_start, "),
+        (["setup=direction+regular"], "there is no setup 'regular'. There are: "),
+        (["setup=direction+"], "there is no setup ''. There are: "),
+        (["setup=direction + direction"], "direction stands there twice. Name each setup once"),
+        (["setup=plain+direction"], "plain is a word with nothing changed, and what the others change. Leave it out"),
+        (
+            ["setup=regularised+progressive"],
+            "progressive and regularised do not go together: each of them says of a word what its vectors are",
+        ),
+        (["setup=progressive+per_image", "vectors=2"], "starts with one vector, and `vectors` is 2. Set it to 1"),
+        (["setups={}", "setup=per_image+regularised"], "train.setup is per_image+regularised, which needs train.setups.regularised.weight"),
+        (["setups.clip_start.steps=0"], "train.setups.clip_start.steps: Input should be greater than or equal to 1"),
+        (["setups.direction.norm=0"], "train.setups.direction.norm: Input should be greater than 0"),
         (["setups.regularised.weight=0"], "train.setups.regularised.weight: Input should be greater than 0"),
         (["setups.regularised.weight=much"], "train.setups.regularised.weight: Input should be a valid number"),
         (["setups.regularised={weight: 1, power: 2}"], "train.setups.regularised.power: Extra inputs are not permitted"),
@@ -67,6 +80,53 @@ def test_params_bring_no_torch() -> None:
 def test_what_is_wrong_is_named_before_anything_is_loaded(overrides: list[str], expected: str) -> None:
     with pytest.raises(ParamsError, match=re.escape(expected)):
         params.load(ROOT / "params.yaml", [f"train.{each}" for each in overrides])
+
+
+def test_what_goes_together_is_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    table = page.partition("Which go together")[2].split("\n\n")[1]
+    header, _, *rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    names = header[1:]
+    assert names == [row[0] for row in rows] == [name for name in setups() if name != "plain"]
+    why = {"start": "where it starts", "anchor": "near what it is held", "condition": "what the denoiser hears"}
+    for one, *cells in rows:
+        for other, cell in zip(names, cells, strict=True):
+            both = [change for change in CHANGES if change in setups()[one].CHANGES & setups()[other].CHANGES]
+            if one == other:
+                assert cell == ""
+                continue
+            assert cell == (" and ".join(why[change] for change in both) or "yes"), (one, other)
+            try:
+                params.load(ROOT / "params.yaml", [f"train.setup={one} + {other}"])
+            except ParamsError as error:
+                assert both and f"{min(one, other)} and {max(one, other)} do not go together" in str(error)
+            else:
+                assert not both
+
+
+def test_what_a_setup_changes_is_what_it_says() -> None:
+    for name, kind in setups().items():
+        assert kind.CHANGES <= CHANGES.keys()
+        for hook in ("condition", "update"):
+            assert (getattr(kind, hook) is not getattr(Setup, hook)) is (hook in kind.CHANGES), name
+
+
+def test_the_order_of_names_has_no_meaning(settings: Settings) -> None:
+    ways = [settings(f"train.setup={text}").train for text in ("per_image+direction", " direction + per_image ", "direction+per_image")]
+    assert {train.setup for train in ways} == {"direction+per_image"} and len({str(train.decisive()) for train in ways}) == 1
+    assert set(ways[0].decisive()["setup"]) == {"direction", "per_image"}
+    asked = settings("train.setup=direction+clip_start+per_image").train.chosen.parts
+    assert [name_of(part) for part in asked] == ["clip_start", "per_image", "direction"]
+
+
+def test_a_prompt_must_hold_the_token_of_its_picture_too(generator: Generator, validated: Make, settings: Settings, tmp_path: Path) -> None:
+    validated()
+    said = "red " * 73
+    (tmp_path / "concepts" / "mug" / "1.txt").write_text(f"{said}mug")  # 76 of the 77 tokens that are read
+    manifest = validated()
+    assert prepare_job(generator, manifest, settings().train, 0, "mug", {}).one.prompts[1] == [f"{said}<mug>"]
+    with pytest.raises(ConceptError, match="takes 78 tokens and tiny reads 77"):
+        prepare_job(generator, manifest, settings("train.setup=per_image").train, 0, "mug", {})
 
 
 def test_settings_of_setups_that_are_not_used_may_be_missing_or_make_no_sense() -> None:

@@ -14,8 +14,8 @@ from ti_pipeline.section import Positive
 class ClipStart(Setup):
     """v_init = argmax_v E cos(CLIP(picture), CLIP(prompt with v)), over the concept's pictures and what is said of them.
 
-    It is learnt in the table of the ranker's text encoder. A generator whose table is another, of the same vocabulary, gets
-    it by the linear map that takes the vocabulary from the one to the other, as long as the initializer's vectors are there.
+    It is learnt in the table of the ranker's text encoder. A generator with another table of the same vocabulary has its initializer's
+    vectors moved by what the linear map between the two tables makes of the movement there.
     """
 
     CHANGES: ClassVar[frozenset[str]] = frozenset({"start"})

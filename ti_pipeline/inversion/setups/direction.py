@@ -17,7 +17,7 @@ BETA, EPSILON = 0.99, 1e-6  # of the running mean square of the gradient's norm;
 
 
 class Direction(Setup):
-    """A vector is m · v: m is the mean norm of the encoder's vocabulary, v of length 1 is moved along the sphere.
+    """A vector is m · v: m is `norm` times the mean norm of the encoder's vocabulary, v of length 1 is moved along the sphere.
 
     v ← normalised(v − η · h / rms‖h‖), where h is the gradient of the loss − κ · μᵀv, without its part along v; μ is the direction that
     v starts from. There is no weight decay.
@@ -25,6 +25,9 @@ class Direction(Setup):
 
     CHANGES: ClassVar[frozenset[str]] = frozenset({"update", "anchor"})
 
+    norm: Annotated[float, Field(gt=0)]
+    """[mean norms] Of every vector, in those of the vocabulary (1 in the paper). 2 is the norm of the words that the miniature knows: three
+    quarters of its vocabulary are pieces that it has never read. Raised, the word weighs more in a prompt."""
     kappa: Annotated[float, Field(ge=0)]
     """[1] Weight of the likeness to where a vector started, in the loss (0.0001 in the paper). Raised, the word stays nearer to it."""
 
@@ -33,7 +36,7 @@ class Direction(Setup):
 
         leaves, fixed = dict(one.leaves), dict(one.fixed)
         for encoder, of in subject.generator.encoders.items():
-            length = of.table.detach().float().norm(dim=-1).mean().cpu()
+            length = self.norm * of.table.detach().float().norm(dim=-1).mean().cpu()
             for name, rows in one.leaves.items():
                 if name.partition(".")[0] == encoder:
                     start = normalize(rows, dim=-1)
