@@ -130,6 +130,16 @@ def test_the_class_word_itself_is_never_penalised(mix: Mix, setup: str) -> None:
     assert gradient.norm() < 1e-3 * usual.norm()
 
 
+def test_words_of_pictures_beside_it_are_no_part_of_it(mix: Mix, folder: Path) -> None:
+    """Their ids come before the word's own."""
+    mixed = mix(mug=("setup=context+per_image", "vectors=2", "steps=2", *STRONG))
+    job, stock = mixed.job("mug"), Stock(folder)
+    leaves = {name: leaf * 2 for name, leaf in job.one.leaves.items()}
+    found, draws = of_setup(job, 0, leaves)
+    torch.testing.assert_close(found, penalty(stock, draws, leaves[ONLY], "mug", 0.5, 50), rtol=1e-5, atol=1e-6)
+    assert len(mixed.run()["mug"].word) == 2
+
+
 def test_a_word_that_grows_is_held_at_its_new_length(mix: Mix, folder: Path) -> None:
     mixed = mix(mug=("setup=context+progressive", "setups.progressive.grow_at=[1, 2]", "steps=4", *STRONG))
     job, stock = mixed.job("mug"), Stock(folder)
