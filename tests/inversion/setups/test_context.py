@@ -109,6 +109,17 @@ def test_a_whole_training_is_its_equation(mix: Mix, folder: Path) -> None:
     assert F.cosine_similarity((without - start).flatten(), (expected - start).flatten(), dim=0) < 0.99
 
 
+def test_each_sample_of_a_step_has_a_prompt_of_its_own(mix: Mix) -> None:
+    """From the concept's own stream: the same in any company, another in each step."""
+    mixed = mix(mug=("setup=context",), cup=("setup=context",))
+    mug, cup = mixed.job("mug"), mixed.job("cup")
+    steps = [tuple((mug.setup.draws(mug.learner, step, 4).beside["context"][:, 0] % 6).tolist()) for step in range(20)]
+    assert (
+        {which for step in steps for which in step} == set(range(6)) and len(set(steps)) > 15 and any(len(set(step)) > 1 for step in steps)
+    )
+    assert steps[0] != tuple((cup.setup.draws(cup.learner, 0, 4).beside["context"][:, 0] % 6).tolist())
+
+
 def test_in_several_passes_it_is_the_same(mix: Mix) -> None:
     common = ("setup=context", "steps=4", *STRONG)
     whole = mix(mug=(*common, "batch_size=4")).run()["mug"].word.rows[ONLY]
