@@ -51,7 +51,7 @@ def test_params_bring_no_torch() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["setup=regular"], "train.setup: Value error, there is no setup 'regular'. There are: clip_start, context, direction, encoder_start, layered,"),
+        (["setup=regular"], "train.setup: Value error, there is no setup 'regular'. There are: clip_start, "),
         (["setups.regularised.weight=0"], "train.setups.regularised.weight: Input should be greater than 0"),
         (["setups.regularised.weight=much"], "train.setups.regularised.weight: Input should be a valid number"),
         (["setups.regularised={weight: 1, power: 2}"], "train.setups.regularised.power: Extra inputs are not permitted"),
