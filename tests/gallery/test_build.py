@@ -3,12 +3,14 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import typer.main
 from safetensors.numpy import save_file
 
@@ -21,6 +23,8 @@ from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import read_table, write_table
 from ti_pipeline.gallery.exhibit import read_word
+from ti_pipeline.words.files import write_word
+from ti_pipeline.words.word import Word as LearntWord
 
 
 def data_of(workspace, slug="toy") -> dict:
@@ -231,6 +235,16 @@ def test_gallery_is_a_command_of_its_own_and_has_others(words: list[str], called
     context = group.make_context("gallery", list(words), resilient_parsing=True)
     left = [*context._protected_args, *context.args]
     assert left[0] == called[0] and (called[1] is None or left[1:] == called[1])
+
+
+def test_of_a_word_with_rows_for_each_layer_the_mean_is_loaded(tmp_path: Path) -> None:
+    path, layers = tmp_path / "word.safetensors", torch.stack([torch.ones(2, 8), 3 * torch.ones(2, 8), 5 * torch.ones(2, 8)])
+    write_word(path, replace(LearntWord.layered("<toy>", {"text": layers}), provenance={"token": "<toy>"}))
+    word = read_word(path, "toy")
+    assert word.vectors == 2
+    loaded: list[dict] = []
+    exec(word.for_diffusers(str(path)), {"pipe": SimpleNamespace(load_textual_inversion=loaded.append)})
+    assert loaded[0].keys() == {"<toy>"} and torch.equal(loaded[0]["<toy>"], 3 * torch.ones(2, 8))
 
 
 def test_a_word_for_several_text_encoders_is_loaded_part_by_part(tmp_path: Path) -> None:

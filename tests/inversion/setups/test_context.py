@@ -109,6 +109,17 @@ def test_a_whole_training_is_its_equation(mix: Mix, folder: Path) -> None:
     assert F.cosine_similarity((without - start).flatten(), (expected - start).flatten(), dim=0) < 0.99
 
 
+def test_each_sample_of_a_step_has_a_prompt_of_its_own(mix: Mix) -> None:
+    """From the concept's own stream: the same in any company, another in each step."""
+    mixed = mix(mug=("setup=context",), cup=("setup=context",))
+    mug, cup = mixed.job("mug"), mixed.job("cup")
+    steps = [tuple((mug.setup.draws(mug.learner, step, 4).beside["context"][:, 0] % 6).tolist()) for step in range(20)]
+    assert (
+        {which for step in steps for which in step} == set(range(6)) and len(set(steps)) > 15 and any(len(set(step)) > 1 for step in steps)
+    )
+    assert steps[0] != tuple((cup.setup.draws(cup.learner, 0, 4).beside["context"][:, 0] % 6).tolist())
+
+
 def test_in_several_passes_it_is_the_same(mix: Mix) -> None:
     common = ("setup=context", "steps=4", *STRONG)
     whole = mix(mug=(*common, "batch_size=4")).run()["mug"].word.rows[ONLY]
@@ -128,6 +139,16 @@ def test_the_class_word_itself_is_never_penalised(mix: Mix, setup: str) -> None:
     (usual,) = torch.autograd.grad(away, moved)
     assert found.abs() < 1e-6 and away > 1e-3
     assert gradient.norm() < 1e-3 * usual.norm()
+
+
+def test_words_of_pictures_beside_it_are_no_part_of_it(mix: Mix, folder: Path) -> None:
+    """Their ids come before the word's own."""
+    mixed = mix(mug=("setup=context+per_image", "vectors=2", "steps=2", *STRONG))
+    job, stock = mixed.job("mug"), Stock(folder)
+    leaves = {name: leaf * 2 for name, leaf in job.one.leaves.items()}
+    found, draws = of_setup(job, 0, leaves)
+    torch.testing.assert_close(found, penalty(stock, draws, leaves[ONLY], "mug", 0.5, 50), rtol=1e-5, atol=1e-6)
+    assert len(mixed.run()["mug"].word) == 2
 
 
 def test_a_word_that_grows_is_held_at_its_new_length(mix: Mix, folder: Path) -> None:

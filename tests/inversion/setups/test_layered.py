@@ -21,6 +21,7 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import weight_digests
 from ti_pipeline.generators.placeholder import encode
 from ti_pipeline.inversion.learner import Draws
+from ti_pipeline.inversion.setups.setup import Group
 from ti_pipeline.words.word import ONLY
 
 Mix = Callable[..., Mixed]
@@ -79,8 +80,6 @@ def test_it_begins_as_the_plain_word_and_hears_what_it_is_used_with(mix: Mix) ->
     word = job.setup.word(job.subject, leaves)
     drawn = encode(generator, ["a photo of a <mug>"], {"<mug>": word})
     ids = generator.tokenise(["a photo of a <mug>"], {"<mug>": 2})
-    from ti_pipeline.inversion.setups.setup import Group
-
     trained = job.setup.condition(generator, ids, Group({ONLY: leaves[ONLY][None]}, {}, 2, job.setup.condition))
     for ours, theirs in zip(generator.states(trained), generator.states(drawn), strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -93,6 +92,32 @@ def test_a_row_that_joins_joins_for_each_layer(mix: Mix) -> None:
     assert word.layers[ONLY].shape == (LAYERS, 2, 32)
     moved = (word.layers[ONLY] - start).norm(dim=-1)
     assert moved.gt(0).all() and moved[:, 1].unique().numel() == LAYERS
+
+
+def test_directions_are_learnt_for_each_layer(mix: Mix) -> None:
+    mixed = mix(mug=("setup=direction+layered", "vectors=2", "steps=4"))
+    table = mixed.generator.encoders[ONLY].table
+    layers = mixed.run()["mug"].word.layers[ONLY]
+    torch.testing.assert_close(layers.norm(dim=-1), table.norm(dim=-1).mean().expand(LAYERS, 2), rtol=1e-4, atol=1e-5)
+    assert len(layers[:, 0].unique(dim=0)) == LAYERS
+
+
+def test_each_layer_is_held_near_where_another_setup_lets_it_start(mix: Mix) -> None:
+    mixed = mix(mug=("setup=encoder_start+layered", "setups.encoder_start.weight=3", "steps=4"), cup=("setup=encoder_start",))
+    job, start = mixed.job("mug"), mixed.job("cup").one.leaves[ONLY]
+    assert torch.equal(job.one.leaves[ONLY], start.expand(LAYERS, -1)) and torch.equal(
+        job.one.fixed[f"anchor.{ONLY}"], job.one.leaves[ONLY]
+    )
+    held = mixed.run(("mug",))["mug"].word.layers[ONLY]
+    mixed.trains["mug"] = mix(mug=("setup=encoder_start+layered", "setups.encoder_start.weight=0", "steps=4")).trains["mug"]
+    mixed.checkpoint = mixed.checkpoint.with_name("free")
+    free = mixed.run(("mug",))["mug"].word.layers[ONLY]
+    assert ((held - start).flatten(1).norm(dim=1) < (free - start).flatten(1).norm(dim=1)).all()
+
+
+def test_a_word_for_each_picture_says_itself_what_is_heard(settings: Callable[..., params.Params]) -> None:
+    with pytest.raises(ParamsError, match="layered and per_image do not go together"):
+        settings("train.setup=per_image+layered")
 
 
 @pytest.mark.parametrize("write", [write_xl, write_ldm])

@@ -25,7 +25,7 @@ _MANY = 2**31  # so many more than prompts that their number need not be known t
 
 
 class ContextPrompts(Section):
-    """What the word is held to its surroundings in."""
+    """In which the other words are looked at."""
 
     object: Prompts
     """Prompts for things, with `{token}` and other words: none that the word is evaluated with."""
