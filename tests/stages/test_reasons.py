@@ -52,7 +52,8 @@ def test_a_stage_that_fails_holds_up_only_those_that_need_it(workspace: Workspac
         about.write("briefs: ['a {token} beside a <nobody>']\n")
     made = run(workspace, quick(), *STAGES, names=["fox"])
     assert {stage: outcomes["fox"].state for stage, outcomes in made.items()} == {
-        "validate": "done", "train": "done", "generate": "failed", "rank": "failed", "evaluate": "done", "gallery": "failed"
+        "validate": "done", "train": "done", "generate": "failed", "rank": "failed", "evaluate": "done", "gallery": "failed",
+        "compare": "done",
     }  # fmt: skip
     kept = reasons.last(workspace, CANDIDATES, "fox")
     assert made["rank"]["fox"].reason == made["gallery"]["fox"].reason == f"generate: {kept.reason}"

@@ -132,6 +132,7 @@ def test_what_killed_processes_left_goes_and_what_live_ones_write_stays(started:
     places = {
         "validate": ["{}", "_reasons/{}"], "train": ["frog/{}", "{}"], "generate": ["frog/{}"], "rank": ["{}"],
         "evaluate": ["concepts/{}", "pictures/frog/{}", "{}"], "gallery": ["frog/pictures/{}", "_site/vendor/{}", "{}"],
+        "compare": ["cells/frog/{}", "{}"],
     }  # fmt: skip
     halves = [STAGES[stage].folder(workspace) / place.format(".frog-a_b1c2d3.json") for stage in STAGES for place in places[stage]]
     halves += [workspace.embedding("frog").parent / ".learned_embeds-new.safetensors"]

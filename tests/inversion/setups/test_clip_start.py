@@ -20,7 +20,7 @@ from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.matching import RIDGE, match
 from ti_pipeline.params import Ranker as Settings
 from ti_pipeline.sight.ranker import Ranker, load_ranker
-from ti_pipeline.stages.train import training_fingerprint
+from ti_pipeline.stages.learnt import training_fingerprint
 from ti_pipeline.words.word import ONLY
 
 Mix = Callable[..., Mixed]

@@ -98,7 +98,7 @@ def test_directions_are_learnt_for_each_layer(mix: Mix) -> None:
     mixed = mix(mug=("setup=direction+layered", "vectors=2", "steps=4"))
     table = mixed.generator.encoders[ONLY].table
     layers = mixed.run()["mug"].word.layers[ONLY]
-    torch.testing.assert_close(layers.norm(dim=-1), table.norm(dim=-1).mean().expand(LAYERS, 2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layers.norm(dim=-1), 2 * table.norm(dim=-1).mean().expand(LAYERS, 2), rtol=1e-4, atol=1e-5)
     assert len(layers[:, 0].unique(dim=0)) == LAYERS
 
 

@@ -76,7 +76,9 @@ def test_killed_for_real_it_ends_in_the_same_bits(mix: Mix, folder: Path, worksp
     whole = bits(mixed.run())
     mixed.checkpoint, mixed.trained = tmp_path / "killed.safetensors", {}
     script, root = tmp_path / "script.py", Path(__file__).parents[3]
-    script.write_text(KILLED.replace("test_mixed import FOUR", "test_mixed_conditions import MIXED as FOUR"))
+    script.write_text(
+        KILLED.replace("MIXES[sys.argv[5]]", "MIXED").replace("test_mixed import MIXES", "test_mixed_conditions import MIXED")
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     command = [sys.executable, str(script), str(workspace.root), str(folder), str(mixed.checkpoint), "9"]  # three concepts take a step
     assert subprocess.run(command, env=environment, check=False, timeout=300).returncode == -signal.SIGKILL
