@@ -13,9 +13,11 @@ from examples.lab import ROOT, Lab
 from ti_pipeline.words.blend import between
 from ti_pipeline.words.word import Word
 
-PAIRS = (("fox", "koala"), ("tulip", "cactus"), ("taxi", "tram"))
+PAIRS = (("fox", "frog"), ("ladybug", "strawberry"))
 SHARES = tuple(np.linspace(0, 1, 9))
 EACH = 4
+# Words of one length, of which only the direction was learnt: the way between them stays among such words.
+DIRECTIONS = ("train.setup=direction", "train.learning_rate=0.3", "train.schedule=cosine", "train.steps=100")
 
 
 def straight(first: Word, second: Word, share: float) -> Word:
@@ -24,7 +26,7 @@ def straight(first: Word, second: Word, share: float) -> Word:
 
 
 def main() -> None:
-    lab = Lab.open("interpolation", ROOT / "examples" / "held-out")
+    lab = Lab.open("interpolation", ROOT / "examples" / "concepts", DIRECTIONS)
     rows = []
     for pair in PAIRS:
         ends = lab.learn(*pair)

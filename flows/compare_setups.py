@@ -1,7 +1,7 @@
 """Setups beside each other, over the same concepts and seeds: validated, learnt, measured, reported.
 
 ti-pipeline run --compare                        here, with a server of its own
-prefect deployment run compare-setups/on-demand  on a worker (prefect.yaml)
+prefect deployment run compare-setups/compare   on a worker (prefect.yaml)
 """
 
 from __future__ import annotations

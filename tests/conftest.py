@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,3 +23,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("not tested on this machine")
     for reason, count in reasons.items():
         terminalreporter.write_line(f"{count} test{'s' if count != 1 else ''}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """`prefect server start` on a free port with a home of its own; yields the environment of a process that uses it.
+
+    One for all tests of a process: its settings are the process's.
+    """
+    import flows  # noqa: F401  (first: it sets what Prefect reads when it is imported)
+
+    # isort: split
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    from tests.flows.processes import answers, started, wait_for
+
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": address}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    with started(command, home / "server.log", environment) as process:
+        wait_for(lambda: answers(f"{address}/health"), process, home / "server.log")
+        with temporary_settings({PREFECT_API_URL: address, PREFECT_HOME: home}):
+            yield environment

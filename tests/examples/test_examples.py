@@ -15,7 +15,7 @@ from examples.bias import COLOURS, colour, unevenness
 
 ROOT = Path(__file__).parents[2]
 # lines that it prints, with numbers in each; rows and columns of its sheet
-EXAMPLES = {"style_word": (2, 3, 16), "two_words": (4, 4, 12), "interpolation": (12, 6, 9), "bias": (4, 6, 12)}
+EXAMPLES = {"style_word": (2, 3, 16), "two_words": (4, 4, 12), "interpolation": (8, 4, 9), "bias": (4, 6, 12)}
 QUICK = ("train.steps=2", "generate.steps=2", "train.pack=8")
 
 

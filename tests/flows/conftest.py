@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.train_concepts import train_concepts
-from tests.flows.processes import ROOT, answers, started, wait_for
+from tests.flows.processes import ROOT
 
 BRIEFS = {"object": ["a photo of a {token}"], "style": ["a picture of a cat in the style of {token}"]}
 SMALL: dict[str, dict[str, Any]] = {
@@ -25,22 +20,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "evaluate": {"samples": 2, "samples_per_prompt": 2, "steps": 2, "bootstrap": 10, "prompts": BRIEFS},
 }
 BEHIND_THE_LIMIT = "word " * 40 + "{token}"
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """`prefect server start` on a free port with a home of its own; yields the environment of a process that uses it."""
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/api"
-    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": address}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    with started(command, home / "server.log", environment) as process:
-        wait_for(lambda: answers(f"{address}/health"), process, home / "server.log")
-        with temporary_settings({PREFECT_API_URL: address, PREFECT_HOME: home}):
-            yield environment
 
 
 @pytest.fixture(scope="session")

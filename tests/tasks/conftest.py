@@ -1,1 +1,0 @@
-from tests.flows.conftest import server  # noqa: F401
