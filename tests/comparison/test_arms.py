@@ -8,6 +8,7 @@ import pytest
 
 from ti_pipeline.comparison.arms import arms
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.inversion.setups import setups
 from ti_pipeline.params import load
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -71,3 +72,13 @@ def test_a_file_of_other_values_is_laid_over_the_params(tmp_path: Path) -> None:
         load(PARAMS, [], over)
     with pytest.raises(ParamsError, match="no such file"):
         load(PARAMS, [], tmp_path / "none.yaml")
+
+
+def test_the_comparison_that_ships_has_every_setup() -> None:
+    overlay = PARAMS.parent / "examples" / "comparison.yaml"
+    made = arms(load(PARAMS, overlay=overlay))
+    names = {name for arm in made for name in arm.train.setup.split("+")}
+    assert names == set(setups()) and len({arm.name for arm in made}) == len(made)
+    assert {arm.caption for arm in made} == {None, "short", "long"}
+    quick = next(arm for arm in made if arm.name == "quick")
+    assert quick.train.steps * 4 == made[0].train.steps  # a quarter of the steps that a plain word has
