@@ -18,7 +18,7 @@ def read_tree(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
-            f"{path}: there is no such file. Give one with --params FILE, or run in a folder that has a params.yaml."
+            f"{path}: there is no such file. Give the params with --params FILE (or run where a params.yaml is), other values with --with."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from None

@@ -382,7 +382,8 @@ def load(path: Path, overrides: list[str] | tuple[str, ...] = (), overlay: Path 
         return Params.model_validate(tree)
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(str(part) for part in e['loc']) or 'file'}: {_MISSING if e['type'] == 'missing' else e['msg']}"
+            f"  {'.'.join(str(part) for part in e['loc']) or 'file'}: "
+            + (_MISSING if e["type"] == "missing" else e["msg"].removeprefix("Value error, "))
             for e in error.errors()
         ]
         where = f"{path} with {overlay}" if overlay else path

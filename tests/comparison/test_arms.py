@@ -51,8 +51,8 @@ def test_a_sweep_makes_an_arm_of_each_value() -> None:
         ("setups={one word: {vectors: 2}}", "'one word' is the name of two setups"),
         ("sweeps={rate: {key: learning_rte, values: [1]}}", "compare.sweeps.rate: learning_rte: there is no such key"),
         ("sweeps={rate: {key: learning_rate, values: []}}", "compare.sweeps.rate.values"),
-        ("seeds=[1, 1]", "compare.seeds: Value error, [1, 1] has a seed twice"),
-        ("steps=[20, 10]", "compare.steps: Value error, [20, 10] does not rise"),
+        ("seeds=[1, 1]", "compare.seeds: [1, 1] has a seed twice"),
+        ("steps=[20, 10]", "compare.steps: [20, 10] does not rise"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_arm_and_the_key(override: str, said: str) -> None:

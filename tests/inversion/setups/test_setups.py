@@ -52,7 +52,7 @@ def test_params_bring_no_torch() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["setup=regular"], "train.setup: Value error, there is no setup 'regular'. There are: clip_start, "),
+        (["setup=regular"], "train.setup: there is no setup 'regular'. There are: clip_start, "),
         (["setup=direction+regular"], "there is no setup 'regular'. There are: "),
         (["setup=direction+"], "there is no setup ''. There are: "),
         (["setup=direction + direction"], "direction stands there twice. Name each setup once"),

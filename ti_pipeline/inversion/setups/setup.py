@@ -121,7 +121,7 @@ CHANGES = {
     "prompts": "what is said of its pictures",
     "condition": "what the denoiser hears of its vectors",
     "update": "how a step moves its vectors",
-    "anchor": "what its vectors are held near to from the first step on, which one that joins later has not",
+    "anchor": "what its vectors are held near to (a vector that joins later has nothing there)",
 }
 """What setups may change about a word, in the order in which they do."""
 
