@@ -31,6 +31,7 @@ _OFF = (
     "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
     "-s3.autoCreateBucket=false", "-disableHttp=true",
 )  # fmt: skip
+_VOLUMES = 10_000  # each bucket takes several; by default there are as many as 128 MB go into the free disk, so few on a full one
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def serving(folder: Path, port: int | None = None) -> Iterator[Server]:
     data = folder / "data"
     data.mkdir(exist_ok=True)
     command = [_program(), "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder / 's3.json'}", *_OFF]
+    command.append(f"-volume.max={_VOLUMES}")
     for name, number in ports.items():
         command.append(f"-{name}={number}")
         if name != "s3.port":
