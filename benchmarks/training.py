@@ -28,6 +28,7 @@ from ti_pipeline.generators.loading import choose_dtype
 from ti_pipeline.workspace import Workspace
 
 MODEL = Path(ti_pipeline.__file__).parent / "miniature" / "generator"
+SETUPS = Path(__file__).parents[1] / "examples" / "comparison.yaml"
 PLAIN = (
     f"{shlex.quote(sys.executable)} -m benchmarks.plain_trainer --model {{model}} --images {{images}} --token {{token}} "
     "--initializer {initializer} --steps {steps} --batch {batch} --output {output}"
@@ -63,11 +64,13 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
     if args.peer:
         rows.append(others("peer", args.peer, workspace, args, limit))
     sets = [f"train.steps={args.steps}", f"train.batch_size={args.batch}"]
+    quick = yaml.safe_load(SETUPS.read_text())["compare"]["setups"]["quick"] | {"steps": args.steps // 4}
     stopping = ["train.early_stopping=dvar", *(["train.evaluate_every=2", "train.stop_window=4"] if args.quick else [])]
     for name, extra in (
         ("ours, float32", ["generator.precision=float32"]),
         ("ours", []),
         ("ours, early stopping", stopping),
+        ("ours, quick", [f"train.{key}={value}" for key, value in quick.items()]),
         ("ours, pack of 1, float32, first concept", ["train.pack=1", "generator.precision=float32"]),
     ):
         alone = "pack of 1" in name
@@ -80,6 +83,9 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
             row[column] = row[rate] / rows[0][rate] if row[rate] else None
     notes = ["Whole processes: start-up, loading, training, writing. Pictures were validated before, which took part on neither side."]
     notes.append("CPU seconds are those of all threads together: the fairer number where others use the machine at the same time.")
+    notes.append(
+        f"Quick is the setup of that name in examples/{SETUPS.name}, in a quarter of the steps; docs/experiments.md has how like its words are."
+    )
     if limit < args.concepts:
         notes.append(
             f"The plain trainers did {limit} of {args.concepts} concepts; concepts an hour need no more, as they do one a process."

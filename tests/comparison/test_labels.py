@@ -24,6 +24,12 @@ def test_eighteen_names_in_a_crowd_stand_free(seed: int) -> None:
     assert boxes == place(points, sizes, bars, FRAME)
 
 
+def test_a_name_keeps_clear_of_what_stands_there_already() -> None:
+    alone = place([(100, 100)], [(60, 12)], [], FRAME)[0]
+    other = place([(100, 100)], [(60, 12)], [], FRAME, [alone])[0]
+    assert alone.over(other) == 0
+
+
 def test_names_at_the_ends_of_lines_are_apart_in_their_order() -> None:
     places = [0.5, 0.52, 0.1, 0.53, 0.99, 1.0]
     moved = spread(places, 0.06, 0.0, 1.0)

@@ -53,6 +53,8 @@ def test_everything_that_concept_yaml_may_say(duck):
         ("briefs: ['a {tokn}']", ["briefs.0", "{tokn}"]),
         ("captions: {01.jgp: a duck}", ["`captions`", "Did you mean 01.jpg"]),
         ("captions: {elephant.png: a duck}", ["`captions`", "no elephant.png"]),
+        (f"human_captions: {{short: {'a ' * 12}duck}}", ["human_captions.short", "at most 12"]),
+        (f"human_captions: {{long: {'a ' * 30}duck}}", ["human_captions.long", "at most 30"]),
         ("- a\n- b", ["list"]),
         ("owner: Ann\nkind: [object", ["cannot be read as YAML", "line 2"]),
         ("[" * 1000, ["nested"]),

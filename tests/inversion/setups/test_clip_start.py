@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from tests.inversion.setups.conftest import Mixed
+from tests.inversion.setups.test_mixed import SEEN, bits, kill
 from tests.sight.conftest import write_clip
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
@@ -22,16 +23,22 @@ from ti_pipeline.params import Ranker as Settings
 from ti_pipeline.sight.ranker import Ranker, load_ranker
 from ti_pipeline.stages.learnt import training_fingerprint
 from ti_pipeline.words.word import ONLY
+from ti_pipeline.workspace import Workspace
 
 Mix = Callable[..., Mixed]
 CLIP = ("setup=clip_start", "setups.clip_start.steps=12", "setups.clip_start.learning_rate=0.02", "vectors=2", "steps=0")
 
 
 @pytest.fixture(scope="session")
-def rankers(generator: Generator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ranker]:
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("ranker") / "narrow")
+
+
+@pytest.fixture(scope="session")
+def rankers(generator: Generator, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ranker]:
     """One whose table is the generator's, one with another of the same vocabulary, one with another vocabulary."""
     folder, table = tmp_path_factory.mktemp("rankers"), generator.encoders[ONLY].table
-    models = {"same": write_clip(folder / "same", table), "narrow": write_clip(folder / "narrow"), "other": "miniature"}
+    models = {"same": write_clip(folder / "same", table), "narrow": clip_folder, "other": "miniature"}
     return {name: load_ranker(Settings(model=str(model), pretrained=None), "cpu") for name, model in models.items()}
 
 
@@ -103,6 +110,17 @@ def test_the_second_phase_goes_on_from_there_in_any_company(mix: Mix, rankers: d
     found, expected = (each["mug"].word.rows[ONLY] - start for each in (mixed.run(), alone.trained))
     assert F.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.9999
     assert mixed.trained.keys() == {"mug", "jug", "cup"}
+
+
+def test_killed_for_real_after_its_first_phase_it_ends_in_the_same_bits(
+    mix: Mix, rankers: dict[str, Ranker], clip_folder: Path, folder: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    mixed = mix(**{slug: (*own, "checkpoint_every=1") for slug, own in SEEN.items()})
+    mixed.sight = lambda: rankers["narrow"]
+    whole = bits(mixed.run())
+    mixed.checkpoint, mixed.trained = tmp_path / "killed.safetensors", {}
+    kill(tmp_path, workspace, folder, mixed, ("4", "seen", str(clip_folder)))
+    assert bits(mixed.run()) == whole and mixed.trained["mug"].resumed_from == 1
 
 
 def test_a_word_depends_on_the_ranker_that_it_starts_from(

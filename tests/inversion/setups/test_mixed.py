@@ -45,7 +45,11 @@ LATER = {
     "ink": ("setup=per_image+progressive", "setups.progressive.grow_at=[2]", "steps=5", "schedule=constant"),
     "fig": ("steps=4", "weight_decay=0.5"),
 }
-MIXES = {"paper": FOUR, "later": LATER}
+SEEN = {
+    "mug": ("setup=clip_start", "setups.clip_start.steps=3", "steps=4"),
+    "jug": ("setup=clip_start+direction", "setups.clip_start.steps=5", "steps=4", "learning_rate=0.05"),
+}
+MIXES = {"paper": FOUR, "later": LATER, "seen": SEEN}
 
 
 def rows_of(trained: Mapping[str, Trained]) -> dict[str, dict[str, torch.Tensor]]:
@@ -178,6 +182,7 @@ from ti_pipeline import params
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.inversion.job import Waiting, prepare_job
 from ti_pipeline.inversion.train import train_pack
+from ti_pipeline.sight.ranker import load_ranker
 from ti_pipeline.workspace import Workspace
 
 torch.set_num_threads(1)
@@ -188,7 +193,10 @@ def settings(slug):
     return params.load(SETTINGS, (*SMALL, "train.checkpoint_every=1", "train.pack=3", *(f"train.{each}" for each in several[slug]))).train
 
 def job(slug):
-    return prepare_job(generator, read_manifest(workspace, slug), settings(slug), 0, "mug", generator.arithmetic)
+    return prepare_job(generator, read_manifest(workspace, slug), settings(slug), 0, "mug", generator.arithmetic, sight)
+
+def sight():
+    return load_ranker(params.Ranker(model=sys.argv[6], pretrained=None), "cpu")
 
 def progress(done, total, text):
     if done == end:
@@ -199,6 +207,15 @@ list(train_pack(generator, waiting, settings("mug"), Path(sys.argv[3]), progress
 """
 
 
+def kill(scratch: Path, workspace: Workspace, folder: Path, mixed: Mixed, order: tuple[str, ...]) -> None:
+    """Train the concepts of `mixed` in a process that ends with SIGKILL. The order: after how many steps, the mix, the ranker."""
+    script, root = scratch / "script.py", Path(__file__).parents[3]
+    script.write_text(KILLED)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
+    command = [sys.executable, str(script), str(workspace.root), str(folder), str(mixed.checkpoint), *order]
+    assert subprocess.run(command, env=environment, check=False, timeout=300).returncode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize(("name", "grown"), [("paper", [(2, 1), (3, 2)]), ("later", [(2, 1), (3, 1)])])
 def test_killed_for_real_around_a_growth_it_ends_in_the_same_bits(
     mix: Mix, folder: Path, workspace: Workspace, tmp_path: Path, name: str, grown: list[tuple[int, int]]
@@ -207,13 +224,9 @@ def test_killed_for_real_around_a_growth_it_ends_in_the_same_bits(
     mixed = mix(**{slug: (*own, "checkpoint_every=1") for slug, own in MIXES[name].items()})
     whole = bits(mixed.run())
     mixed.checkpoint, mixed.trained = tmp_path / "killed.safetensors", {}
-    script, root = tmp_path / "script.py", Path(__file__).parents[3]
-    script.write_text(KILLED)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     lengths = []
     for end in (9, 12):  # three concepts take a step
-        command = [sys.executable, str(script), str(workspace.root), str(folder), str(mixed.checkpoint), str(end), name]
-        assert subprocess.run(command, env=environment, check=False, timeout=300).returncode == -signal.SIGKILL
+        kill(tmp_path, workspace, folder, mixed, (str(end), name))
         saved = read_checkpoint(mixed.checkpoint)
         assert saved
         lengths += [(each.state.step, len(each.learning.one.leaves[ONLY])) for each in saved.seats if each.concept == "jug"]

@@ -30,11 +30,16 @@ class Box:
 
 
 def place(
-    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], bars: Sequence[Box], frame: Box, mark: float = 7
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    bars: Sequence[Box],
+    frame: Box,
+    taken: Sequence[Box] = (),
+    mark: float = 7,
 ) -> list[Box]:
     """A box for each name, near its point. `sizes` are the widths and heights of the names, `bars` what they had better not cover,
-    `mark` half the width of a point. Names are placed in turn, the most crowded first."""
-    marks = [Box(x - mark, y - mark, x + mark, y + mark) for x, y in points]
+    `taken` what they must not, `mark` half the width of a point. Names are placed in turn, the most crowded first."""
+    marks = [*taken, *(Box(x - mark, y - mark, x + mark, y + mark) for x, y in points)]
     crowd = [sum(hypot(x - u, y - v) < 60 for u, v in points) for x, y in points]
     placed: dict[int, Box] = {}
     for i in sorted(range(len(points)), key=lambda i: (-crowd[i], i)):

@@ -121,8 +121,8 @@ def _name_points(figure: Figure, axes: Axes, drawn: dict[str, tuple[Estimate, Es
         extent = text.get_window_extent(renderer)
         sizes.append((extent.width, extent.height))
         text.remove()
-    edge = axes.get_window_extent(renderer)
-    boxes = place(points, sizes, bars, Box(edge.x0, edge.y0 + 14, edge.x1, edge.y1))
+    frame, *taken = (Box(*part.get_window_extent(renderer).extents) for part in (axes, *axes.texts))
+    boxes = place(points, sizes, bars, frame, taken)
     back = axes.transData.inverted().transform
     for name, point, box in zip(drawn, points, boxes, strict=True):
         colour = look(results, name)[0]
