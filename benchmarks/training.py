@@ -83,9 +83,7 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
             row[column] = row[rate] / rows[0][rate] if row[rate] else None
     notes = ["Whole processes: start-up, loading, training, writing. Pictures were validated before, which took part on neither side."]
     notes.append("CPU seconds are those of all threads together: the fairer number where others use the machine at the same time.")
-    notes.append(
-        f"Quick is the setup of that name in examples/{SETUPS.name}, in a quarter of the steps; docs/experiments.md has how like its words are."
-    )
+    notes.append(f"Quick is the setup of that name in examples/{SETUPS.name}, in a quarter of the steps (docs/experiments.md).")
     if limit < args.concepts:
         notes.append(
             f"The plain trainers did {limit} of {args.concepts} concepts; concepts an hour need no more, as they do one a process."
