@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--peer", help="a command with {model}, {images}, {token}, {initializer}, {steps}, {batch} and {output}")
     parser.add_argument("--plain-concepts", type=int, help="let the plain trainers do so many only, and scale their time")
+    parser.add_argument("--only", default="", help="begins the names of those of ours that are measured, such as \"ours, quick\"")
     parser.add_argument("--quick", action="store_true", help="end within about a minute")
     args = parser.parse_args()
     if args.model == "sd15":
@@ -73,6 +74,8 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
         ("ours, quick", [f"train.{key}={value}" for key, value in quick.items()]),
         ("ours, pack of 1, float32, first concept", ["train.pack=1", "generator.precision=float32"]),
     ):
+        if not name.startswith(args.only):
+            continue
         alone = "pack of 1" in name
         names = [sorted(path.name for path in workspace.concepts.iterdir())[0]] if alone else []
         rows.append(ours(name, workspace, [*sets, *extra], 1 if alone else args.concepts, names))
