@@ -140,6 +140,7 @@ def _read(
         vae = _whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
         denoiser = _whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype)
         scheduler = dict(diffusers.DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))
+    scheduler |= {"prediction_type": source.prediction} if source.prediction else {}
     return kind(source.name, source.digest, encoders, vae, denoiser, scheduler, device, dtype)
 
 
