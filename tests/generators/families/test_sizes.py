@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,6 @@ class Case:
     generator: Generator
     pipe: Any
     solver: str
-
-    @property
-    def parts(self) -> Mapping[str, torch.Tensor]:
-        return self.heard.parts
 
     @property
     def heard(self) -> Condition:
@@ -102,11 +98,7 @@ def test_a_size_between_two_places_of_its_grid_is_refused(case: Case) -> None:
 @torch.no_grad()
 def test_it_is_trained_on_what_the_stock_network_says_at_that_size(case: Case) -> None:
     """The published formulas; half of the places count, and one sample counts twice as much."""
-    generator, pipe, heard = (
-        case.generator,
-        case.pipe,
-        Condition({name: part.expand(2, *part.shape[1:]) for name, part in case.parts.items()}),
-    )
+    generator, pipe, heard = case.generator, case.pipe, case.heard.expand(2)
     torch.manual_seed(0)
     shape = (2, *generator.latents_of(WIDTH, HEIGHT))
     z0, noise, t = torch.randn(shape), torch.randn(shape), torch.tensor([100, 700])
