@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.foreign import read_json
@@ -24,3 +24,9 @@ def predicting(source: Source, prediction: str) -> Source:
     if said not in (None, prediction):
         raise ParamsError(f"{SETTING} is {prediction}, and {path} says {said}. Set it to null, or correct that file.")
     return source if said else replace(source, prediction=prediction)
+
+
+def saying(scheduler_config: dict[str, Any], prediction: str) -> dict[str, Any]:
+    """A schedule's configuration with what its model says in it, where diffusers does not take it for a default of no account."""
+    unsaid = [key for key in scheduler_config.get("_use_default_values", ()) if key != "prediction_type"]
+    return {**scheduler_config, "_use_default_values": unsaid, "prediction_type": prediction}
