@@ -23,7 +23,7 @@ from ti_pipeline.generators.families.stable_diffusion import StableDiffusion
 from ti_pipeline.generators.generator import Generator, choose_device
 from ti_pipeline.generators.loading import choose_dtype, suited
 from ti_pipeline.generators.text_encoder import TextEncoder
-from ti_pipeline.inversion.learner import Draws
+from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient
 from ti_pipeline.inversion.setups.setup import Combination, Learnable, Step

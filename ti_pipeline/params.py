@@ -26,6 +26,7 @@ Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$", examples=["cpu
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 Channel = Annotated[int, Field(ge=0, le=255)]
 MOST_PREVIEWS = 100  # of a concept
+USUAL = {"masks": "auto", "min_snr": None, "noise_offset": 0.0}  # of train: with these a word is what it was before there were any
 
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class Generator(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     """Number format of the frozen weights; what is learnt is always float32. `auto` is bfloat16 on a GPU that multiplies in it, and on a
     CPU whatever measures fastest. `float32` is the safest and closest to other implementations; `float16` may overflow."""
+    prediction: Literal["epsilon", "v_prediction", "sample"] | None
+    """What a diffusion model was trained to say, where its files do not: single files of Stable Diffusion 2.x, and of models that were
+    trained further for v. `null` takes what the files say, or the family's usual."""
     compile: bool
     """Put the U-Net through `torch.compile`: faster after a minute or more of compiling for each shape of batch."""
 
@@ -91,7 +95,7 @@ class Validate(Section):
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]
     """[bits of 64] Pictures whose perceptual hashes differ in no more bits are reported as nearly the same. Raised, it reports more."""
     max_aspect_ratio: Annotated[float, Field(ge=1)]
-    """[1] Longer edge over shorter edge; beyond it a warning, because training sees a square of the picture (`train.fit`)."""
+    """[1] Longer edge over shorter edge; beyond it a warning, because training sees a square of it unless `train.fit` is buckets."""
     min_sharpness: Annotated[float, Field(ge=0)]
     """[luminance²] Variance of the Laplacian at 256 pixels, on a scale of 0 to 255. Pictures below it are reported as blurred."""
     min_contrast: Annotated[float, Field(ge=0)]
@@ -132,8 +136,18 @@ class Train(Section):
     """[median norms] A vector longer than so many times the median of the vocabulary's words fails its concept, by name."""
     flip: bool
     """Mirror pictures with probability 0.5, as the paper's code does. Wrong for lettering and for things that are not symmetric."""
-    fit: Literal["crop", "squash", "pad"]
-    """How a picture becomes a square: `crop` cuts out the centre, `squash` distorts, `pad` adds `validate.background`."""
+    fit: Literal["crop", "squash", "pad", "buckets"]
+    """How a picture becomes a square: `crop` cuts out the centre, `squash` distorts, `pad` adds `validate.background`. With `buckets` it
+    keeps its shape, up to 1 : 4, and is seen at a size of about the square's area."""
+    masks: Literal["auto", "none"]
+    """`auto` weighs the loss by a picture's mask, `NAME-mask.png` beside it or its own alpha channel: what is black or transparent there
+    is not learnt. `none` lets everything count."""
+    min_snr: Annotated[float, Field(gt=0)] | None
+    """[1] γ of min-SNR weighting (arXiv 2303.09556, which has 5): timesteps of little noise count no more than their ratio of signal to
+    noise says, up to γ. `null` counts all alike. Not for generators that follow a flow (Stable Diffusion 3, FLUX)."""
+    noise_offset: Annotated[float, Field(ge=0, le=1)]
+    """[1] Moves the noise of each sample and channel as a whole by so many standard deviations, for sets that are very dark or very bright
+    (0.1 is usual). Not for generators that follow a flow."""
     clip_gradient: Annotated[float, Field(gt=0)] | None
     """[1] Largest norm of a concept's own gradient; longer ones are shortened to it. `null` does not clip."""
     early_stopping: Literal["none", "dvar"]
@@ -229,6 +243,7 @@ class Train(Section):
         """What a learnt word depends on, as JSON values: not how the work is spread and saved, nor what other setups would do."""
         without = {"setup", "setups", "pack", "devices", "checkpoint_every", "checkpoint_seconds", "keep_steps"}
         without |= {name for name in type(self).model_fields if name.startswith(("compromise", "preview_"))}
+        without |= {name for name, usual in USUAL.items() if getattr(self, name) == usual}
         if self.early_stopping == "none":
             without |= {"evaluate_every", "evaluate_samples", "stop_window", "stop_ratio"}
         return self.model_dump(mode="json", exclude=without) | self.chosen.decisive()
@@ -248,6 +263,11 @@ class Generate(Section):
     the prompt more literally, vary less, and in the end oversaturate."""
     negative_prompt: Annotated[str, Field(max_length=LONGEST)]
     """What to steer away from, in all candidates. A learnt word is written as `<its-token>`. No effect without guidance."""
+    width: Positive | None
+    """[pixels] Of a candidate; `null` is the model's own square. A multiple of 8 for Stable Diffusion and SDXL, of 16 for Stable Diffusion
+    3 and FLUX; sizes of about the square's area look best."""
+    height: Positive | None
+    """[pixels] As `width`."""
     batch_size: Positive | Literal["auto"]
     """[pictures] Most that are drawn at a time. `auto` is 48 up to 128 × 128 pixels and 16 beyond. Lower it when memory runs out."""
     briefs: Briefs

@@ -14,7 +14,7 @@ from tests.candidates.small_workspace import PHOTOS, add_concept, add_word, smal
 from tests.stages.one import Given, generate_one, many
 from ti_pipeline.candidates.files import SCHEMA
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file, read_table, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.models import Models
@@ -220,6 +220,20 @@ def test_what_cannot_work_is_said_before_anything_is_made(duck, generator: Gener
     with pytest.raises(ConceptError, match="duck-toy: the vectors of <duck-toy> have 48 numbers and tiny takes 32"):
         generate_one(workspace, generator, manifest, small_params())
     assert not workspace.candidates("duck-toy").exists()
+
+
+def test_a_candidate_has_the_size_that_is_set(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    generate_one(workspace, generator, manifest, small_params())
+    square = table_metadata(workspace.candidate_table("duck-toy"))["fingerprint"]
+    with pytest.raises(ParamsError, match=r"generate.width and generate.height: tiny draws no 92 × 64 pixels: both must be multiples of 8"):
+        generate_one(workspace, generator, manifest, small_params(width=92))
+    assert generate_one(workspace, generator, manifest, small_params(width=96)).state == "done"
+    assert table_metadata(workspace.candidate_table("duck-toy"))["fingerprint"] != square
+    for row in read_table(workspace.candidate_table("duck-toy")):
+        with Image.open(workspace.candidates("duck-toy") / row["file"]) as picture:
+            assert picture.size == (row["width"], row["height"]) == (96, 64)
+            assert "Size: 96x64" in picture.text["parameters"]
 
 
 def test_candidates_of_many_concepts_share_their_batches(tmp_path: Path, generator: Generator) -> None:

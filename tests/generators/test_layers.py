@@ -76,7 +76,8 @@ def by_hand(folder: Path, x: torch.Tensor, t: torch.Tensor, each: list[Condition
     attention they pay to each token."""
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
     mean = {name: torch.stack([condition.parts[name] for condition in each]).mean(dim=0) for name in each[0].parts}
-    beside = {"text_embeds": mean["pooled"], "time_ids": mean["size"]} if "pooled" in mean else None
+    size = torch.tensor([[64.0, 64, 0, 0, 64, 64]] * len(x))
+    beside = {"text_embeds": mean["pooled"], "time_ids": size} if "pooled" in mean else None
     order: list[str] = []
     hooks = [
         module.register_forward_pre_hook(lambda *_, name=name: order.append(name))

@@ -7,8 +7,10 @@ import torch
 
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.generators.generator import Generator
+from ti_pipeline.inversion.draws import Draws
+from ti_pipeline.inversion.framing import Framing
 from ti_pipeline.inversion.latents import encode_pictures
-from ti_pipeline.inversion.learner import Draws, Learner
+from ti_pipeline.inversion.learner import Learner
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient
 from ti_pipeline.inversion.setups.setup import Combination, Learnable, Step
@@ -22,7 +24,7 @@ def pack(generator: Generator, validated: Callable[..., Manifest]) -> tuple[list
     draws = []
     for i, slug in enumerate(("mug", "cup")):
         manifest = validated(slug, hue=i)
-        posteriors = encode_pictures(generator, [manifest.open(p) for p in manifest.pictures], "crop", manifest.background, False)
+        posteriors = encode_pictures(generator, [manifest.open(p) for p in manifest.pictures], Framing("crop", manifest.background))
         prompts = [["a photo of a <x>", "the <x> in red"]] * 3
         learner = Learner(Streams(0, slug), generator.timesteps, posteriors, ()).saying(generator, prompts, {"<x>": 2})
         draws.append(learner.draw(0, 4))

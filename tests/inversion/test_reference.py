@@ -15,9 +15,11 @@ from tests.generators.tiny_stable_diffusion import load_tiny, write_folder
 from tests.inversion.one_concept import train_concept
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.inversion.draws import Draws
+from ti_pipeline.inversion.framing import Framing
 from ti_pipeline.inversion.initializer import initial_rows
 from ti_pipeline.inversion.latents import encode_pictures
-from ti_pipeline.inversion.learner import Draws, Learner
+from ti_pipeline.inversion.learner import Learner
 from ti_pipeline.inversion.prompts import prompts_for
 from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.words.word import ONLY
@@ -64,7 +66,9 @@ def test_same_draws_give_the_same_vector(
 
     streams = Streams(7, manifest.slug)
     start = initial_rows(generator, "mug", vectors, streams)[ONLY]
-    posteriors = encode_pictures(generator, [manifest.open(p) for p in manifest.pictures], train.fit, manifest.background, flip=True)
+    posteriors = encode_pictures(
+        generator, [manifest.open(p) for p in manifest.pictures], Framing(train.fit, manifest.background, flip=True)
+    )
     prompts = [prompts_for("object", manifest.token, None, "mug") for _ in manifest.pictures]
     learner = Learner(streams, 1000, posteriors, ()).saying(generator, prompts, {manifest.token: vectors})
     draws = [learner.draw(step, train.batch_size) for step in range(steps)]

@@ -54,7 +54,7 @@ class School:
         manifest, train = lesson.manifest, lesson.train
         if manifest.slug != self._slug:
             self._slug, self._jobs = manifest.slug, {}
-        pictures = digest_value([manifest.training_digest, train.fit, train.flip])
+        pictures = digest_value([manifest.training_digest, train.fit, train.flip, train.masks])
         if pictures not in self._jobs:
             initializer = manifest.initializer or self.choose_initializer(manifest)
             self._jobs[pictures] = prepare_job(self.generator, manifest, train, lesson.seed, initializer, self.arithmetic, self.sight)

@@ -13,6 +13,7 @@ from ti_pipeline.errors import ConceptError
 
 SETTINGS = "concept.yaml"
 CAPTIONS = {".txt", ".caption"}
+MASK = "-mask.png"  # behind the name of the picture that it is the mask of
 MOST_BYTES = 512_000_000  # 50 megapixels with 16 bits and alpha, uncompressed, are 400 MB
 MOST_FILES = 1000  # a word is learnt from a handful; whoever has more has put an archive here
 _LITTER = {
@@ -41,19 +42,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder sorted by name. Hidden files, and what programs leave behind or keep beside pictures, are in none of the three."""
+    """A folder sorted by name. Hidden files, and what programs leave behind or keep beside pictures, are in none of them."""
 
     files: tuple[Entry, ...]
     texts: tuple[Entry, ...]
     subfolders: tuple[str, ...]
+    masks: tuple[Entry, ...]
 
 
 def list_folder(folder: Path) -> Listing:
-    """Sort a folder's content into would-be pictures, texts and subfolders. Raises ConceptError when it cannot be read.
+    """Sort a folder's content into would-be pictures, their masks, texts and subfolders. Raises ConceptError when it cannot be read.
 
     Only the first `MOST_FILES` of the files are to be opened, and none above `MOST_BYTES`.
     """
-    files, texts, subfolders = [], [], []
+    files: list[Entry] = []
+    masks: list[Entry] = []
+    texts, subfolders = [], []
     cached = cache(lambda: _dvc_cache(folder))  # asked for only where some link leads out of the set
     try:
         home = folder.resolve(strict=True)
@@ -66,10 +70,15 @@ def list_folder(folder: Path) -> Listing:
             elif path.suffix.lower() in _TEXT_SUFFIXES or name.lower() in _TEXT_NAMES:
                 texts.append(Entry(name, path, _refusal(path, home, cached)))
             elif path.suffix.lower() not in _SIDE_SUFFIXES:
-                files.append(Entry(name, path, _refusal(path, home, cached) or _too_large(path)))
+                (masks if is_mask(name) else files).append(Entry(name, path, _refusal(path, home, cached) or _too_large(path)))
     except (OSError, RuntimeError) as error:
         raise ConceptError(printable(folder.name), f"the folder cannot be read: {error}. Check that it is there and readable.") from None
-    return Listing(_first(files), tuple(texts), tuple(subfolders))
+    return Listing(_first(files), tuple(texts), tuple(subfolders), tuple(masks))
+
+
+def is_mask(name: str) -> bool:
+    """Whether a file is a mask by its name, and no picture of the concept."""
+    return len(name) > len(MASK) and name.lower().endswith(MASK)
 
 
 def passed_over(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ti_pipeline.concepts.concept import Concept
-from ti_pipeline.concepts.pictures import PictureError, open_picture
+from ti_pipeline.concepts.pictures import ALPHA, PictureError, open_alpha, open_mask, open_picture
 from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.files import digest_file, digest_value, write_json, write_table
 from ti_pipeline.workspace import Workspace
@@ -40,6 +40,15 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
+class Mask:
+    """Which parts of a picture count. Its file is the picture's own where it is the alpha channel."""
+
+    file: str
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """An accepted picture; `width` and `height` in upright pixels."""
 
@@ -50,6 +59,7 @@ class Picture:
     width: int
     height: int
     caption: str | None
+    mask: Mask | None
 
 
 @dataclass(frozen=True)
@@ -77,15 +87,30 @@ class Manifest:
     steps: int | None = None
     human_captions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def masked(self) -> bool:
+        """Whether one of its pictures has a mask."""
+        return any(picture.mask for picture in self.pictures)
+
     def open(self, picture: Picture) -> Image.Image:
         """RGB pixels as they were validated. Raises ConceptError when the file is another one by now."""
+        return self._opened(picture, lambda path: open_picture(path, self.background))
+
+    def open_mask(self, picture: Picture) -> Image.Image | None:
+        """What counts in a picture (L), as large as it; None where all of it does. Raises ConceptError as `open`."""
+        if picture.mask is None:
+            return None
+        mask = self._opened(picture.mask, open_alpha if picture.mask.file == picture.file else open_mask)
+        return None if mask.getextrema() == (255, 255) else mask
+
+    def _opened(self, file: Picture | Mask, read: Callable[[Path], Image.Image]) -> Image.Image:
         try:
-            if digest_file(picture.path) == picture.digest:
-                return open_picture(picture.path, self.background)
+            if digest_file(file.path) == file.digest:
+                return read(file.path)
             reason = "has changed since it was validated"
         except (OSError, PictureError) as error:
             reason = f"cannot be opened any more ({error})"
-        raise ConceptError(self.slug, f"{picture.file} {reason}. Run `ti-pipeline validate {self.slug}`.")
+        raise ConceptError(self.slug, f"{file.file} {reason}. Run `ti-pipeline validate {self.slug}`.")
 
 
 def write_manifest(
@@ -93,7 +118,7 @@ def write_manifest(
 ) -> Path:
     """Write the report for people and then, last, the manifest; returns the manifest's path."""
     rows = [{**asdict(row), "reasons": list(row.reasons), "warnings": list(row.warnings)} for row in validation.rows]
-    about = {
+    about: dict[str, object] = {
         "concept": concept.slug,
         "token": concept.token,
         "kind": concept.kind,
@@ -107,11 +132,13 @@ def write_manifest(
     }
     if concept.human_captions:
         about["human_captions"] = concept.human_captions
+    if validation.masks:
+        about["masks"] = dict(validation.masks)
     counts = {"accepted": len(validation.accepted), "refused": len(rows) - len(validation.accepted)}
     verdict = {"quarantine": validation.quarantine, "warnings": list(validation.warnings)}
     write_json(workspace.report(concept.slug), {**about, **counts, **verdict, "pictures": rows})
     texts = {key: value for key, value in about.items() if isinstance(value, str)}  # a text that is not set is left out
-    keys = ("captions", "briefs", "vectors", "steps", "human_captions")
+    keys = ("captions", "briefs", "vectors", "steps", "human_captions", "masks")
     lists = {key: about[key] for key in keys if key in about} | {"background": background}
     metadata = texts | {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in lists.items()}
     metadata |= {"quarantine": validation.quarantine, "fingerprint": fingerprint}
@@ -140,9 +167,16 @@ def read_manifest(workspace: Workspace, slug: str) -> Manifest:
 
 def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest:
     captions = json.loads(about["captions"])
-    fields = ("file", "digest", "pixel_digest", "width", "height")
+    fields, masks = ("file", "digest", "pixel_digest", "width", "height"), json.loads(about.get("masks", "{}"))
+
+    def mask(row: dict) -> Mask | None:
+        if row["file"] in masks:
+            file, digest = masks[row["file"]]
+            return Mask(file, folder / file, digest)
+        return Mask(row["file"], folder / row["file"], row["digest"]) if row["mode"] in ALPHA else None
+
     pictures = tuple(
-        Picture(**{field: row[field] for field in fields}, path=folder / row["file"], caption=captions.get(row["file"]))
+        Picture(**{field: row[field] for field in fields}, path=folder / row["file"], caption=captions.get(row["file"]), mask=mask(row))
         for row in rows
         if row["decision"] == "accepted"
     )
@@ -156,6 +190,8 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
     }
     own = {key: json.loads(about.get(key, "null")) for key in ("vectors", "steps")}
     learnt |= {key: value for key, value in own.items() if value is not None}
+    if masked := {picture.file: picture.mask.digest for picture in pictures if picture.mask}:
+        learnt["masks"] = masked
     rest = {"briefs": json.loads(about["briefs"]), "owner": about.get("owner"), "license": about.get("license")}
     human = json.loads(about.get("human_captions", "{}"))
     return Manifest(

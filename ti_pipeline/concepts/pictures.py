@@ -13,6 +13,7 @@ from ti_pipeline.concepts.formats import PictureError as PictureError
 from ti_pipeline.concepts.formats import opened
 from ti_pipeline.concepts.gaps import missing
 
+ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}  # modes of pictures that have such a channel
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -80,6 +81,21 @@ def decode(path: Path, background: tuple[int, int, int], *, thorough: bool = Tru
 def open_picture(path: Path, background: tuple[int, int, int]) -> Image.Image:
     """The picture as RGB, completely decoded, upright, in sRGB, transparency laid on `background`. Raises PictureError."""
     return decode(path, background, thorough=False).image
+
+
+def open_mask(path: Path) -> Image.Image:
+    """The gray levels (L) of a mask, upright; black where it is transparent. Raises PictureError."""
+    return decode(path, (0, 0, 0), thorough=False).image.convert("L")
+
+
+def open_alpha(path: Path) -> Image.Image:
+    """How opaque each place of a picture is (L), upright; white where it has no alpha channel. Raises PictureError."""
+    with opened(path) as here:
+        here.picture.load()
+        turn = 1 if isinstance(here.picture, HeifImageFile) else _orientation(here.picture)
+        colours, alpha, _ = to_srgb(here.picture)
+        alpha = alpha or Image.new("L", colours.size, 255)
+        return alpha.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else alpha
 
 
 def _frames(picture: ImageFile.ImageFile) -> int | None:

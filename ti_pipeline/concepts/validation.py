@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,8 +13,8 @@ from PIL import Image
 
 from ti_pipeline.concepts import looks
 from ti_pipeline.concepts.concept import Concept
-from ti_pipeline.concepts.folder import Entry, list_folder
-from ti_pipeline.concepts.pictures import Header, PictureError, decode, read_header
+from ti_pipeline.concepts.folder import MASK, Entry, list_folder
+from ti_pipeline.concepts.pictures import Header, PictureError, decode, open_mask, read_header
 from ti_pipeline.files import digest_file
 from ti_pipeline.params import Validate
 
@@ -46,12 +47,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Validation:
-    """Rows sorted by file name, warnings about the set as a whole, and why it is quarantined (empty when it is not)."""
+    """Rows sorted by file name, warnings about the set as a whole, and why it is quarantined (empty when it is not).
+
+    `masks` are those of accepted pictures, by their names: file and digest. One that cannot be used is among the refused rows.
+    """
 
     concept: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
     quarantine: str
+    masks: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def accepted(self) -> tuple[Row, ...]:
@@ -118,12 +123,47 @@ def validate_concept(concept: Concept, settings: Validate, embed: Embed | None) 
         seen += [accepted] if accepted else []
     remarks = _compare(seen, settings, eye)
     rows = [replace(row, warnings=row.warnings + remarks.get(row.file, ())) for row in rows]
+    masks, unusable = _masks(listing.masks, [each.row for each in seen])
+    rows = sorted([*rows, *unusable], key=lambda row: row.file) if unusable else rows
     warnings = [f"subfolder {name}: not looked into; a set is one folder" for name in listing.subfolders]
     if seen and len(seen) < settings.min_pictures:
         warnings.append(f"{_count(len(seen))} that can be used; {settings.min_pictures} or more make a better word")
     if len(seen) > settings.max_pictures:
         warnings.append(f"{_count(len(seen))}; more than {settings.max_pictures} rarely make a better word")
-    return Validation(concept.slug, tuple(rows), tuple(warnings), "" if seen else _why_nothing(rows, listing.subfolders))
+    return Validation(concept.slug, tuple(rows), tuple(warnings), "" if seen else _why_nothing(rows, listing.subfolders), masks)
+
+
+def _masks(entries: Sequence[Entry], accepted: Sequence[Row]) -> tuple[dict[str, tuple[str, str]], list[Row]]:
+    """File and digest of each mask by its picture's name, and rows of those that are none."""
+    masks: dict[str, tuple[str, str]] = {}
+    unusable = []
+    for entry in entries:
+        own = [row for row in accepted if Path(row.file).stem == entry.name[: -len(MASK)]]
+        try:
+            if reason := entry.refusal or _mask_refusal(entry, own):
+                unusable.append(Row(entry.name, reasons=(reason,)))
+            else:
+                masks |= {row.file: (entry.name, digest_file(entry.path)) for row in own}
+        except PictureError as error:
+            unusable.append(Row(entry.name, reasons=(str(error),)))
+        except OSError as error:
+            unusable.append(Row(entry.name, reasons=(f"cannot be read: {error.strerror}",)))
+    return masks, unusable
+
+
+def _mask_refusal(entry: Entry, pictures: Sequence[Row]) -> str:
+    """Why a mask is none of `pictures`, upright ones of the same name; empty where it is. Raises PictureError."""
+    if not pictures:
+        return f"a mask by its name, and there is no usable picture {entry.name[: -len(MASK)]} beside it; rename it if it is a picture"
+    header = read_header(entry.path)
+    for row in pictures:
+        if sorted((header.width, header.height)) != sorted((row.width or 0, row.height or 0)):
+            return f"a mask of {header.width} × {header.height} pixels, and {row.file} has {row.width} × {row.height}; make it as large"
+    mask = open_mask(entry.path)
+    for row in pictures:
+        if mask.size != (row.width, row.height):
+            return f"a mask of {mask.width} × {mask.height} pixels, and {row.file} has {row.width} × {row.height}; turn it"
+    return "" if mask.getbbox() else "a black mask: nothing of its picture would count"
 
 
 def _examine(entry: Entry, settings: Validate, eye: _Eye) -> tuple[Row, _Seen | None]:
@@ -145,7 +185,7 @@ def _examine(entry: Entry, settings: Validate, eye: _Eye) -> tuple[Row, _Seen | 
     light = looks.luminance(image)
     warnings = [*decoded.warnings, *_frame_warnings(header)]
     if (ratio := max(image.size) / min(image.size)) > settings.max_aspect_ratio:
-        warnings.append(f"aspect ratio {ratio:.1f} : 1; training sees a square of it")
+        warnings.append(f"aspect ratio {ratio:.1f} : 1; training sees a square of it, unless train.fit is buckets")
     if blank := looks.contrast(light) < settings.min_contrast:
         warnings.append("blank: nearly one colour throughout")
     elif looks.sharpness(light) < settings.min_sharpness:

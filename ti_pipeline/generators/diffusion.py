@@ -39,5 +39,16 @@ class Diffusion:
         alpha, sigma = self._at(t)
         return alpha * noise - sigma * z0
 
+    def min_snr(self, gamma: float) -> torch.Tensor:
+        """Min-SNR-gamma (Hang et al. 2023, arXiv 2303.09556, section 3.4), float32 [timesteps] on the CPU.
+
+        z_0 is weighted by min(SNR, gamma); the squared error of epsilon is SNR times that of z_0, and that of v SNR + 1 times.
+        """
+        snr = (self.alpha / self.sigma).square().cpu()
+        if self.prediction == "epsilon":
+            return (gamma / snr).clamp(max=1)  # also where the last timestep has no signal
+        bounded = snr.clamp(max=gamma)
+        return bounded / (snr + 1) if self.prediction == "v_prediction" else bounded
+
     def _at(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.alpha[t][:, None, None, None], self.sigma[t][:, None, None, None]

@@ -25,9 +25,9 @@ class Family:
 
     `pipelines` are the classes that `model_index.json` names. `parts` are the folders of a model in diffusers' layout, `weights`
     those of them that hold weights, `optional` further ones that a model may have. `layers` is whether its denoiser has
-    cross-attention layers. `text` begins the names of the text encoders' tensors in a single file. `check` raises ParamsError for a
-    folder whose parts do not belong together. `load` gives a Generator on its device, frozen; `readers` how its text encoders read,
-    by name, without loading them.
+    cross-attention layers, `diffuses` whether it was trained to undo noise that a schedule adds (the others follow a rectified flow).
+    `text` begins the names of the text encoders' tensors in a single file. `check` raises ParamsError for a folder whose parts do not
+    belong together. `load` gives a Generator on its device, frozen; `readers` how its text encoders read, by name, without loading them.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Family:
     readers: Callable[[Source], Mapping[str, TextReader]]
     optional: tuple[str, ...] = ()
     layers: bool = False
+    diffuses: bool = False
 
 
 @cache

@@ -54,7 +54,7 @@ class Condition:
     def __len__(self) -> int:
         return len(next(iter(self.parts.values())))
 
-    def __getitem__(self, rows: slice) -> Condition:
+    def __getitem__(self, rows: slice | torch.Tensor) -> Condition:
         return Condition({name: part[rows] for name, part in self.parts.items()})
 
     def expand(self, count: int) -> Condition:
@@ -108,8 +108,23 @@ class Generator(Protocol):
         """Of one latent at that resolution, [c, h, w]."""
 
     @property
+    def grid(self) -> int:
+        """Pixels of which the width and the height of its pictures are multiples."""
+
+    def latents_of(self, width: int, height: int) -> tuple[int, int, int]:
+        """The shape of one latent of pictures of that size in pixels, [c, h, w]. Raises ParamsError for a size that it does not draw."""
+
+    @property
     def timesteps(self) -> int:
         """Of its training schedule; one is drawn from [0, timesteps)."""
+
+    @property
+    def diffuses(self) -> bool:
+        """Whether it was trained to undo noise that a schedule adds; the others follow a rectified flow."""
+
+    def min_snr(self, gamma: float) -> torch.Tensor:
+        """Weight of the loss at each timestep, float32 [timesteps] on the CPU, of a generator that `diffuses`: that of z_0's squared
+        error is then min(SNR, gamma)."""
 
     @property
     def context(self) -> int:
@@ -161,8 +176,11 @@ class Generator(Protocol):
     def posterior(self, pixels: torch.Tensor) -> Posterior:
         """Of RGB pixels [b, 3, height, width] in [-1, 1], float32."""
 
-    def losses(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        """The family's own denoising loss of each sample, float32 [b]; `z0` and `noise` float32 [b, c, h, w], `t` [b]."""
+    def losses(
+        self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The family's own denoising loss of each sample, float32 [b]; `z0` and `noise` float32 [b, c, h, w], `t` [b]. The squared error
+        is multiplied by `weight`, float32 [b, 1, h, w] or [b, 1, 1, 1]."""
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         """What the denoiser says of `x` [b, c, h, w] at the timestep `t`, in its own terms (epsilon, v, …) and type."""
@@ -170,8 +188,9 @@ class Generator(Protocol):
     def drawing(self) -> AbstractContextManager[None]:
         """While it is open, what the denoiser makes of a Condition alone may be computed once for each Condition."""
 
-    def solver(self, name: str, steps: int) -> SchedulerMixin:
-        """A fresh way from noise to a latent, its timesteps set; one that keeps a history is good for one batch."""
+    def solver(self, name: str, steps: int, shape: Sequence[int] | None = None) -> SchedulerMixin:
+        """A fresh way from noise to a latent of `shape` [c, h, w], by default `latent_shape`, its timesteps set; one that keeps a history
+        is good for one batch."""
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """RGB pixels float32 [b, 3, height, width], about [-1, 1], of latents [b, c, h, w]."""

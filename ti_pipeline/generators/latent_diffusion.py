@@ -16,7 +16,7 @@ import torch
 
 from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.generator import Condition
-from ti_pipeline.generators.latent_model import HIDDEN, LatentModel
+from ti_pipeline.generators.latent_model import HIDDEN, LatentModel, squared_error
 from ti_pipeline.generators.solvers import build_solver
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class LatentDiffusion(LatentModel):
         hidden = torch.randn(samples, tokens, self.unet.config.cross_attention_dim, generator=streams)
         return Condition({HIDDEN: hidden.to(self.dtype)})
 
-    def heard_beside(self, condition: Condition) -> dict[str, torch.Tensor] | None:
-        """What the U-Net hears beside the hidden states, by the names that it has for it."""
+    def heard_beside(self, condition: Condition, x: torch.Tensor) -> dict[str, torch.Tensor] | None:
+        """What the U-Net hears beside the hidden states when it sees `x` [b, c, h, w], by the names that it has for it."""
         return None
 
     @property
@@ -61,15 +61,24 @@ class LatentDiffusion(LatentModel):
     def diffusion(self) -> Diffusion:
         return Diffusion(self.scheduler_config, self.device)
 
-    def losses(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+    @property
+    def diffuses(self) -> bool:
+        return True
+
+    def min_snr(self, gamma: float) -> torch.Tensor:
+        return self.diffusion.min_snr(gamma)
+
+    def losses(
+        self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
         predicted = self.predict(self.diffusion.noisy(z0, noise, t), t, condition)
-        return (predicted.float() - self.diffusion.target(z0, noise, t)).square().mean(dim=(1, 2, 3))
+        return squared_error(predicted, self.diffusion.target(z0, noise, t), weight)
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         if _own(0) in condition.parts:
             return self._hooked(x, t, condition)
         return self.unet(
-            x.to(self.dtype), t.to(self.device), condition.parts[HIDDEN], added_cond_kwargs=self.heard_beside(condition)
+            x.to(self.dtype), t.to(self.device), condition.parts[HIDDEN], added_cond_kwargs=self.heard_beside(condition, x)
         ).sample
 
     def _hooked(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
@@ -77,7 +86,7 @@ class LatentDiffusion(LatentModel):
         with ExitStack() as stack:
             for i, layer in enumerate(self._cross_attention):
                 stack.callback(layer.register_forward_pre_hook(_hearing(condition.part(_own(i))), with_kwargs=True).remove)
-            hidden, beside = condition.parts[HIDDEN], self.heard_beside(condition)
+            hidden, beside = condition.parts[HIDDEN], self.heard_beside(condition, x)
             return self.unet.forward(x.to(self.dtype), t.to(self.device), hidden, added_cond_kwargs=beside).sample
 
     def attention(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
@@ -129,7 +138,7 @@ class LatentDiffusion(LatentModel):
                 module.forward = _remembering(module.forward)
             yield
 
-    def solver(self, name: str, steps: int) -> SchedulerMixin:
+    def solver(self, name: str, steps: int, shape: Sequence[int] | None = None) -> SchedulerMixin:
         return build_solver(name, self.scheduler_config, steps)
 
 

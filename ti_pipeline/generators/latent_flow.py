@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 
 from ti_pipeline.generators.flow import LEVELS, build_flow_solver, dynamic_shift, levels, logit_normal
 from ti_pipeline.generators.generator import Condition
-from ti_pipeline.generators.latent_model import LatentModel
+from ti_pipeline.generators.latent_model import LatentModel, squared_error
 
 
 class LatentFlow(LatentModel):
     """A Generator with a transformer that says the velocity, noise - z_0. Its timestep t is 1000 times the noise level."""
+
+    PATCH = 2
 
     def density(self, quantiles: torch.Tensor) -> torch.Tensor:
         """Noise levels before the shift, by their quantiles in (0, 1)."""
@@ -23,30 +26,38 @@ class LatentFlow(LatentModel):
     def timesteps(self) -> int:
         return LEVELS
 
-    @property
-    def tokens(self) -> int:
-        """Of a picture, as its transformer counts them."""
-        _, height, width = self.latent_shape
-        return (height // 2) * (width // 2)
+    def tokens(self, shape: Sequence[int]) -> int:
+        """Of a latent of that shape […, h, w], as its transformer counts them."""
+        height, width = shape[-2:]
+        return (height // self.PATCH) * (width // self.PATCH)
 
-    @property
-    def shift(self) -> float:
-        """Of the noise levels in training, as the schedule has it."""
-        return dynamic_shift(self.scheduler_config, self.tokens) or self.scheduler_config.get("shift", 1.0)
+    def shift(self, tokens: int) -> float:
+        """Of the noise levels in training, as the schedule has it for pictures of so many tokens."""
+        return dynamic_shift(self.scheduler_config, tokens) or self.scheduler_config.get("shift", 1.0)
+
+    def levels(self, tokens: int) -> torch.Tensor:
+        """The noise levels [LEVELS] that training draws from, for pictures of so many tokens."""
+        shift = self.shift(tokens)
+        if shift not in self._levels:
+            self._levels[shift] = levels(self.density, shift, self.device)
+        return self._levels[shift]
 
     @cached_property
-    def levels(self) -> torch.Tensor:
-        return levels(self.density, self.shift, self.device)
+    def _levels(self) -> dict[float, torch.Tensor]:
+        return {}
 
-    def losses(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def losses(
+        self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Mean squared error of the velocity (Esser et al. 2024, eq. 13 under the density's weights, which are in the draws)."""
-        sigma = self.levels[t]
+        sigma = self.levels(self.tokens(z0.shape))[t]
         at = sigma[:, None, None, None]
         predicted = self.predict((1 - at) * z0 + at * noise, 1000 * sigma, condition)
-        return (predicted.float() - (noise - z0)).square().mean(dim=(1, 2, 3))
+        return squared_error(predicted, noise - z0, weight)
 
-    def solver(self, name: str, steps: int) -> Any:
-        return build_flow_solver(name, self.scheduler_config, steps, dynamic_shift(self.scheduler_config, self.tokens), self.sigmas(steps))
+    def solver(self, name: str, steps: int, shape: Sequence[int] | None = None) -> Any:
+        shift = dynamic_shift(self.scheduler_config, self.tokens(shape or self.latent_shape))
+        return build_flow_solver(name, self.scheduler_config, steps, shift, self.sigmas(steps))
 
     def sigmas(self, steps: int) -> list[float] | None:
         """The noise levels of a drawing where the stock pipeline says them and does not leave them to the solver."""

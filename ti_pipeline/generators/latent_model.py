@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Condition, Guidance, Ids, Posterior, Rows
 from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.words.word import ONLY
@@ -39,6 +40,7 @@ class LatentModel(ABC):
     DENOISER: ClassVar[tuple[str, str]]  # the folder and the class, of diffusers
     VAE: ClassVar[tuple[str, str]] = ("vae", "AutoencoderKL")
     SPOKEN: ClassVar[tuple[str, ...]] = (ONLY,)  # text encoders whose tokens stand behind each other in HIDDEN
+    PATCH: ClassVar[int] = 1  # latents of the edge of what the denoiser takes for one
 
     @abstractmethod
     def condition(self, ids: Ids, rows: Rows | None) -> Condition: ...
@@ -87,8 +89,23 @@ class LatentModel(ABC):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        edge = self.resolution // self.factor
-        return self.channels, edge, edge
+        return self.latents_of(self.resolution, self.resolution)
+
+    @property
+    def grid(self) -> int:
+        return self.factor * self.PATCH
+
+    def latents_of(self, width: int, height: int) -> tuple[int, int, int]:
+        if width % self.grid or height % self.grid:
+            raise ParamsError(f"{self.name} draws no {width} × {height} pixels: both must be multiples of {self.grid}.")
+        return self.channels, height // self.factor, width // self.factor
+
+    @property
+    def diffuses(self) -> bool:
+        return False
+
+    def min_snr(self, gamma: float) -> torch.Tensor:
+        raise NotImplementedError(f"{self.name} follows a rectified flow")
 
     @property
     def context(self) -> int:
@@ -131,6 +148,12 @@ class LatentModel(ABC):
     @property
     def _shift(self) -> float | None:
         return self.vae.config.get("shift_factor")
+
+
+def squared_error(said: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    """The mean of each sample, float32 [b], of what the denoiser says [b, c, h, w]; `weight` as in `Generator.losses`."""
+    error = (said.float() - target).square()
+    return (error if weight is None else error * weight).mean(dim=(1, 2, 3))
 
 
 def _name(device: torch.device) -> str:

@@ -16,6 +16,7 @@ from ti_pipeline.generators.generator import choose_device
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
 from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.measured import FORMATS, attention, choose, known
+from ti_pipeline.generators.prediction import saying
 from ti_pipeline.generators.reader import TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
 from ti_pipeline.generators.single_file import SingleFile, load_single_file
@@ -140,6 +141,8 @@ def _read(
         vae = _whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
         denoiser = _whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype)
         scheduler = dict(diffusers.DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))
+    if source.prediction:
+        scheduler = saying(scheduler, source.prediction)
     return kind(source.name, source.digest, encoders, vae, denoiser, scheduler, device, dtype)
 
 

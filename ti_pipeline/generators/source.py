@@ -16,6 +16,7 @@ from ti_pipeline.files import digest_value
 from ti_pipeline.foreign import refuse_code, refuse_pickled_code
 from ti_pipeline.generators.classify import family_of_file, family_of_folder, refuse_other_folder
 from ti_pipeline.generators.family import Family, families
+from ti_pipeline.generators.prediction import predicting
 from ti_pipeline.generators.refusals import SETTING
 from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name
 
@@ -32,6 +33,7 @@ class Source:
     name: str
     path: Path
     layout: Literal["folder", "file"]
+    prediction: str | None = None  # what a setting says that its own files do not
 
     @cached_property
     def family(self) -> Family:
@@ -42,6 +44,11 @@ class Source:
     def layers(self) -> bool:
         """Whether its denoiser has cross-attention layers."""
         return self.family.layers
+
+    @property
+    def diffuses(self) -> bool:
+        """Whether it was trained to undo noise that a schedule adds."""
+        return self.family.diffuses
 
     @property
     def configuration(self) -> Path:
@@ -60,7 +67,7 @@ class Source:
             digests = list(pool.map(_digest, files))
         root = self.path if self.layout == "folder" else self.path.parent
         named = {"model" if file == self.path else file.relative_to(root).as_posix(): d for file, d in zip(files, digests, strict=True)}
-        return digest_value(named)
+        return digest_value(named | ({"prediction": self.prediction} if self.prediction else {}))
 
     def variant(self, part: str) -> str | None:
         """What diffusers calls the files of a part that has its weights in half precision only."""
@@ -72,6 +79,11 @@ def find_source(settings: params.Generator, *, download: bool = True) -> Source:
 
     Raises ParamsError that says what is missing, what to download and where to put it.
     """
+    source = _found(settings, download)
+    return predicting(source, settings.prediction) if settings.prediction else source
+
+
+def _found(settings: params.Generator, download: bool) -> Source:
     model = settings.model
     if model == "miniature":
         return _folder("miniature", Path(str(resources.files("ti_pipeline.miniature"))) / "generator")

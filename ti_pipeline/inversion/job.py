@@ -12,9 +12,11 @@ from ti_pipeline.files import digest_value
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt, check_token
 from ti_pipeline.inversion.checkpoint import Saved
+from ti_pipeline.inversion.framing import Framing
 from ti_pipeline.inversion.latents import Posteriors, encode_pictures
 from ti_pipeline.inversion.learner import Learner
 from ti_pipeline.inversion.matching import Sight
+from ti_pipeline.inversion.objective import Objective, check_objective
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
 from ti_pipeline.inversion.setups.setup import Combination, Learnable, Subject
 from ti_pipeline.inversion.streams import Streams
@@ -47,7 +49,7 @@ class Job:
     def again(self, name: str, train: params.Train, seed: int) -> Job:
         """The same pictures and initializer, which are not encoded and chosen anew, under another name in the pack.
 
-        `train` must fit and flip the pictures alike. Raises ConceptError as `prepare_job`.
+        `train` must fit, flip and mask the pictures alike. Raises ConceptError as `prepare_job`.
         """
         subject = replace(self.subject, train=train, streams=Streams(seed, self.subject.manifest.slug))
         return replace(_job(subject, self.learner.posteriors, self.arithmetic), concept=name)
@@ -86,7 +88,8 @@ def prepare_job(
     subject = Subject(generator, manifest, train, initializer, Streams(seed, manifest.slug), prompts, sight)
     check_captions(generator, manifest, prompts, train.longest)
     pictures = (manifest.open(picture) for picture in manifest.pictures)
-    return _job(subject, encode_pictures(generator, pictures, train.fit, manifest.background, train.flip), arithmetic)
+    masks = (manifest.open_mask(picture) if train.masks == "auto" else None for picture in manifest.pictures)
+    return _job(subject, encode_pictures(generator, pictures, Framing(train.fit, manifest.background, train.flip), masks), arithmetic)
 
 
 def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]) -> Job:
@@ -94,10 +97,12 @@ def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]
     check_token(generator, manifest.slug, manifest.token)
     _check(generator, manifest.slug, prompts, {manifest.token: train.longest})  # before there is anything of that length
     train.chosen.check_generator(generator)
+    check_objective(train, generator)
     one = train.chosen.begin(subject)
     if one.prompts is not prompts:
         _check(generator, manifest.slug, one.prompts, {**one.lengths, manifest.token: train.longest})
-    learner = Learner(subject.streams, generator.timesteps, posteriors, ()).saying(generator, one.prompts, one.lengths)
+    learner = Learner(subject.streams, generator.timesteps, posteriors, (), objective=Objective.of(train, generator))
+    learner = learner.saying(generator, one.prompts, one.lengths)
     key = digest_value(
         {
             "version": VERSION,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from ti_pipeline.generators.generator import Condition, Generator
-from ti_pipeline.inversion.learner import Draws
+from ti_pipeline.inversion.draws import Draws, together
 from ti_pipeline.inversion.leaves import Leaves, alike
 from ti_pipeline.inversion.setups.setup import Setup
 
@@ -42,16 +43,18 @@ def losses_only(generator: Generator, leaves: Leaves, places: Sequence[int], dra
 
 
 def _losses(generator: Generator, leaves: Leaves, values: Tensors, places: Sequence[int], draws: Sequence[Draws]) -> torch.Tensor:
-    """Conditions of those that are conditioned alike together, then one pass of the denoiser for all."""
+    """Conditions of those that are conditioned alike together, then a pass of the denoiser for all samples of one size."""
     groups = alike([leaves.setups[place].condition for place in places])
     order = [i for group in groups for i in group]
-    conditions = []
+    drawn = together([draws[i] for i in order], generator.device)
+    samples, conditions, done = len(drawn.t) // len(order), [], 0
     for group in groups:
         setup, there = leaves.setups[places[group[0]]], leaves.group([places[i] for i in group], values)
-        ids = _together([draws[i].ids for i in group], generator.device)
+        ids = drawn.rows(range(done * samples, (done + len(group)) * samples)).ids
         conditions.append(setup.condition(generator, there.apart(generator, ids), there))
-    z0, noise, t = (_gather([getattr(draws[i], name) for i in order], generator.device) for name in ("z0", "noise", "t"))
-    losses = generator.losses(z0, noise, t, Condition.cat(conditions) if len(groups) > 1 else conditions[0])
+        done += len(group)
+    heard = Condition.cat(conditions) if len(groups) > 1 else conditions[0]
+    losses = drawn.by_extent(lambda rows, some: generator.losses(some.z0, some.noise, some.t, heard[rows], some.weight))
     losses = losses.view(len(places), -1).mean(dim=1)
     return losses[torch.tensor(order, device=losses.device).argsort()] if len(groups) > 1 else losses
 
@@ -63,20 +66,7 @@ def _penalties(generator: Generator, leaves: Leaves, values: Tensors, draws: Seq
         for part in setup.penalised:
             having.setdefault((part, setup.condition), []).append(place)
     for (part, _), places in having.items():
-        group, own = leaves.group(places, values), [draws[place] for place in places]
-        ids = group.apart(generator, _together([each.ids for each in own], generator.device))
-        t, z0, noise = (_gather([getattr(each, name) for each in own], generator.device) for name in ("t", "z0", "noise"))
-        penalty = part.penalty(generator, group, Draws(ids, t, z0, noise, _together([each.beside for each in own], generator.device)))
+        group, drawn = leaves.group(places, values), together([draws[place] for place in places], generator.device)
+        penalty = part.penalty(generator, group, replace(drawn, ids=group.apart(generator, drawn.ids)))
         if penalty is not None:
             yield penalty
-
-
-def _gather(parts: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """Everybody's draws in one tensor on the device; the copy does not wait where the memory is pinned."""
-    whole = torch.cat(list(parts))
-    return (whole.pin_memory() if device.type == "cuda" else whole).to(device, non_blocking=True)
-
-
-def _together(each: Sequence[Tensors], device: torch.device) -> dict[str, torch.Tensor]:
-    """Everybody's draws of each name that all of them have."""
-    return {name: _gather([own[name] for own in each], device) for name in each[0] if all(name in own for own in each)}

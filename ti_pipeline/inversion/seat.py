@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ti_pipeline.inversion.checkpoint import Saved
+from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.inversion.job import Job
-from ti_pipeline.inversion.learner import Draws, Learner
+from ti_pipeline.inversion.learner import Learner
 from ti_pipeline.inversion.leaves import Learning
 from ti_pipeline.inversion.setups.setup import Learnable
 from ti_pipeline.inversion.state import COLUMNS, State, Trained

@@ -29,13 +29,15 @@ DECODED_PIXELS = 2**20  # at a time: four pictures of 512 pixels, so that decodi
 
 @dataclass(frozen=True)
 class Settings:
-    """How to sample. A guidance scale of 1 is no guidance; then the negative prompt has no say."""
+    """How to sample. A guidance scale of 1 is no guidance; then the negative prompt has no say. `size` is width and height in pixels; None
+    is the generator's own square."""
 
     solver: str
     steps: int
     guidance_scale: float
     negative_prompt: str
     batch_size: int
+    size: tuple[int, int] | None = None
 
 
 def sample(
@@ -71,13 +73,14 @@ def sample_conditions(
 
     A batch is decoded while the next one is denoised.
     """
+    shape = generator.latents_of(*settings.size) if settings.size else generator.latent_shape
     with ThreadPoolExecutor(1) as decoder:
         before: tuple[list[int], Future[list[Image.Image]]] | None = None
         for rows, wanted in fixed_batches(len(seeds), settings.batch_size):
-            noise = initial_noise([seeds[i] for i in rows], generator.latent_shape).to(generator.device)
+            noise = initial_noise([seeds[i] for i in rows], shape).to(generator.device)
             conditional, unconditional = (Condition.cat(part) for part in zip(*(heard(i) for i in rows), strict=True))
             latents = denoise(generator, noise, conditional, unconditional, settings)
-            decoding = decoder.submit(_decode_all, generator, latents, wanted, settings.batch_size)
+            decoding = decoder.submit(_decode_all, generator, latents[:wanted], settings)
             if before:
                 yield from zip(before[0], before[1].result(), strict=True)
             before = rows[:wanted], decoding
@@ -86,12 +89,13 @@ def sample_conditions(
 
 
 @torch.no_grad()
-def _decode_all(generator: Generator, latents: torch.Tensor, wanted: int, batch_size: int) -> list[Image.Image]:
+def _decode_all(generator: Generator, latents: torch.Tensor, settings: Settings) -> list[Image.Image]:
     if not latents.isfinite().all():
         raise ParamsError(
             f"generator.precision: {generator.name} overflows in {str(generator.dtype).removeprefix('torch.')}. Set it to float32."
         )
-    return list(decode(generator, latents[:wanted], batch_size))
+    width, height = settings.size or (generator.resolution, generator.resolution)
+    return list(decode(generator, latents, min(settings.batch_size, max(1, DECODED_PIXELS // (width * height)))))
 
 
 def denoise(
@@ -104,7 +108,7 @@ def denoise(
     """
     guided = generator.guidance == "classifier-free" and settings.guidance_scale != 1
     heard = Condition.cat([unconditional, conditional]) if guided else generator.guided(conditional, settings.guidance_scale)
-    solver = generator.solver(settings.solver, settings.steps)
+    solver = generator.solver(settings.solver, settings.steps, noise.shape[1:])
     latents = noise * solver.init_noise_sigma
     with generator.drawing():
         for timestep in solver.timesteps:
@@ -119,7 +123,7 @@ def denoise(
 
 def decode(generator: Generator, latents: torch.Tensor, batch_size: int) -> Iterator[Image.Image]:
     """RGB pictures of latents `[n, channels, height, width]`, at most `batch_size` at a time."""
-    for rows, wanted in fixed_batches(len(latents), min(batch_size, max(1, DECODED_PIXELS // generator.resolution**2))):
+    for rows, wanted in fixed_batches(len(latents), batch_size):
         for picture in to_bytes(generator.decode(latents[rows])[:wanted]):
             yield Image.fromarray(picture)
 
@@ -129,12 +133,13 @@ def to_bytes(pixels: torch.Tensor) -> np.ndarray:
     return pixels.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def even_batch(count: int, size: int | Literal["auto"], resolution: int) -> int:
-    """How many to make at a time, at most `size`, so that `count` pictures need little filling up; `auto` knows small pictures.
+def even_batch(count: int, size: int | Literal["auto"], edge: int) -> int:
+    """How many to make at a time, at most `size`, so that `count` pictures need little filling up; `auto` knows small pictures by their
+    longer `edge` in pixels.
 
     Never an odd number but one: where threads share a matrix of six or ten rows, the bits of a row depend on its place.
     """
-    most = size if size != "auto" else LARGE_BATCH if resolution <= SMALL else BATCH
+    most = size if size != "auto" else LARGE_BATCH if edge <= SMALL else BATCH
     even = ceil(count / ceil(count / most)) if count else 1
     if even > 1 and even % 2:
         even += 1 if even < most else -1

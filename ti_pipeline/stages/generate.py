@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.texts import cut
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file, read_table, table_metadata
-from ti_pipeline.params import Params
+from ti_pipeline.params import Generate, Params
 from ti_pipeline.stages.collection import is_there
 from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
 from ti_pipeline.workspace import CANDIDATES, EMBEDDINGS, LOOKS, MANIFESTS, Outcome, Workspace, fingerprint
@@ -54,6 +54,7 @@ def read_order(workspace: Workspace, generator_digest: str, manifest: Manifest, 
     }
     # batch_size is not in it: how many are made at a time is no property of a picture
     settings = params.generate.model_dump(mode="json", include={"candidates", "solver", "steps", "guidance_scale", "negative_prompt"})
+    settings |= params.generate.model_dump(mode="json", include={"width", "height"}, exclude_none=True)
     return Order(
         briefs, learnt, fingerprint("generate", VERSION, inputs, {**settings, "seed": params.seed, "precision": params.generator.precision})
     )
@@ -76,6 +77,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     from ti_pipeline.sampling.sample import Settings, even_batch
 
     generator, section, sheets = run.models.generator, run.params.generate, []
+    width, height = _size(generator, section)
     for plan in plans:
         try:
             sheets.append(_sheet(run, plan))
@@ -83,8 +85,8 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
             yield Lost(plan.concept, error)
     # with what stands already a batch has the shape that it would have had without
     beside = sum(len(read_table(run.workspace.candidate_table(plan.concept))) for plan in run.standing)
-    size = even_batch(sum(len(sheet.plan) for sheet in sheets) + beside, section.batch_size, generator.resolution)
-    settings = Settings(section.solver, section.steps, section.guidance_scale, section.negative_prompt, size)
+    size = even_batch(sum(len(sheet.plan) for sheet in sheets) + beside, section.batch_size, max(width, height))
+    settings = Settings(section.solver, section.steps, section.guidance_scale, section.negative_prompt, size, (width, height))
     for sheet in draw(generator, sheets, settings, run.models.ranker_if_there, run.report):
         table = sheet.place.table
         if sheet.broken:
@@ -93,6 +95,16 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         else:
             reason = sheet.about.get("left_out", "")
             yield Outcome("generate", sheet.concept, "done", sheet.made, reason, str(table), digest_file(table))
+
+
+def _size(generator: Generator, section: Generate) -> tuple[int, int]:
+    """Width and height of candidates in pixels. Raises ParamsError for a size that the generator does not draw."""
+    width, height = section.width or generator.resolution, section.height or generator.resolution
+    try:
+        generator.latents_of(width, height)
+    except ParamsError as error:
+        raise ParamsError(f"generate.width and generate.height: {error}") from None
+    return width, height
 
 
 def _sheet(run: Run, plan: Plan) -> Sheet:
@@ -141,7 +153,7 @@ def _planned(generator: Generator, concept: str, order: Order, params: Params) -
     from ti_pipeline.candidates.sheet import Planned
     from ti_pipeline.sampling.seeds import candidate_seed
 
-    settings, edge = params.generate, generator.resolution
+    settings, (width, height) = params.generate, _size(generator, params.generate)
     unwanted = words_in([settings.negative_prompt])
     for brief in order.briefs:
         words = {word.token: word.digest for token, word in order.words.items() if token in (*brief.words, *unwanted)}
@@ -157,8 +169,8 @@ def _planned(generator: Generator, concept: str, order: Order, params: Params) -
                 "steps": settings.steps,
                 "guidance_scale": settings.guidance_scale,
                 "negative_prompt": settings.negative_prompt,
-                "width": edge,
-                "height": edge,
+                "width": width,
+                "height": height,
                 "generator": generator.name,
                 "generator_digest": generator.digest,
                 "precision": params.generator.precision,

@@ -55,8 +55,11 @@ class Order:
 
 
 def _begin(run: Run) -> None:
-    """Raises ParamsError for a generator that the setup is nothing for, before it is loaded."""
+    """Raises ParamsError for a generator that the setup or the objective is nothing for, before it is loaded."""
+    from ti_pipeline.inversion.objective import check_objective
+
     run.params.train.chosen.check_generator(run.models.source)
+    check_objective(run.params.train, run.models.source)
 
 
 def _plan(run: Run, slug: str) -> Plan:

@@ -40,6 +40,8 @@ def validate_fingerprint(concept: Concept, params: Params, ranker: str) -> str:
     listing = list_folder(concept.folder)
     files = [(entry.name, entry.refusal or _digest(entry)) for entry in listing.files]
     inputs = {"concept": concept_digest(concept), "files": files, "subfolders": listing.subfolders, "ranker": ranker}
+    if listing.masks:
+        inputs["masks"] = [(entry.name, entry.refusal or _digest(entry)) for entry in listing.masks]
     return fingerprint("validate", VERSION, inputs, params.section("validate"))
 
 

@@ -65,7 +65,10 @@ def test_what_it_hears_is_what_the_stock_pipeline_hears(xl: Generator, stock: St
     torch.testing.assert_close(ours.parts["hidden"], theirs, rtol=0, atol=1e-5)
     torch.testing.assert_close(ours.parts["pooled"], pooled, rtol=0, atol=1e-5)
     assert torch.equal(silence.parts["hidden"], nothing) and torch.equal(silence.parts["pooled"], pooled_nothing)
-    assert ours.parts["size"].tolist() == stock._get_add_time_ids((64, 64), (0, 0), (64, 64), torch.float32, 24).tolist()
+    for height, width in ((64, 64), (64, 96)):
+        beside = xl.heard_beside(ours, torch.zeros(1, 4, height // 8, width // 8))
+        size = (height, width)
+        assert beside["time_ids"].tolist() == stock._get_add_time_ids(size, (0, 0), size, torch.float32, 24).tolist()
     other = encode(xl, ["a photo"], {})
     assert not torch.allclose(other.parts["pooled"], pooled, atol=1e-3)
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from ti_pipeline import params
-from ti_pipeline.inversion.learner import Draws
+from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.words.word import ONLY
 
 Steps = Callable[[int], int]

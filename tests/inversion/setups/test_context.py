@@ -20,8 +20,8 @@ from tests.inversion.setups.by_layer import Stock
 from tests.inversion.setups.conftest import Mixed
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.inversion.job import Job, prepare_job
-from ti_pipeline.inversion.learner import Draws
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.setups.context import Context
 from ti_pipeline.words.word import ONLY

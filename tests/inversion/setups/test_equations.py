@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from tests.inversion.setups.conftest import Mixed
 from tests.inversion.setups.equation import invert
-from ti_pipeline.inversion.learner import Draws
+from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.words.word import ONLY
 
 

@@ -20,7 +20,7 @@ from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import weight_digests
 from ti_pipeline.generators.placeholder import encode
-from ti_pipeline.inversion.learner import Draws
+from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.inversion.setups.setup import Group
 from ti_pipeline.words.word import ONLY
 

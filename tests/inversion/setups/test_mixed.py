@@ -22,8 +22,8 @@ from tests.inversion.setups.conftest import Mixed
 from tests.inversion.test_train import Killed
 from ti_pipeline.generators.generator import Condition, Generator, Ids
 from ti_pipeline.inversion.checkpoint import read_checkpoint
+from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.inversion.job import Job
-from ti_pipeline.inversion.learner import Draws
 from ti_pipeline.inversion.readings import Readings
 from ti_pipeline.inversion.setups.setup import Group, Learnable, Setup, Subject
 from ti_pipeline.inversion.state import Trained

@@ -83,4 +83,5 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     layers=True,
+    diffuses=True,
 )

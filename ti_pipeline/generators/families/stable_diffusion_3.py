@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_flow import LatentFlow
@@ -64,6 +65,13 @@ class StableDiffusion3(LatentFlow):
     @property
     def resolution(self) -> int:
         return self.denoiser.config.sample_size * self.factor
+
+    def latents_of(self, width: int, height: int) -> tuple[int, int, int]:
+        """It knows the places of so many tokens."""
+        most = self.denoiser.config.pos_embed_max_size * self.grid
+        if max(width, height) > most:
+            raise ParamsError(f"{self.name} draws no {width} × {height} pixels: no side can be longer than {most}.")
+        return super().latents_of(width, height)
 
 
 def _texts(folder: Path) -> dict[str, Text]:

@@ -43,30 +43,24 @@ class StableDiffusionXL(LatentDiffusion):
     SPOKEN = ("clip_l",)  # and `clip_g` beside it: both cut a prompt into the same tokens
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        """The micro-conditioning (section 2.2) says that the picture had this size and was not cropped, as the stock pipeline does."""
         read = {name: encoder.read(ids[name], rows[name] if rows else None, every_layer=True) for name, encoder in self.encoders.items()}
-        pooled = read["clip_g"].text_embeds
-        size = torch.tensor([self.resolution, self.resolution, 0, 0, self.resolution, self.resolution], dtype=pooled.dtype)
-        return Condition(
-            {
-                "hidden": torch.cat([read[name].hidden_states[-2] for name in ("clip_l", "clip_g")], dim=-1),
-                "pooled": pooled,
-                "size": size.to(pooled.device).expand(len(pooled), -1),
-            }
-        )
+        hidden = torch.cat([read[name].hidden_states[-2] for name in ("clip_l", "clip_g")], dim=-1)
+        return Condition({"hidden": hidden, "pooled": read["clip_g"].text_embeds})
 
     def unconditional(self) -> Condition:
         """Without a negative prompt the stock pipeline hears zeros, not the empty prompt."""
-        empty = super().unconditional().parts
-        return Condition({"hidden": torch.zeros_like(empty["hidden"]), "pooled": torch.zeros_like(empty["pooled"]), "size": empty["size"]})
+        return Condition({name: torch.zeros_like(part) for name, part in super().unconditional().parts.items()})
 
     def any_condition(self, samples: int, tokens: int, streams: torch.Generator) -> Condition:
         width = self.encoders["clip_g"].model.config.projection_dim or 0
         pooled = torch.randn(samples, width, generator=streams).to(self.dtype)
-        return Condition({**super().any_condition(samples, tokens, streams).parts, "pooled": pooled, "size": pooled.new_zeros(samples, 6)})
+        return Condition({**super().any_condition(samples, tokens, streams).parts, "pooled": pooled})
 
-    def heard_beside(self, condition: Condition) -> dict[str, torch.Tensor]:
-        return {"text_embeds": condition.parts["pooled"], "time_ids": condition.parts["size"]}
+    def heard_beside(self, condition: Condition, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The micro-conditioning (section 2.2) says that the picture had this size and was not cropped, as the stock pipeline does."""
+        pooled, (height, width) = condition.parts["pooled"], (edge * self.factor for edge in x.shape[-2:])
+        size = torch.tensor([height, width, 0, 0, height, width], dtype=pooled.dtype).to(pooled.device)
+        return {"text_embeds": pooled, "time_ids": size.expand(len(pooled), -1)}
 
 
 def _texts() -> dict[str, Text]:
@@ -111,4 +105,5 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     layers=True,
+    diffuses=True,
 )

@@ -15,8 +15,9 @@ from ti_pipeline.section import Section
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ti_pipeline.generators.generator import Generator, Ids
-    from ti_pipeline.inversion.learner import Draws, Learner
+    from ti_pipeline.generators.generator import Condition, Generator, Ids
+    from ti_pipeline.inversion.draws import Draws
+    from ti_pipeline.inversion.learner import Learner
     from ti_pipeline.params import Train
 
 Prompt = Annotated[str, Field(max_length=LONGEST), AfterValidator(one_line), AfterValidator(check_brief)]
@@ -109,9 +110,13 @@ class Context(Setup):
             cosines = [F.cosine_similarity(_at(states, here), wanted, dim=-1) for states in generator.states(heard)]
             each = each + self.weight * ((1 - torch.stack(cosines).mean(dim=0)) * counted).sum(dim=1)
         if self.attention:
+
+            def attention(condition: Condition) -> Tensor:
+                return draws.by_extent(lambda rows, some: generator.attention(some.z0, some.noise, some.t, condition[rows]), dim=1)
+
             with torch.no_grad():
-                due = generator.attention(draws.z0, draws.noise, draws.t, usual)
-            paid = generator.attention(draws.z0, draws.noise, draws.t, heard)
+                due = attention(usual)
+            paid = attention(heard)
             change = (paid.gather(2, here.expand(len(paid), -1, -1)) - due.gather(2, there.expand(len(due), -1, -1))).square().mean(dim=0)
             each = each + self.attention * (change * counted).sum(dim=1)
         return each.view(len(about), -1).mean(dim=1)

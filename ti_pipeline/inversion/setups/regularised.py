@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ti_pipeline.generators.generator import Generator
-    from ti_pipeline.inversion.learner import Draws
+    from ti_pipeline.inversion.draws import Draws
 
 
 class Regularised(Setup):

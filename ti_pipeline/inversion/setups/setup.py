@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from ti_pipeline.concepts.manifest import Manifest
     from ti_pipeline.generators.generator import Condition, Generator, Ids
     from ti_pipeline.generators.source import Source
+    from ti_pipeline.inversion.draws import Draws
     from ti_pipeline.inversion.initializer import RowOfEach
-    from ti_pipeline.inversion.learner import Draws, Learner
+    from ti_pipeline.inversion.learner import Learner
     from ti_pipeline.inversion.matching import Sight
     from ti_pipeline.inversion.streams import Streams
     from ti_pipeline.params import Train
