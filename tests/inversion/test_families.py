@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from tests.generators.tiny_flow import T5, write_flux, write_stable_diffusion_3
+from tests.generators.tiny_language import WIDTH as LLM
+from tests.generators.tiny_language import write_qwen_image, write_sana, write_z_image
 from tests.generators.tiny_latent_diffusion import WIDTH
 from tests.generators.tiny_latent_diffusion import write_folder as write_ldm
 from tests.generators.tiny_stable_diffusion import load_tiny
@@ -33,18 +35,22 @@ from ti_pipeline.words.word import ONLY
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
 ABOUT = {"mug": ("plain", 6), "cup": ("regularised", 4), "jug": ("progressive", 6)}
 WORDS = "red mug"
-FAMILIES: dict[str, tuple[Callable[[Path], Path], dict[str, int]]] = {
-    "xl": (write_xl, {"clip_l": SMALL, "clip_g": LARGE}),
-    "sd3": (write_stable_diffusion_3, {"clip_l": SMALL, "clip_g": LARGE, "t5": T5}),
-    "flux": (write_flux, {"clip_l": SMALL, "t5": T5}),
-    "ldm": (write_ldm, {ONLY: WIDTH}),
+FAMILIES: dict[str, tuple[Callable[[Path], Path], dict[str, int], list[str] | None]] = {
+    "xl": (write_xl, {"clip_l": SMALL, "clip_g": LARGE}, None),
+    "sd3": (write_stable_diffusion_3, {"clip_l": SMALL, "clip_g": LARGE}, None),
+    "flux": (write_flux, {"clip_l": SMALL, "t5": T5}, ["t5", "clip_l"]),
+    "flux-t5": (write_flux, {"t5": T5}, ["t5"]),
+    "ldm": (write_ldm, {ONLY: WIDTH}, None),
+    "sana": (write_sana, {ONLY: LLM}, None),
+    "z-image": (write_z_image, {ONLY: LLM}, None),
+    "qwen-image": (write_qwen_image, {ONLY: LLM}, None),
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass
 class Family:
-    """A tiny model, and the widths of its text encoders."""
+    """A tiny model, and the widths of its text encoders that learn."""
 
     folder: Path
     generator: Generator
@@ -53,9 +59,9 @@ class Family:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
-    write, widths = FAMILIES[request.param]
+    write, widths, encoders = FAMILIES[request.param]
     folder = write(tmp_path_factory.mktemp("generators") / request.param)
-    return Family(folder, load_tiny(folder), widths)
+    return Family(folder, load_tiny(folder, encoders=encoders), widths)
 
 
 @pytest.fixture
@@ -89,7 +95,8 @@ def learn(family: Family, validated: Make, settings: Settings) -> Callable[..., 
 def test_together_as_alone_and_killed_as_undisturbed(family: Family, learn: Callable[..., dict[str, Trained]], tmp_path: Path) -> None:
     before = weight_digests(family.generator)
     together = learn(tmp_path / "together", *ABOUT)
-    assert {name: rows.shape for name, rows in together["mug"].word.rows.items()} == {n: (1, width) for n, width in family.widths.items()}
+    shapes = {name: rows.shape for name, rows in together["mug"].word.rows.items()}
+    assert shapes == {name: (1, width) for name, width in family.widths.items()}
     assert len(together["jug"].word) == 2
     for slug in ABOUT:
         alone = learn(tmp_path / f"alone-{slug}", slug)[slug]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ti_pipeline.generators.flow import LEVELS, build_flow_solver, dynamic_shift, levels, logit_normal
+from ti_pipeline.generators.flow import LEVELS, build_flow_solver, dynamic_shift, levels, logit_normal, static_shift
 from ti_pipeline.generators.generator import Condition
 from ti_pipeline.generators.latent_model import LatentModel
 
@@ -32,7 +32,7 @@ class LatentFlow(LatentModel):
     @property
     def shift(self) -> float:
         """Of the noise levels in training, as the schedule has it."""
-        return dynamic_shift(self.scheduler_config, self.tokens) or self.scheduler_config.get("shift", 1.0)
+        return dynamic_shift(self.scheduler_config, self.tokens) or static_shift(self.scheduler_config)
 
     @cached_property
     def levels(self) -> torch.Tensor:

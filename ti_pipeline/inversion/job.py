@@ -97,7 +97,8 @@ def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]
     one = train.chosen.begin(subject)
     if one.prompts is not prompts:
         _check(generator, manifest.slug, one.prompts, {**one.lengths, manifest.token: train.longest})
-    learner = Learner(subject.streams, generator.timesteps, posteriors, ()).saying(generator, one.prompts, one.lengths)
+    learner = Learner(subject.streams, generator.timesteps, posteriors, (), instead=subject.initializer)
+    learner = learner.saying(generator, one.prompts, one.lengths)
     key = digest_value(
         {
             "version": VERSION,
@@ -107,6 +108,7 @@ def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]
             "train": train.decisive(),
             "seed": subject.streams.seed,
             "initializer": subject.initializer,
+            **({"encoders": [*generator.learning]} if generator.learning.keys() != generator.encoders.keys() else {}),
             **({"ranker": subject.sight().digest} if subject.sight and train.chosen.looks else {}),
         }
     )

@@ -47,15 +47,15 @@ def test_the_family_is_told_and_has_two_text_encoders(xl: Generator, xl_folder: 
     source = find_source(generator_settings(xl_folder))
     assert source.family.name == "Stable Diffusion XL"
     assert {name: encoder.table.shape[1] for name, encoder in xl.encoders.items()} == {"clip_l": SMALL, "clip_g": LARGE}
-    assert (xl.resolution, xl.latent_shape, xl.context) == (64, (4, 8, 8), 77)
+    assert (xl.resolution, xl.latent_shape) == (64, (4, 8, 8))
     unnamed = Path(shutil.copytree(xl_folder, tmp_path / "unnamed"))
     (unnamed / "model_index.json").unlink()
     assert find_source(generator_settings(unnamed)).family.name == "Stable Diffusion XL"
     assert find_source(generator_settings(unnamed)).digest == source.digest
     (unnamed / "text_encoder_2" / "note.json").write_text("{}")
     assert find_source(generator_settings(unnamed)).digest != source.digest
-    alone = TokenizersAlone(source)
-    assert (alone.context, alone.encoders.keys()) == (77, xl.encoders.keys())
+    alone = TokenizersAlone(source, ("clip_l", "clip_g"))
+    assert {name: encoder.frame.context for name, encoder in alone.learning.items()} == dict.fromkeys(xl.encoders, 77)
 
 
 @torch.no_grad()

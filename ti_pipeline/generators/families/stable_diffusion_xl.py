@@ -44,7 +44,7 @@ class StableDiffusionXL(LatentDiffusion):
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         """The micro-conditioning (section 2.2) says that the picture had this size and was not cropped, as the stock pipeline does."""
-        read = {name: encoder.read(ids[name], rows[name] if rows else None, every_layer=True) for name, encoder in self.encoders.items()}
+        read = {name: self.read(name, ids, rows, every_layer=True) for name in self.encoders}
         pooled = read["clip_g"].text_embeds
         size = torch.tensor([self.resolution, self.resolution, 0, 0, self.resolution, self.resolution], dtype=pooled.dtype)
         return Condition(
@@ -111,4 +111,5 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     layers=True,
+    encoders=lambda source: {"clip_l": True, "clip_g": True},
 )
