@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -28,9 +28,10 @@ class Family:
     `pipelines` are the classes that `model_index.json` names. `parts` are the folders of a model in diffusers' layout, `weights` those
     of them that hold weights, `optional` further ones that a model may have. `layers` is whether its denoiser has cross-attention
     layers. `denoiser` is its class, where folders alone do not tell the family. `encoders` are the names of a model's text encoders,
-    and whether each learns words unless told otherwise. `text` begins the names of the text encoders' tensors in a single file. `check`
-    raises ParamsError for a folder whose parts do not belong together. `load` gives a Generator on its device, frozen; `readers` how
-    its text encoders read, by name, without loading them.
+    and whether each learns words unless told otherwise; `tables` where the stock pipeline has them, which may load words by itself.
+    `text` begins the names of the text encoders' tensors in a single file. `check` raises ParamsError for a folder whose parts do not
+    belong together. `load` gives a Generator on its device, frozen; `readers` how its text encoders read, by name, without loading
+    them.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Family:
     optional: tuple[str, ...] = ()
     layers: bool = False
     denoiser: str = ""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    loads_words: bool = False
     encoders: Callable[[Source], Mapping[str, bool]] = lambda source: {ONLY: True}
 
 

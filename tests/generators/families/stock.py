@@ -52,8 +52,10 @@ class Stock:
         """What the transformer says of the way to the noise, as the published training script asks it; differentiable."""
         raise NotImplementedError
 
-    def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE) -> np.ndarray:
-        return self.pipe(prompt, guidance_scale=scale, latents=latents, height=64, width=64, **self.negative(negative), **CALL).images[0]
+    def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE, **more: str) -> np.ndarray:
+        return self.pipe(
+            prompt, guidance_scale=scale, latents=latents, height=64, width=64, **self.negative(negative), **more, **CALL
+        ).images[0]
 
     def negative(self, text: str) -> dict[str, str]:
         return {"negative_prompt": said} if (said := text or self.none) is not None else {}
@@ -106,9 +108,9 @@ class Flux(Stock):
         ).sample  # fmt: skip
         return FluxPipeline._unpack_latents(said, 64, 64, 8)
 
-    def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE) -> np.ndarray:
+    def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE, **more: str) -> np.ndarray:
         tokens = FluxPipeline._pack_latents(latents, *latents.shape)
-        return self.pipe(prompt, latents=tokens, guidance_scale=scale, height=64, width=64, **CALL).images[0]
+        return self.pipe(prompt, latents=tokens, guidance_scale=scale, height=64, width=64, **more, **CALL).images[0]
 
     def sigmas(self, quantiles: torch.Tensor) -> torch.Tensor:
         config = self.pipe.scheduler.config
@@ -133,9 +135,9 @@ class Sana(Stock):
         hidden, mask = (each.expand(len(noisy), *each.shape[1:]) for each in self._encoded(prompt))
         return self.pipe.transformer(noisy, encoder_hidden_states=hidden, encoder_attention_mask=mask, timestep=1000 * sigma).sample
 
-    def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE) -> np.ndarray:
+    def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE, **more: str) -> np.ndarray:
         how = {"use_resolution_binning": False, "height": 64, "width": 64}
-        return self.pipe(prompt, guidance_scale=scale, latents=latents, **how, **self.negative(negative), **CALL).images[0]
+        return self.pipe(prompt, guidance_scale=scale, latents=latents, **how, **self.negative(negative), **more, **CALL).images[0]
 
     def sigmas(self, quantiles: torch.Tensor) -> torch.Tensor:
         """The script's scheduler does not know that its shift is called `flow_shift` in SANA's schedules."""
@@ -174,9 +176,9 @@ class QwenImage(Stock):
         )[0]  # fmt: skip
         return QwenImagePipeline._unpack_latents(said, 64, 64, 8)[:, :, 0]
 
-    def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE) -> np.ndarray:
+    def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE, **more: str) -> np.ndarray:
         tokens = QwenImagePipeline._pack_latents(latents, *latents.shape)
-        said = self.negative(negative)
+        said = self.negative(negative) | more
         return self.pipe(prompt, latents=tokens, true_cfg_scale=scale, height=64, width=64, **said, **CALL).images[0]
 
     def sigmas(self, quantiles: torch.Tensor) -> torch.Tensor:

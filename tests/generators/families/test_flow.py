@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from torch.nn import functional as F
 from tests.generators.families.stock import SCALE, STEPS, STOCK, Stock, without_padding
 from tests.generators.tiny_stable_diffusion import generator_settings
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.gallery.exhibit import read_word as read_page_word
 from ti_pipeline.generators.flow import LEVELS, levels, logit_normal
 from ti_pipeline.generators.generator import weight_digests
 from ti_pipeline.generators.placeholder import encode, word_ids
 from ti_pipeline.generators.source import find_source
 from ti_pipeline.sampling.sample import Settings, sample
 from ti_pipeline.sampling.seeds import initial_noise
+from ti_pipeline.words.files import read_word, write_word
 from ti_pipeline.words.word import Word
 
 PROMPT = "a photo of a {} on the moon"
@@ -148,6 +151,30 @@ def test_a_latent_comes_back_from_the_vae_as_the_stock_pipeline_has_it(stock: St
     torch.testing.assert_close(posterior.mean, expected, rtol=1e-4, atol=1e-5)
     assert posterior.std.shape == posterior.mean.shape and (posterior.std.max() == 0) == (stock.family == "SANA")
     torch.testing.assert_close(stock.generator.decode(expected), stock.pixels(expected), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("left_out", ["", "t5"])
+def test_the_written_word_draws_the_same_picture_in_the_stock_pipeline(stock: Stock, tmp_path: Path, left_out: str) -> None:
+    """By the lines that the gallery shows; a text encoder for which it has no rows hears the initializer."""
+    if left_out and left_out not in stock.tables:
+        pytest.skip("it has no text encoder that could be left out")
+    torch.manual_seed(3)
+    tables = {name: stock.generator.encoders[name].table for name in stock.tables if name != left_out}
+    rows = {name: table[[20, 21]] + 0.3 * table.std() * torch.randn(2, table.shape[1]) for name, table in tables.items()}
+    family = find_source(generator_settings(stock.folder)).family
+    about = {"token": "<x>", "initializer": "red dog", "tables": json.dumps({name: family.tables[name] for name in stock.tables})}
+    path = tmp_path / "learned_embeds.safetensors"
+    write_word(path, Word("<x>", rows, provenance=about))
+    word, lines = read_word(path), read_page_word(path, "x").for_diffusers(str(path))
+    other = replace(stock)
+    exec(lines, {"pipe": other.pipe})
+    more = {f"prompt_{family.tables[left_out][-1]}": PROMPT.format("red dog")} if left_out else {}
+    assert f'prompt_{family.tables[left_out][-1]}="a photo of a red dog"' in lines if left_out else "prompt_" not in lines
+    theirs = other.draw(PROMPT.format("<x> <x>_1"), "", initial_noise([7], stock.generator.latent_shape), **more)
+    how = Settings(stock.solver, STEPS, SCALE, "", 1)
+    assert np.abs(drawn(stock, word, PROMPT.format("<x>"), how) - theirs).max() <= 0.5 / 255 + 1e-5
+    assert np.abs(drawn(stock, word, PROMPT.format("red dog"), how) - theirs).max() > 0.002
 
 
 def test_noise_levels_are_drawn_as_often_as_their_density_says() -> None:

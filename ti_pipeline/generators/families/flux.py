@@ -149,4 +149,5 @@ FAMILY = Family(
     readers=_readers,
     denoiser="FluxTransformer2DModel",
     encoders=lambda source: {"clip_l": True, "t5": False},
+    tables={"clip_l": "text_encoder", "t5": "text_encoder_2"},
 )

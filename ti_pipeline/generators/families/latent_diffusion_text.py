@@ -85,4 +85,5 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     layers=True,
+    tables={ONLY: "bert"},
 )

@@ -167,4 +167,5 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     denoiser="QwenImageTransformer2DModel",
+    tables={ONLY: "text_encoder"},
 )

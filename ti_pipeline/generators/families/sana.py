@@ -129,4 +129,5 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     denoiser="SanaTransformer2DModel",
+    tables={ONLY: "text_encoder"},
 )

@@ -83,4 +83,6 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     layers=True,
+    tables={ONLY: "text_encoder"},
+    loads_words=True,
 )

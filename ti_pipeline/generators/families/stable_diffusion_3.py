@@ -121,4 +121,5 @@ FAMILY = Family(
     readers=_readers,
     denoiser="SD3Transformer2DModel",
     encoders=_encoders,
+    tables={"clip_l": "text_encoder", "clip_g": "text_encoder_2", "t5": "text_encoder_3"},
 )

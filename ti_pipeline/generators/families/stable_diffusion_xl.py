@@ -112,4 +112,5 @@ FAMILY = Family(
     readers=_readers,
     layers=True,
     encoders=lambda source: {"clip_l": True, "clip_g": True},
+    tables={"clip_l": "text_encoder", "clip_g": "text_encoder_2"},
 )

@@ -121,4 +121,5 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     denoiser="ZImageTransformer2DModel",
+    tables={ONLY: "text_encoder"},
 )

@@ -65,9 +65,11 @@ class Context(Setup):
         from ti_pipeline.generators.placeholder import check_prompt
 
         token, generator, longest = subject.manifest.token, subject.generator, subject.train.longest
-        if not generator.spoken:
-            reason = f"context: what {generator.name} hears cannot be told apart by the words of a prompt. Choose another train.setup."
-            raise ConceptError(subject.manifest.slug, reason)
+        if not any(name in generator.learning for name in generator.spoken):
+            reason = (
+                f"context: of {generator.name} it is not known what is heard of each word of a prompt, or no text encoder that says it "
+            )
+            raise ConceptError(subject.manifest.slug, f"{reason}learns. Choose another train.setup, or other generator.encoders.")
         prompts = [text.replace(PLACE, token) for text in getattr(self.prompts, subject.manifest.kind)]
         for prompt in prompts:
             check_prompt(generator, subject.manifest.slug, prompt, {token: longest})
