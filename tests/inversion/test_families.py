@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from tests.generators.tiny_stable_diffusion_xl import write_folder as write_xl
 from tests.inversion.test_train import Killed
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.generators.generator import Generator, weight_digests
+from ti_pipeline.generators.generator import Condition, Generator, Ids, Rows, weight_digests
 from ti_pipeline.inversion.initializer import initial_rows
 from ti_pipeline.inversion.job import Waiting, prepare_job
 from ti_pipeline.inversion.state import Trained
@@ -126,3 +127,29 @@ def test_the_library_loads_the_word_by_the_keys_of_its_encoders(
     pipe.load_textual_inversion(tensors["clip_g"], token="<mug>", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)
     place = pipe.tokenizer_2.convert_tokens_to_ids("<mug>")
     assert torch.equal(pipe.text_encoder_2.get_input_embeddings().weight[place], word.rows["clip_g"][0])
+
+
+def test_what_goes_wrong_fails_the_concept_by_name(
+    family: Family, validated: Make, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, manifest = family.generator, validated("mug", f"initializer: {WORDS}\n")
+
+    def error(manifest: Manifest, *overrides: str) -> str:
+        train = settings("train.steps=3", *overrides).train
+        job = Waiting("mug", 3, "mug", lambda: prepare_job(generator, manifest, train, 0, WORDS, generator.arithmetic))
+        (ended,) = train_pack(generator, [job], settings("train.pack=1").train, tmp_path / f"{overrides}")
+        return str(ended.error)
+
+    assert re.search("mug: the learnt vector's norm is .* drifted away", error(manifest, "train.max_norm=1.01", "train.learning_rate=1"))
+    longest = max(encoder.frame.context for encoder in generator.learning.values())
+    told = replace(manifest, pictures=[replace(picture, caption="red " * longest) for picture in manifest.pictures])
+    assert re.search(f"mug: .* takes .* tokens and {generator.name} reads", error(told))
+    condition = type(generator).condition
+
+    def deaf(self: Generator, ids: Ids, rows: Rows) -> Condition:
+        heard = condition(self, ids, {name: each.detach() for name, each in rows.items()})
+        nothing = 0 * sum(each.sum() for each in rows.values())
+        return Condition({name: part + nothing if part.is_floating_point() else part for name, part in heard.parts.items()})
+
+    monkeypatch.setattr(type(generator), "condition", deaf)
+    assert "mug: no gradient reached the learnt word at step 1" in error(manifest)
