@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--peer", help="a command with {model}, {images}, {token}, {initializer}, {steps}, {batch} and {output}")
     parser.add_argument("--plain-concepts", type=int, help="let the plain trainers do so many only, and scale their time")
-    parser.add_argument("--only", default="", help="begins the names of those of ours that are measured, such as \"ours, quick\"")
+    parser.add_argument("--only", default="", help='begins the names of those of ours that are measured, such as "ours, quick"')
     parser.add_argument("--quick", action="store_true", help="end within about a minute")
     args = parser.parse_args()
     if args.model == "sd15":

@@ -47,19 +47,24 @@ class Models:
 
     @cached_property
     def source(self) -> Source:
-        """Where the generator lies and its digest; nothing is loaded for it."""
+        """Where the generator lies and its digest; nothing is loaded for it. Raises ParamsError."""
+        from ti_pipeline.generators.family import learning
         from ti_pipeline.generators.source import find_source
 
-        return find_source(self._generator)
+        source = find_source(self._generator)
+        learning(source, self._generator.encoders)
+        return source
 
     @cached_property
     def reader_if_there(self) -> Reader | None:
         """How the generator reads prompts, where it lies on this machine; nothing is downloaded or refused for it."""
+        from ti_pipeline.generators.family import learning
         from ti_pipeline.generators.reader import TokenizersAlone
         from ti_pipeline.generators.source import find_source
 
         try:
-            return TokenizersAlone(find_source(self._generator, download=False))
+            source = find_source(self._generator, download=False)
+            return TokenizersAlone(source, learning(source, self._generator.encoders))
         except Exception:  # the stage that needs the generator says what is wrong with it
             return None
 

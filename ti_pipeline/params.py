@@ -47,8 +47,8 @@ class Generator(Section):
 
     model: str
     """`miniature` (embedded, for trying things out), a folder in diffusers' layout, a `.safetensors` or `.ckpt` file, or a hub name such as
-    `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x; as folders also SDXL, Stable Diffusion 3, 3.5, FLUX.1 and
-    the paper's latent diffusion. Another model means new words, candidates and all else."""
+    `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x; as folders also SDXL, Stable Diffusion 3, 3.5, FLUX.1,
+    SANA, Z-Image, Qwen-Image and the paper's latent diffusion. Another model means new words, candidates and all else."""
     revision: str | None
     """Branch, tag or commit of a hub name; `null` is its main branch. Set a commit to get the same weights on every machine."""
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
@@ -59,6 +59,9 @@ class Generator(Section):
     prediction: Literal["epsilon", "v_prediction", "sample"] | None
     """What a diffusion model was trained to say, where its files do not: single files of Stable Diffusion 2.x, and of models that were
     trained further for v. `null` takes what the files say, or the family's usual."""
+    encoders: Annotated[tuple[str, ...], Field(min_length=1)] | None
+    """Text encoders that learn words, such as `[clip_l, t5]`; `null` is the family's own choice: all, but no T5 beside CLIPs. The others
+    read the initializer in a word's place. Another choice means new words."""
     compile: bool
     """Put the U-Net through `torch.compile`: faster after a minute or more of compiling for each shape of batch."""
 

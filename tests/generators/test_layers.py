@@ -199,7 +199,7 @@ def test_attention_is_what_the_stock_network_pays(family: tuple[str, Path, Gener
         with torch.no_grad():
             paid = generator.attention(z0, noise, t, condition)
             by_hand(folder, generator.diffusion.noisy(z0, noise, t), t, each, expected := [])
-        assert paid.shape == (generator.layers, 2, generator.context)
+        assert paid.shape == (generator.layers, 2, next(iter(generator.encoders.values())).frame.context)
         torch.testing.assert_close(paid.sum(dim=2), torch.ones(generator.layers, 2))
         torch.testing.assert_close(paid, torch.stack(expected), rtol=1e-4, atol=1e-6)
 

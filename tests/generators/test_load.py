@@ -20,7 +20,9 @@ from ti_pipeline.words.word import ONLY
 
 
 def test_folder_is_loaded_frozen_and_whole(generator: Generator, folder: Path) -> None:
-    assert (generator.name, generator.resolution, generator.context, generator.diffusion.prediction) == ("tiny", 64, 77, "epsilon")
+    assert (generator.name, generator.resolution, generator.encoders[ONLY].frame.context, generator.diffusion.prediction) == (
+        "tiny", 64, 77, "epsilon",
+    )  # fmt: skip
     assert not any(p.requires_grad or p.is_meta for network in generator.networks.values() for p in network.parameters())
     assert not any(network.training for network in generator.networks.values())
     stored = load_file(folder / "text_encoder" / "model.safetensors")["text_model.embeddings.token_embedding.weight"]

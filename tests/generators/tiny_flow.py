@@ -64,26 +64,35 @@ def write_flux(folder: Path, guided: bool = True) -> Path:
 
 
 def _write(folder: Path, index: dict, scheduler: dict, clips: dict[str, dict], denoiser: tuple[str, dict], vae: dict) -> None:
-    files = {"model_index.json": index, "scheduler/scheduler_config.json": scheduler, "vae/config.json": vae}
-    files |= {f"{part}/config.json": config for part, config in (*clips.items(), denoiser)}
-    for name, value in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
     torch.manual_seed(9)
-    for part in clips:
+    for part, config in clips.items():
+        write_config(folder / part, config)
         tokenizer = folder / part.replace("text_encoder", "tokenizer")
         sd1.clip_tokenizer().save_pretrained(tokenizer)
         if part == "text_encoder_2":
             config = tokenizer / "tokenizer_config.json"
             config.write_text(json.dumps(json.loads(config.read_text()) | {"pad_token": "!"}))
         getattr(transformers, index[part][1])(CLIPTextConfig.from_pretrained(folder / part)).save_pretrained(folder / part)
-    for part in (denoiser[0], "vae"):
+    write_parts(folder, index, scheduler, {denoiser[0]: denoiser[1], "vae": vae})
+
+
+def write_parts(folder: Path, index: dict, scheduler: dict, parts: dict[str, dict]) -> None:
+    """The index, the schedule, and with random weights the parts that are diffusers' own."""
+    write_config(folder / "scheduler", scheduler, "scheduler_config.json")
+    write_config(folder, index, "model_index.json")
+    for part, config in parts.items():
+        write_config(folder / part, config)
         kind = getattr(diffusers, index[part][1])
         model = kind.from_config(kind.load_config(folder / part))
         for weight in model.parameters():  # what is zero at first says nothing of what is heard
             if weight.abs().max() == 0:
                 torch.nn.init.normal_(weight, std=0.05)
         model.save_pretrained(folder / part)
+
+
+def write_config(folder: Path, value: dict, name: str = "config.json") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
 
 def _write_t5(folder: Path, tokenizer: str, encoder: str) -> None:

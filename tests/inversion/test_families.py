@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from tests.generators.tiny_flow import T5, write_flux, write_stable_diffusion_3
+from tests.generators.tiny_language import WIDTH as LLM
+from tests.generators.tiny_language import write_qwen_image, write_sana, write_z_image
 from tests.generators.tiny_latent_diffusion import WIDTH
 from tests.generators.tiny_latent_diffusion import write_folder as write_ldm
 from tests.generators.tiny_stable_diffusion import load_tiny
@@ -21,7 +24,7 @@ from tests.generators.tiny_stable_diffusion_xl import write_folder as write_xl
 from tests.inversion.test_train import Killed
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
-from ti_pipeline.generators.generator import Generator, weight_digests
+from ti_pipeline.generators.generator import Condition, Generator, Ids, Rows, weight_digests
 from ti_pipeline.inversion.initializer import initial_rows
 from ti_pipeline.inversion.job import Waiting, prepare_job
 from ti_pipeline.inversion.state import Trained
@@ -33,18 +36,22 @@ from ti_pipeline.words.word import ONLY
 Make, Settings = Callable[..., Manifest], Callable[..., params.Params]
 ABOUT = {"mug": ("plain", 6), "cup": ("regularised", 4), "jug": ("progressive", 6)}
 WORDS = "red mug"
-FAMILIES: dict[str, tuple[Callable[[Path], Path], dict[str, int]]] = {
-    "xl": (write_xl, {"clip_l": SMALL, "clip_g": LARGE}),
-    "sd3": (write_stable_diffusion_3, {"clip_l": SMALL, "clip_g": LARGE, "t5": T5}),
-    "flux": (write_flux, {"clip_l": SMALL, "t5": T5}),
-    "ldm": (write_ldm, {ONLY: WIDTH}),
+FAMILIES: dict[str, tuple[Callable[[Path], Path], dict[str, int], list[str] | None]] = {
+    "xl": (write_xl, {"clip_l": SMALL, "clip_g": LARGE}, None),
+    "sd3": (write_stable_diffusion_3, {"clip_l": SMALL, "clip_g": LARGE}, None),
+    "flux": (write_flux, {"clip_l": SMALL, "t5": T5}, ["t5", "clip_l"]),
+    "flux-t5": (write_flux, {"t5": T5}, ["t5"]),
+    "ldm": (write_ldm, {ONLY: WIDTH}, None),
+    "sana": (write_sana, {ONLY: LLM}, None),
+    "z-image": (write_z_image, {ONLY: LLM}, None),
+    "qwen-image": (write_qwen_image, {ONLY: LLM}, None),
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass
 class Family:
-    """A tiny model, and the widths of its text encoders."""
+    """A tiny model, and the widths of its text encoders that learn."""
 
     folder: Path
     generator: Generator
@@ -53,9 +60,9 @@ class Family:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
-    write, widths = FAMILIES[request.param]
+    write, widths, encoders = FAMILIES[request.param]
     folder = write(tmp_path_factory.mktemp("generators") / request.param)
-    return Family(folder, load_tiny(folder), widths)
+    return Family(folder, load_tiny(folder, encoders=encoders), widths)
 
 
 @pytest.fixture
@@ -89,7 +96,8 @@ def learn(family: Family, validated: Make, settings: Settings) -> Callable[..., 
 def test_together_as_alone_and_killed_as_undisturbed(family: Family, learn: Callable[..., dict[str, Trained]], tmp_path: Path) -> None:
     before = weight_digests(family.generator)
     together = learn(tmp_path / "together", *ABOUT)
-    assert {name: rows.shape for name, rows in together["mug"].word.rows.items()} == {n: (1, width) for n, width in family.widths.items()}
+    shapes = {name: rows.shape for name, rows in together["mug"].word.rows.items()}
+    assert shapes == {name: (1, width) for name, width in family.widths.items()}
     assert len(together["jug"].word) == 2
     for slug in ABOUT:
         alone = learn(tmp_path / f"alone-{slug}", slug)[slug]
@@ -119,3 +127,29 @@ def test_the_library_loads_the_word_by_the_keys_of_its_encoders(
     pipe.load_textual_inversion(tensors["clip_g"], token="<mug>", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)
     place = pipe.tokenizer_2.convert_tokens_to_ids("<mug>")
     assert torch.equal(pipe.text_encoder_2.get_input_embeddings().weight[place], word.rows["clip_g"][0])
+
+
+def test_what_goes_wrong_fails_the_concept_by_name(
+    family: Family, validated: Make, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, manifest = family.generator, validated("mug", f"initializer: {WORDS}\n")
+
+    def error(manifest: Manifest, *overrides: str) -> str:
+        train = settings("train.steps=3", *overrides).train
+        job = Waiting("mug", 3, "mug", lambda: prepare_job(generator, manifest, train, 0, WORDS, generator.arithmetic))
+        (ended,) = train_pack(generator, [job], settings("train.pack=1").train, tmp_path / f"{overrides}")
+        return str(ended.error)
+
+    assert re.search("mug: the learnt vector's norm is .* drifted away", error(manifest, "train.max_norm=1.01", "train.learning_rate=1"))
+    longest = max(encoder.frame.context for encoder in generator.learning.values())
+    told = replace(manifest, pictures=[replace(picture, caption="red " * longest) for picture in manifest.pictures])
+    assert re.search(f"mug: .* takes .* tokens and {generator.name} reads", error(told))
+    condition = type(generator).condition
+
+    def deaf(self: Generator, ids: Ids, rows: Rows) -> Condition:
+        heard = condition(self, ids, {name: each.detach() for name, each in rows.items()})
+        nothing = 0 * sum(each.sum() for each in rows.values())
+        return Condition({name: part + nothing if part.is_floating_point() else part for name, part in heard.parts.items()})
+
+    monkeypatch.setattr(type(generator), "condition", deaf)
+    assert "mug: no gradient reached the learnt word at step 1" in error(manifest)

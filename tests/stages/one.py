@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ti_pipeline.concepts.concept import Concept
 from ti_pipeline.concepts.manifest import Manifest
+from ti_pipeline.generators.families.stable_diffusion import FAMILY
 from ti_pipeline.params import Params
 from ti_pipeline.stages.evaluate import EVALUATE
 from ti_pipeline.stages.gallery import GALLERY
@@ -34,7 +36,9 @@ class Given:
 
     @property
     def source(self) -> Any:
-        return self.generator
+        """What is asked of it: these models have one text encoder, which learns."""
+        given = self.generator
+        return SimpleNamespace(digest=given.digest, name=getattr(given, "name", ""), layers=getattr(given, "layers", 0), family=FAMILY)
 
     @property
     def ranker_if_there(self) -> Any:

@@ -102,8 +102,8 @@ def test_the_tokenizer_alone_reads_as_the_generator_does() -> None:
     params: Params = load(ROOT / "params.yaml")
     models = Models(params, ROOT)
     reader, generator = models.reader_if_there, models.generator
-    assert (reader.name, reader.context) == (generator.name, generator.context)
-    assert reader.encoders[ONLY].tokenizer.get_vocab() == generator.encoders[ONLY].tokenizer.get_vocab()
+    assert reader.name == generator.name and reader.learning[ONLY].frame == generator.encoders[ONLY].frame
+    assert reader.learning[ONLY].tokenizer.get_vocab() == generator.encoders[ONLY].tokenizer.get_vocab()
 
 
 def test_a_word_is_as_long_as_it_will_ever_be(workspace: Workspace) -> None:

@@ -17,10 +17,10 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path, read_report
 from ti_pipeline.files import digest_file, read_table, table_metadata
+from ti_pipeline.gallery.diffusers_lines import ENCODERS, by_hand, by_loader
 from ti_pipeline.ranking.select import competition_rank, ordinal
 from ti_pipeline.workspace import Workspace
 
-ENCODERS = ("clip_l", "clip_g", "t5")  # tensors of a word for several text encoders, in the order in which the library numbers those
 ADAPTER = "adapter."  # begins the names of tensors beside the rows, as `words` writes them
 FLAT = 1e-3  # ends of a scale that are nearer than this are no scale
 
@@ -115,26 +115,23 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Word:
-    """The learnt word's file: how many vectors, by text encoder where it has several, what it says about where it comes from, and
-    whether there is more in it than the vectors."""
+    """The learnt word's file: how many vectors each of its tensors has, what it says about where it comes from, and whether there is more
+    in it than the vectors."""
 
-    vectors: int
-    encoders: tuple[str, ...]
+    lengths: dict[str, int]
     provenance: dict[str, str]
     more: bool = False
 
+    @property
+    def vectors(self) -> int:
+        return max(self.lengths.values())
+
     def for_diffusers(self, file: str) -> str:
-        """The lines that load it there. A part is for the text encoder that the library has under the same number."""
-        if not self.encoders and not self.more:
-            return f'pipe.load_textual_inversion("{file}")'
-        token = json.dumps(self.provenance.get("token", ""), ensure_ascii=False)
-        lines = ["from safetensors.torch import load_file", f'word = load_file("{file}")']
-        if not self.encoders:
-            lines.append(f"pipe.load_textual_inversion({{{token}: word[{token}]}})")
-        for number, encoder in zip(("", "_2", "_3"), sorted(self.encoders, key=ENCODERS.index), strict=False):
-            part = f'word["{encoder}"], token={token}'
-            lines.append(f"pipe.load_textual_inversion({part}, text_encoder=pipe.text_encoder{number}, tokenizer=pipe.tokenizer{number})")
-        return "\n".join(lines)
+        """The lines that load it there."""
+        token = self.provenance.get("token", "")
+        if tables := self.provenance.get("tables"):
+            return by_hand(token, self.lengths, json.loads(tables), self.provenance.get("initializer", ""), file)
+        return by_loader(token, [name for name in self.lengths if name in ENCODERS], not self.more, file)
 
 
 def read_word(path: Path, concept: str) -> Word:
@@ -142,9 +139,8 @@ def read_word(path: Path, concept: str) -> Word:
     try:
         with safe_open(path, framework="numpy") as file:
             names = [name for name in file.keys() if not name.startswith(ADAPTER)]  # noqa: SIM118
-            lengths = [file.get_slice(name).get_shape()[0] for name in names]
-            encoders = tuple(name for name in names if name in ENCODERS)
-            return Word(max(lengths), encoders, dict(file.metadata() or {}), len(names) < len(file.keys()))
+            lengths = {name: file.get_slice(name).get_shape()[0] for name in names}
+            return Word(lengths, dict(file.metadata() or {}), len(names) < len(file.keys()))
     except (OSError, SafetensorError) as error:
         raise ConceptError(concept, f"{path}: damaged ({error}). Run `ti-pipeline train --force {concept}`.") from None
 

@@ -8,7 +8,7 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.foreign import read_json
 from ti_pipeline.generators.checkpoint import tensor_shapes
 from ti_pipeline.generators.family import Family, families
-from ti_pipeline.generators.refusals import SETTING, check_channels, refusal
+from ti_pipeline.generators.refusals import SETTING, check_channels, part_config, refusal
 from ti_pipeline.model_files import Shapes
 
 _ADDITION = "It goes with a model and is none: give the model that it was made for, or that model with it merged into it."
@@ -58,6 +58,8 @@ def family_of_folder(folder: Path) -> Family:
     named = str(about.get("_class_name")) if isinstance(about, dict) else ""
     if found := next((family for family in families() if named in family.pipelines), None):
         return found
+    if found := next((family for family in families() if family.denoiser and family.denoiser == _denoiser(folder)), None):
+        return found
 
     there = {family: sum((folder / part).is_dir() for part in family.parts) for family in families()}
     if not any(there.values()):
@@ -105,6 +107,10 @@ def refuse_other_folder(folder: Path) -> None:
     files = sorted(f.name for f in folder.iterdir() if f.suffix in (".safetensors", ".ckpt"))
     if files and not (folder / "unet").is_dir():
         raise refusal(folder, f"no folder in diffusers' layout, but has {files[0]} in it", f"Set {SETTING} to that file.")
+
+
+def _denoiser(folder: Path) -> str:
+    return str(part_config(folder, "transformer").get("_class_name", ""))
 
 
 def _has(shapes: Shapes, start: str) -> bool:

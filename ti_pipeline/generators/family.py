@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators import families as package
+from ti_pipeline.words.word import ONLY
 
 if TYPE_CHECKING:
     from ti_pipeline import params
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 class Family:
     """A kind of models that one module loads.
 
-    `pipelines` are the classes that `model_index.json` names. `parts` are the folders of a model in diffusers' layout, `weights`
-    those of them that hold weights, `optional` further ones that a model may have. `layers` is whether its denoiser has
-    cross-attention layers, `diffuses` whether it was trained to undo noise that a schedule adds (the others follow a rectified flow).
-    `text` begins the names of the text encoders' tensors in a single file. `check` raises ParamsError for a folder whose parts do not
-    belong together. `load` gives a Generator on its device, frozen; `readers` how its text encoders read, by name, without loading them.
+    `pipelines` are the classes that `model_index.json` names. `parts` are the folders of a model in diffusers' layout, `weights` those
+    of them that hold weights, `optional` further ones that a model may have. `layers` is whether its denoiser has cross-attention
+    layers, `diffuses` whether it was trained to undo noise that a schedule adds (the others follow a rectified flow). `denoiser` is its
+    class, where folders alone do not tell the family. `encoders` are the names of a model's text encoders, and whether each learns words
+    unless told otherwise; `tables` where the stock pipeline has them, which may load words by itself. `text` begins the names of the
+    text encoders' tensors in a single file. `check` raises ParamsError for a folder whose parts do not belong together. `load` gives a
+    Generator on its device, frozen; `readers` how its text encoders read, by name, without loading them.
     """
 
     name: str
@@ -41,6 +45,10 @@ class Family:
     optional: tuple[str, ...] = ()
     layers: bool = False
     diffuses: bool = False
+    denoiser: str = ""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    loads_words: bool = False
+    encoders: Callable[[Source], Mapping[str, bool]] = lambda source: {ONLY: True}
 
 
 @cache
@@ -48,3 +56,26 @@ def families() -> tuple[Family, ...]:
     """All that there are, by the names of their modules."""
     modules = (import_module(f"{package.__name__}.{module.name}") for module in pkgutil.iter_modules(package.__path__))
     return tuple(module.FAMILY for module in modules)
+
+
+def learning(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the text encoders that learn words: those that are `wanted`, else the family's own choice.
+
+    Raises ParamsError for one that the model does not have.
+    """
+    there = source.family.encoders(source)
+    if wanted is None:
+        return tuple(name for name, learns in there.items() if learns)
+    for name in wanted:
+        if name not in there:
+            raise ParamsError(
+                f"generator.encoders: {source.name} is a {source.family.name} model and has no text encoder {name!r} to learn words. "
+                f"It has {', '.join(there)}; null takes {', '.join(learning(source, None))}."
+            )
+    return tuple(name for name in there if name in wanted)
+
+
+def some_of(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """As `learning`, and empty where all of them learn."""
+    names = learning(source, wanted)
+    return names if len(names) < len(source.family.encoders(source)) else ()

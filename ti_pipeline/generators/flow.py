@@ -60,16 +60,21 @@ class FlowSolver:
         return self.scheduler.step(predicted, timestep, sample)
 
 
+def static_shift(config: dict[str, Any]) -> float:
+    """That of a schedule that does not depend on the picture; SANA's has another name for it."""
+    return config.get("flow_shift") or config.get("shift") or 1.0
+
+
 def build_flow_solver(name: str, config: dict[str, Any], steps: int, shift: float | None, sigmas: list[float] | None) -> Any:
     """A fresh solver with its timesteps set. `ddim` without noise is Euler's method here; `shift` is that of `dynamic_shift`, and
     `sigmas` the noise levels where the stock pipeline says them."""
     from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
     if name in ("ddim", "euler"):
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(config, shift=static_shift(config))
         scheduler.set_timesteps(None if sigmas else steps, sigmas=sigmas, **({"mu": float(np.log(shift))} if shift else {}))
         return FlowSolver(scheduler)
-    how = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift or config.get("shift", 1.0)}
+    how = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift or static_shift(config)}
     kind = {"dpmsolver++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[name]
     solver = kind(num_train_timesteps=config.get("num_train_timesteps", 1000), solver_order=2, **how)
     solver.set_timesteps(steps)

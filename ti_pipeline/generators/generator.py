@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.reader import TextReader
@@ -21,7 +22,6 @@ from ti_pipeline.tensor_file import digest_weights
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
-Guidance = Literal["classifier-free", "distilled", "none"]
 Ids = Mapping[str, torch.Tensor]
 """Of prompts, int64 [b, context] by text encoder, on the CPU. An id from the table's length on is a learnt row."""
 Rows = Mapping[str, torch.Tensor]
@@ -35,8 +35,9 @@ class Encoder(TextReader, Protocol):
     def table(self) -> torch.Tensor:
         """Vectors of the vocabulary's pieces [V, d]: read, never written."""
 
-    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> torch.Tensor:
-        """Ids of prompts [b, context], as `Generator.tokenise`."""
+    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int], *, negative: bool = False) -> torch.Tensor:
+        """Ids of prompts [b, context], cut and padded as the stock pipeline does it. `lengths` are the rows of each token in them, in
+        order: ids behind the table are given out in that order. `negative` are prompts to steer away from, which some read otherwise."""
 
     def states(self, ids: torch.Tensor) -> torch.Tensor:
         """What it says last of ids [b, context], after its final norm, [b, context, …]."""
@@ -46,7 +47,8 @@ class Encoder(TextReader, Protocol):
 class Condition:
     """What a denoiser hears of prompts: tensors by name, all with the same first dimension. Only their family knows the names.
 
-    A part with a dot, `x.3`, is what place 3 hears in place of `x`; places without one of their own hear `x`.
+    A part with a dot, `x.3`, is what place 3 hears in place of `x`; places without one of their own hear `x`. Where prompts have not all
+    the same length, a part has zeros behind them, and the family masks these.
     """
 
     parts: Mapping[str, torch.Tensor]
@@ -67,7 +69,15 @@ class Condition:
     @staticmethod
     def cat(conditions: Sequence[Condition]) -> Condition:
         names = dict.fromkeys(name for each in conditions for name in each.parts)
-        return Condition({name: torch.cat([each.part(name) for each in conditions]) for name in names})
+        return Condition({name: torch.cat(_of_one_length([each.part(name) for each in conditions])) for name in names})
+
+
+def _of_one_length(parts: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Tensors [b, n, …] with zeros behind those of fewer n."""
+    if len({part.shape[1:2] for part in parts}) == 1:
+        return parts
+    longest = max(part.shape[1] for part in parts)
+    return [F.pad(part, (0, 0) * (part.ndim - 2) + (0, longest - part.shape[1])) for part in parts]
 
 
 @dataclass(frozen=True)
@@ -127,22 +137,21 @@ class Generator(Protocol):
         error is then min(SNR, gamma)."""
 
     @property
-    def context(self) -> int:
-        """Tokens of a prompt that every text encoder reads, start and end included."""
-
-    @property
     def encoders(self) -> Mapping[str, Encoder]:
         """Text encoders by the names that files of words use: `clip_l`, `clip_g`, `t5`, `llm`; `text` where there is one only."""
 
     @property
+    def learning(self) -> Mapping[str, Encoder]:
+        """Those of them that learn words."""
+
+    @property
     def networks(self) -> Mapping[str, nn.Module]: ...
 
-    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> Ids:
-        """Ids of prompts, cut and padded as the stock pipeline does it. `lengths` are the rows of each token in them, in order: ids
-        behind the table are given out in that order."""
+    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int], instead: str = "") -> Ids:
+        """Ids of prompts for each text encoder, as `Encoder.tokenise`; those that do not learn read `instead` in the place of a token."""
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        """What the denoiser hears; gradients flow to `rows`."""
+        """What the denoiser hears; gradients flow to `rows`, which text encoders without learnt ids in `ids` need not have."""
 
     @property
     def layers(self) -> int:
@@ -166,9 +175,11 @@ class Generator(Protocol):
     def unconditional(self) -> Condition:
         """What the stock pipeline hears in place of a negative prompt when there is none, [1, …]."""
 
-    @property
-    def guidance(self) -> Guidance:
-        """How it is made to follow a prompt more closely: by what it says without one, by a number that it hears, or not at all."""
+    def contrasts(self, scale: float) -> bool:
+        """Whether guidance of this strength needs to know, too, what it says of the negative prompt."""
+
+    def contrasted(self, said: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
+        """The guided prediction, from those under the prompt and under the negative prompt, [b, c, h, w]."""
 
     def guided(self, condition: Condition, scale: float) -> Condition:
         """With the number that a model of distilled guidance hears; the same for all others."""
@@ -218,6 +229,6 @@ def table_digest(generator: Generator) -> str:
 
 
 def norms(generator: Generator) -> Iterator[tuple[str, float]]:
-    """The median norm of the vocabulary's vectors, by text encoder."""
-    for name, encoder in generator.encoders.items():
+    """The median norm of the vocabulary's vectors, by text encoder that learns words."""
+    for name, encoder in generator.learning.items():
         yield name, encoder.table.detach().float().norm(dim=-1).median().item()

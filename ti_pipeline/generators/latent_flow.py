@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ti_pipeline.generators.flow import LEVELS, build_flow_solver, dynamic_shift, levels, logit_normal
+from ti_pipeline.generators.flow import LEVELS, build_flow_solver, dynamic_shift, levels, logit_normal, static_shift
 from ti_pipeline.generators.generator import Condition
 from ti_pipeline.generators.latent_model import LatentModel, squared_error
 
@@ -33,7 +33,7 @@ class LatentFlow(LatentModel):
 
     def shift(self, tokens: int) -> float:
         """Of the noise levels in training, as the schedule has it for pictures of so many tokens."""
-        return dynamic_shift(self.scheduler_config, tokens) or self.scheduler_config.get("shift", 1.0)
+        return dynamic_shift(self.scheduler_config, tokens) or static_shift(self.scheduler_config)
 
     def levels(self, tokens: int) -> torch.Tensor:
         """The noise levels [LEVELS] that training draws from, for pictures of so many tokens."""

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.generator import Condition, Guidance, Ids, Posterior, Rows
+from ti_pipeline.generators.generator import Condition, Ids, Posterior, Rows
+from ti_pipeline.generators.placeholder import spell
 from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.words.word import ONLY
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 HIDDEN = "hidden"  # the part of a Condition that has the states of tokens
+MASK = "mask"  # the part that says where there are any, where prompts have not all the same length
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,7 @@ class LatentModel(ABC):
     device: torch.device
     dtype: torch.dtype  # of text encoders and denoiser
     memory_format: str = "contiguous"  # of the denoiser
+    learn: tuple[str, ...] = ()  # names of the text encoders that learn words
 
     DENOISER: ClassVar[tuple[str, str]]  # the folder and the class, of diffusers
     VAE: ClassVar[tuple[str, str]] = ("vae", "AutoencoderKL")
@@ -75,11 +78,14 @@ class LatentModel(ABC):
         raise NotImplementedError(f"{self.name} has no cross-attention layers")
 
     def unconditional(self) -> Condition:
-        return self.condition(self.tokenise([""], {}), None)
+        return self.condition({name: encoder.tokenise([""], {}, negative=True) for name, encoder in self.encoders.items()}, None)
 
-    @property
-    def guidance(self) -> Guidance:
-        return "classifier-free"
+    def contrasts(self, scale: float) -> bool:
+        return scale > 1
+
+    def contrasted(self, said: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
+        """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), as Stable Diffusion counts the scale."""
+        return negative + scale * (said - negative)
 
     def guided(self, condition: Condition, scale: float) -> Condition:
         return condition
@@ -108,8 +114,8 @@ class LatentModel(ABC):
         raise NotImplementedError(f"{self.name} follows a rectified flow")
 
     @property
-    def context(self) -> int:
-        return min(encoder.context for encoder in self.encoders.values())
+    def learning(self) -> dict[str, TextEncoder]:
+        return {name: self.encoders[name] for name in self.learn}
 
     @property
     def factor(self) -> int:
@@ -131,8 +137,16 @@ class LatentModel(ABC):
     def networks(self) -> dict[str, nn.Module]:
         return {**{name: encoder.model for name, encoder in self.encoders.items()}, "vae": self.vae, self.DENOISER[0]: self.denoiser}
 
-    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> Ids:
-        return {name: encoder.tokenise(prompts, lengths) for name, encoder in self.encoders.items()}
+    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int], instead: str = "") -> Ids:
+        spelt = [spell(prompt, dict.fromkeys(lengths, instead)) for prompt in prompts]
+        return {
+            name: encoder.tokenise(prompts, lengths) if name in self.learn else encoder.tokenise(spelt, {})
+            for name, encoder in self.encoders.items()
+        }
+
+    def read(self, name: str, ids: Ids, rows: Rows | None, *, every_layer: bool = False) -> Any:
+        """What a text encoder makes of its ids, with its rows where it has some."""
+        return self.encoders[name].read(ids[name], rows.get(name) if rows else None, every_layer=every_layer)
 
     def posterior(self, pixels: torch.Tensor) -> Posterior:
         found, scale, shift = self.vae.encode(pixels.to(self.device)).latent_dist, self.vae.config.scaling_factor, self._shift

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +12,13 @@ import torch
 
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.family import learning
 from ti_pipeline.generators.generator import choose_device
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
 from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.measured import FORMATS, attention, choose, known
 from ti_pipeline.generators.prediction import saying
-from ti_pipeline.generators.reader import TextReader, TokenizerAlone
+from ti_pipeline.generators.reader import Frame, TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
 from ti_pipeline.generators.single_file import SingleFile, load_single_file
 from ti_pipeline.generators.source import Source
@@ -34,7 +35,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Text:
     """The parts of a text encoder: the folders of its tokenizer and of its weights, and their classes in transformers (or diffusers).
 
-    `context` are the tokens that the stock pipeline reads; by default as many as its positions.
+    `context` are the tokens that the stock pipeline reads; by default as many as its positions. `frames` say what it reads of a prompt
+    and of a negative prompt where there is more to it. `inner` is the module of the model that reads, where that is a part of it.
     """
 
     tokenizer: str
@@ -42,6 +44,8 @@ class Text:
     model: str = "CLIPTextModel"
     tokens: str = "CLIPTokenizer"
     context: int | None = None
+    frames: Callable[[PreTrainedTokenizerBase], tuple[Frame, Frame | None]] | None = None
+    inner: str = ""
 
 
 def load_latent_model(
@@ -50,12 +54,13 @@ def load_latent_model(
     """A generator of the given `kind` with the text encoders `texts`, by name. Raises what the loaders raise, and ParamsError."""
     device = choose_device(settings.device)
     dtype, choice = choose_dtype(settings.precision, device), None
+    learn = learning(source, settings.encoders)
     if (auto := settings.precision == "auto" and device.type == "cpu") and (choice := known(source.digest, precisions(device))):
         dtype = DTYPES[choice.precision]
     elif auto:
         dtype = torch.float32  # until it has been measured
     with _quiet():
-        generator = _read(kind, texts, single, source, device, dtype)
+        generator = replace(_read(kind, texts, single, source, device, dtype), learn=learn)
         if auto and choice is None and isinstance(generator, LatentDiffusion):
             generator.denoiser.requires_grad_(False).eval()
             choice = choose(generator, precisions(device))
@@ -73,14 +78,23 @@ def load_latent_model(
 
 def text_readers(texts: Mapping[str, Text], source: Source) -> dict[str, TextReader]:
     """How the text encoders `texts` of a folder read."""
-    return {name: TokenizerAlone(*_tokenizer(source.configuration, text)) for name, text in texts.items()}
+    readers: dict[str, TextReader] = {}
+    for name, text in texts.items():
+        tokenizer = _tokenizer(source.configuration, text)
+        readers[name] = TokenizerAlone(tokenizer, _frames(text, tokenizer, part_config(source.configuration, text.encoder))[0])
+    return readers
 
 
-def _tokenizer(folder: Path, text: Text) -> tuple[PreTrainedTokenizerBase, int]:
+def _tokenizer(folder: Path, text: Text) -> PreTrainedTokenizerBase:
     import transformers
 
-    tokenizer = getattr(transformers, text.tokens).from_pretrained(folder / text.tokenizer, local_files_only=True, trust_remote_code=False)
-    return tokenizer, text.context or min(tokenizer.model_max_length, part_config(folder, text.encoder)["max_position_embeddings"])
+    return getattr(transformers, text.tokens).from_pretrained(folder / text.tokenizer, local_files_only=True, trust_remote_code=False)
+
+
+def _frames(text: Text, tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> tuple[Frame, Frame | None]:
+    if text.frames:
+        return text.frames(tokenizer)
+    return Frame(text.context or min(tokenizer.model_max_length, config["max_position_embeddings"])), None
 
 
 def suited(generator: Model, dtype: torch.dtype, memory_format: str) -> Model:
@@ -91,7 +105,7 @@ def suited(generator: Model, dtype: torch.dtype, memory_format: str) -> Model:
         denoiser.to(memory_format=FORMATS[memory_format])
         if on_cpu and dtype != torch.float32:
             denoiser.set_attn_processor(attention(dtype))
-    if on_cpu:
+    if on_cpu and all(weight.ndim < 5 for weight in generator.vae.parameters()):  # one of moving pictures has another format
         generator.vae.to(memory_format=torch.channels_last)
     for encoder in generator.encoders.values():
         torch.nn.Module.to(encoder.model, dtype)
@@ -130,14 +144,14 @@ def _read(
         pipeline = load_single_file(source.path, source.family, single)
         for name, text in texts.items():
             model, tokenizer = getattr(pipeline, text.encoder).to(dtype), getattr(pipeline, text.tokenizer)
-            context = text.context or min(tokenizer.model_max_length, model.config.max_position_embeddings)
-            encoders[name] = TextEncoder(tokenizer, model, context)
+            encoders[name] = TextEncoder(tokenizer, model, *_frames(text, tokenizer, model.config.to_dict()))
         vae, denoiser = getattr(pipeline, vae_part), getattr(pipeline, denoiser_part).to(dtype)
         scheduler = dict(pipeline.scheduler.config)
     else:
         for name, text in texts.items():
-            tokenizer, context = _tokenizer(source.path, text)
-            encoders[name] = TextEncoder(tokenizer, _whole(_class(text.model), source, text.encoder, dtype=dtype), context)
+            tokenizer, model = _tokenizer(source.path, text), _whole(_class(text.model), source, text.encoder, dtype=dtype)
+            frames = _frames(text, tokenizer, model.config.to_dict())
+            encoders[name] = TextEncoder(tokenizer, model.get_submodule(text.inner), *frames)
         vae = _whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
         denoiser = _whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype)
         scheduler = dict(diffusers.DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))

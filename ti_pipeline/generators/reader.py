@@ -12,24 +12,34 @@ if TYPE_CHECKING:
     from ti_pipeline.generators.source import Source
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a text encoder reads of a prompt: so many tokens, of the text before and behind it too. `lower` is whether the prompt is put
+    in small letters first."""
+
+    context: int
+    before: str = ""
+    after: str = ""
+    lower: bool = False
+
+
 class TextReader(Protocol):
-    """How one text encoder reads: its tokenizer, and how many tokens it takes, start and end included."""
+    """How one text encoder reads."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
     @property
-    def context(self) -> int: ...
+    def frame(self) -> Frame: ...
 
 
 class Reader(Protocol):
-    """A loaded generator is one, and so are its tokenizers without it. `context` tokens are read by each of its text encoders."""
+    """A loaded generator is one, and so are its tokenizers without it."""
 
     @property
     def name(self) -> str: ...
     @property
-    def encoders(self) -> Mapping[str, TextReader]: ...
-    @property
-    def context(self) -> int: ...
+    def learning(self) -> Mapping[str, TextReader]:
+        """The text encoders that learn words, by name."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +47,14 @@ class TokenizerAlone:
     """A TextReader without its encoder."""
 
     tokenizer: PreTrainedTokenizerBase
-    context: int
+    frame: Frame
 
 
 class TokenizersAlone:
-    """The Reader of a generator that is not loaded. Raises what the files raise that are not there or not whole."""
+    """The Reader of a generator that is not loaded, of which `learning` learn words. Raises what the files raise that are not there or
+    not whole."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, learning: tuple[str, ...]):
         self.name = source.name
-        self.encoders: Mapping[str, TextReader] = source.family.readers(source)
-        self.context = min(encoder.context for encoder in self.encoders.values())
+        readers = source.family.readers(source)
+        self.learning: Mapping[str, TextReader] = {name: readers[name] for name in learning}

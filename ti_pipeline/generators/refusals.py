@@ -25,6 +25,13 @@ def check_channels(path: Path, channels: int, latent: int) -> None:
         raise refusal(path, f"a model that draws from more than text ({more})", "Give the model that draws from text.")
 
 
+def check_text_width(folder: Path, heard: object, said: object) -> None:
+    """Raises ParamsError for a transformer that hears texts of another width than its text encoder's."""
+    if heard != said:
+        what = f"put together from two models: its transformer hears texts of width {heard}, and its text encoder's are {said} wide"
+        raise refusal(folder, what, "Download the whole model again.")
+
+
 def part_config(folder: Path, part: str) -> dict[str, Any]:
     """The configuration of a part of a diffusers folder, empty where there is none. Raises ParamsError."""
     path = folder / part / "config.json"

@@ -113,7 +113,7 @@ def loaded_files(folder: Path, parts: Iterable[str]) -> list[Path]:
     files: list[Path] = []
     for part in sorted(parts):
         inside = sorted(file for file in (folder / part).glob("*") if file.is_file())
-        files += [file for file in inside if file.suffix in (".json", ".txt")] + _weights(folder / part)
+        files += [file for file in inside if file.suffix in (".json", ".txt", ".jinja")] + _weights(folder / part)
     return files
 
 

@@ -15,18 +15,23 @@ import torch
 from torch.nn import functional as F
 
 from ti_pipeline.generators.placeholder import around, inner_ids
+from ti_pipeline.generators.reader import Frame
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+WHOLE = 32  # masked prompts are as long as a multiple of it: few shapes, and about equal prompts have the same arithmetic
+
+
 @dataclass(frozen=True, eq=False)
 class TextEncoder:
-    """A frozen text encoder and its tokenizer; `context` tokens of a prompt are read, those around it included."""
+    """A frozen text encoder and its tokenizer. Prompts stand in `frame`, those to steer away from in `negative` where that is another."""
 
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
-    context: int
+    frame: Frame
+    negative: Frame | None = None
 
     @property
     def table(self) -> torch.Tensor:
@@ -34,13 +39,14 @@ class TextEncoder:
         assert isinstance(table, torch.nn.Embedding)
         return table.weight
 
-    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> torch.Tensor:
+    def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int], *, negative: bool = False) -> torch.Tensor:
         """Ids [batch, context], cut and padded as the tokenizer does it."""
+        frame = (self.negative if negative else None) or self.frame
         before, after = around(self.tokenizer)
-        room = self.context - len(before) - len(after)
+        room = frame.context - len(before) - len(after)
         rows = []
         for prompt in prompts:
-            inner = inner_ids(self.tokenizer, len(self.table), prompt, lengths)[:room]
+            inner = inner_ids(self.tokenizer, len(self.table), prompt, lengths, frame)[:room]
             rows.append([*before, *inner, *after, *[self.tokenizer.pad_token_id] * (room - len(inner))])
         return torch.tensor(rows)
 
@@ -53,6 +59,21 @@ class TextEncoder:
             more["attention_mask"] = _attention_mask(ids, self.tokenizer.eos_token_id)
         with self._put(ids, rows):
             return self.model(ids.masked_fill(outside, 0), **more)
+
+    def read_masked(self, ids: torch.Tensor, rows: torch.Tensor | None, layer: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states [batch, n, d] of a layer, by default the last after its norm, and where there are tokens, bool [batch, n].
+
+        Padding is not attended to. `n` is little more than the longest prompt has: a language model reads hundreds of tokens.
+        """
+        ids = ids.to(self.table.device)
+        there = (ids != self.tokenizer.pad_token_id).flip(1).cumsum(dim=1).flip(1) > 0
+        longest = -(-int(there.sum(dim=1).max()) // WHOLE) * WHOLE
+        ids, there = ids[:, :longest], there[:, :longest]
+        with self._put(ids, rows):
+            said = self.model(
+                ids.masked_fill(ids >= len(self.table), 0), attention_mask=there.long(), output_hidden_states=layer is not None
+            )
+        return said.last_hidden_state if layer is None else said.hidden_states[layer], there
 
     def states(self, ids: torch.Tensor) -> torch.Tensor:
         """The last hidden states of ids [batch, context], after the final norm."""
@@ -67,6 +88,8 @@ class TextEncoder:
 
         def replace(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
             learnt = F.embedding((ids - words).clamp(min=0), rows.to(ids.device)).to(output.dtype)
+            if (scale := getattr(module, "embed_scale", None)) is not None:  # Gemma's, on the way out of the table
+                learnt = learnt * scale.to(output.dtype)
             return torch.where((ids >= words)[..., None], learnt, output)
 
         hooks = [module.register_forward_hook(replace) for module in self._lookups()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,9 +16,8 @@ from ti_pipeline.concepts.templates import OBJECT, STYLE
 from ti_pipeline.concepts.texts import class_words
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.generator import Encoder, Generator
-from ti_pipeline.generators.placeholder import around, inner_ids
+from ti_pipeline.generators.placeholder import around, inner_ids, word_ids
 from ti_pipeline.inversion.streams import Streams
-from ti_pipeline.words.word import ONLY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,7 +40,7 @@ class Vocabulary(Protocol):
 def words_in_table(encoder: Vocabulary, words: str) -> torch.Tensor:
     """What the vocabulary has for each word, float32 [words, d] on the CPU: the mean of its pieces, if the tokenizer cuts it."""
     table = encoder.table
-    ids = [encoder.tokenizer(word, add_special_tokens=False).input_ids for word in words.split()]
+    ids = [word_ids(encoder.tokenizer, word) for word in words.split()]
     return torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
 
 
@@ -48,16 +48,16 @@ def words_in_table(encoder: Vocabulary, words: str) -> torch.Tensor:
 def words_in_context(encoder: Encoder, before: str, words: str) -> torch.Tensor:
     """What the encoder says at the place of each word behind `before`, float32 [words, d] on the CPU; pieces as in the table."""
     each, said = words.split(), encoder.states(encoder.tokenise([f"{before} {words}"], {}))[0].float().cpu()
-    first = len(around(encoder.tokenizer)[0])
+    first, frame = len(around(encoder.tokenizer)[0]), replace(encoder.frame, after="")
     so_far = [" ".join([before, *each[:count]]) for count in range(len(each) + 1)]
-    ends = [first + len(inner_ids(encoder.tokenizer, 0, text, {})) for text in so_far]
+    ends = [first + len(inner_ids(encoder.tokenizer, 0, text, {}, frame)) for text in so_far]
     return torch.stack([said[start:end].mean(dim=0) for start, end in pairwise(ends) if end > start])
 
 
 def initial_rows(
     generator: Generator, words: str, count: int, streams: Streams, row_of_each: RowOfEach = words_in_table
 ) -> dict[str, torch.Tensor]:
-    """Start rows for each text encoder, float32 [count, d] on the CPU, from one or several class words.
+    """Start rows for each text encoder that learns, float32 [count, d] on the CPU, from one or several class words.
 
     Fewer words than rows: the words are repeated in turn, the repeats with a little seeded noise. More: the last row is the mean of
     the words that are left over.
@@ -67,7 +67,7 @@ def initial_rows(
     except ValueError as error:
         raise ConceptError(streams.concept, f"the initializer {error}. Set `initializer` in concept.yaml.") from None
     rows = {}
-    for place, (name, encoder) in enumerate(generator.encoders.items()):
+    for place, (name, encoder) in enumerate(generator.learning.items()):
         each = row_of_each(encoder, words)
         if len(each) >= count:
             rows[name] = torch.cat([each[: count - 1], each[count - 1 :].mean(dim=0, keepdim=True)])
@@ -100,5 +100,15 @@ class WordChooser:
 def vocabulary_words(generator: Generator) -> list[str]:
     """Whole words of three letters or more, sorted; the templates' own words describe no thing and are left out."""
     plain = {word for template in (*OBJECT, *STYLE) for word in _WORD.findall(template.lower())}
-    ends = (piece.removesuffix("</w>") for piece in generator.encoders[ONLY].tokenizer.get_vocab() if piece.endswith("</w>"))
-    return sorted(word for word in ends if _WORD.fullmatch(word) and word not in plain)
+    tokenizer = next(iter(generator.learning.values())).tokenizer
+    whole = [word for word in map(_whole_word, tokenizer.get_vocab()) if word]
+    if not whole:  # a vocabulary that marks the pieces which go on, and not those that end
+        whole = [*tokenizer.get_vocab()]
+    return sorted({word for word in whole if _WORD.fullmatch(word) and word not in plain})
+
+
+def _whole_word(piece: str) -> str:
+    """The word that a piece is by itself, told by the mark at its end (CLIP) or before it (SentencePiece, byte-level BPE)."""
+    if piece.endswith("</w>"):
+        return piece.removesuffix("</w>")
+    return piece[1:] if piece.startswith(("▁", "Ġ")) else ""

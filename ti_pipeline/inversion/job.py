@@ -101,7 +101,8 @@ def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]
     one = train.chosen.begin(subject)
     if one.prompts is not prompts:
         _check(generator, manifest.slug, one.prompts, {**one.lengths, manifest.token: train.longest})
-    learner = Learner(subject.streams, generator.timesteps, posteriors, (), objective=Objective.of(train, generator))
+    objective = Objective.of(train, generator)
+    learner = Learner(subject.streams, generator.timesteps, posteriors, (), instead=subject.initializer, objective=objective)
     learner = learner.saying(generator, one.prompts, one.lengths)
     key = digest_value(
         {
@@ -112,6 +113,7 @@ def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]
             "train": train.decisive(),
             "seed": subject.streams.seed,
             "initializer": subject.initializer,
+            **({"encoders": [*generator.learning]} if generator.learning.keys() != generator.encoders.keys() else {}),
             **({"ranker": subject.sight().digest} if subject.sight and train.chosen.looks else {}),
         }
     )

@@ -18,7 +18,8 @@ from ti_pipeline.inversion.streams import Streams
 class Learner:
     """A concept's posteriors and, for each picture, the ids [prompts, context] of what can be said about it, by text encoder.
 
-    `timesteps` are the generator's; `lengths` are the rows of each token in what can be said; `objective` is how the loss is weighted.
+    `timesteps` are the generator's; `lengths` are the rows of each token in what can be said, `instead` what text encoders that do not
+    learn read in its place; `objective` is how the loss is weighted.
     """
 
     streams: Streams
@@ -26,11 +27,12 @@ class Learner:
     posteriors: Posteriors
     ids: tuple[Ids, ...]
     lengths: Mapping[str, int] = field(default_factory=dict)
+    instead: str = ""
     objective: Objective = Objective()
 
     def saying(self, generator: Generator, prompts: Sequence[Sequence[str]], lengths: Mapping[str, int]) -> Learner:
         """With `prompts` for each picture, in which each token stands for as many rows as `lengths` say."""
-        return replace(self, ids=tuple(generator.tokenise(each, lengths) for each in prompts), lengths=lengths)
+        return replace(self, ids=tuple(generator.tokenise(each, lengths, self.instead) for each in prompts), lengths=lengths)
 
     def draw(self, step: int, samples: int) -> Draws:
         """The draws of step `step` (from 0). Pictures come in shuffled rounds; all else is uniform or normal."""

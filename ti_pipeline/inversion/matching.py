@@ -60,7 +60,7 @@ def match(subject: Subject, steps: int, rate: float) -> torch.Tensor:
     Raises ConceptError when the generator has another vocabulary.
     """
     sight, table = _sight(subject)
-    tokenizer, vectors = next(iter(subject.generator.encoders.values())).tokenizer, subject.train.vectors
+    tokenizer, vectors = next(iter(subject.generator.learning.values())).tokenizer, subject.train.vectors
     word = _start(subject, table).to(table.device).requires_grad_()
     manifest, lengths = subject.manifest, {subject.manifest.token: vectors}
     pictures = torch.from_numpy(sight.images([manifest.open(picture) for picture in manifest.pictures])).to(table.device)
@@ -87,7 +87,7 @@ def carried(subject: Subject, rows: torch.Tensor, start: Mapping[str, torch.Tens
     """
     _, table = _sight(subject)
     begun, found = _start(subject, table), {}
-    for name, encoder in subject.generator.encoders.items():
+    for name, encoder in subject.generator.learning.items():
         if _is_same(table, encoder.table):
             found[name] = rows
             continue
@@ -110,7 +110,7 @@ def _sight(subject: Subject) -> tuple[Sight, torch.Tensor]:
     if table is None:
         reason = f"clip_start: the ranker {sight.name} has no table in which a word could be learnt. Set ranker.model to a CLIP."
         raise ConceptError(subject.manifest.slug, reason)
-    for name, encoder in generator.encoders.items():
+    for name, encoder in generator.learning.items():
         if len(encoder.tokenizer.get_vocab().items() ^ sight.pieces.items()) > SPECIAL:
             reason = f"clip_start: the ranker {sight.name} and the text encoder {name} of {generator.name} have other vocabularies, so no "
             raise ConceptError(subject.manifest.slug, f"{reason}word of the one can be one of the other. Choose another train.setup.")

@@ -9,7 +9,7 @@ from typing import Literal
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.concepts.settings import caption_place
 from ti_pipeline.concepts.templates import BY_KIND
-from ti_pipeline.generators.placeholder import check_prompt, prompt_length
+from ti_pipeline.generators.placeholder import check_prompt, cutting
 from ti_pipeline.generators.reader import Reader
 
 
@@ -39,6 +39,6 @@ def check_captions(reader: Reader, manifest: Manifest, prompts: Sequence[Sequenc
     lengths = {manifest.token: vectors}
     for picture, said in zip(manifest.pictures, prompts, strict=True):
         for prompt in said:
-            if picture.caption and prompt_length(reader, prompt, lengths) > reader.context:
+            if picture.caption and cutting(reader, prompt, lengths):
                 place = caption_place(picture.path.parent, picture.file, picture.caption)
                 check_prompt(reader, manifest.slug, prompt, lengths, f"{place}, with the learnt word,")

@@ -29,8 +29,8 @@ DECODED_PIXELS = 2**20  # at a time: four pictures of 512 pixels, so that decodi
 
 @dataclass(frozen=True)
 class Settings:
-    """How to sample. A guidance scale of 1 is no guidance; then the negative prompt has no say. `size` is width and height in pixels; None
-    is the generator's own square."""
+    """How to sample. The guidance scale is counted as in the family's stock pipeline; without guidance the negative prompt has no say.
+    `size` is width and height in pixels; None is the generator's own square."""
 
     solver: str
     steps: int
@@ -62,7 +62,7 @@ def encode_texts(generator: Generator, texts: Sequence[str], words: Mapping[str,
 @torch.no_grad()
 def encode_negative(generator: Generator, text: str, words: Mapping[str, Word]) -> Condition:
     """What it hears of the negative prompt; where that is empty, what the stock pipeline hears when there is none."""
-    return encode(generator, [text], words) if text else generator.unconditional()
+    return encode(generator, [text], words, negative=True) if text else generator.unconditional()
 
 
 @torch.no_grad()
@@ -101,22 +101,19 @@ def _decode_all(generator: Generator, latents: torch.Tensor, settings: Settings)
 def denoise(
     generator: Generator, noise: torch.Tensor, conditional: Condition, unconditional: Condition, settings: Settings
 ) -> torch.Tensor:
-    """Latents `[batch, channels, height, width]` of `noise` in the same shape, under classifier-free guidance.
-
-    With the guidance scale s the prediction is uncond + s · (cond − uncond) (Ho and Salimans 2022, arXiv 2207.12598, as Stable
-    Diffusion counts s).
-    """
-    guided = generator.guidance == "classifier-free" and settings.guidance_scale != 1
-    heard = Condition.cat([unconditional, conditional]) if guided else generator.guided(conditional, settings.guidance_scale)
+    """Latents `[batch, channels, height, width]` of `noise` in the same shape, under the generator's own way of guidance."""
+    scale = settings.guidance_scale
+    contrasts = generator.contrasts(scale)
+    heard = Condition.cat([unconditional, conditional]) if contrasts else generator.guided(conditional, scale)
     solver = generator.solver(settings.solver, settings.steps, noise.shape[1:])
     latents = noise * solver.init_noise_sigma
     with generator.drawing():
         for timestep in solver.timesteps:
             scaled = solver.scale_model_input(latents, timestep)
-            predicted = generator.predict(torch.cat([scaled, scaled]) if guided else scaled, timestep, heard).float()
-            if guided:
-                without, with_prompt = predicted.chunk(2)
-                predicted = without + settings.guidance_scale * (with_prompt - without)
+            predicted = generator.predict(torch.cat([scaled, scaled]) if contrasts else scaled, timestep, heard).float()
+            if contrasts:
+                negative, said = predicted.chunk(2)
+                predicted = generator.contrasted(said, negative, scale)
             latents = solver.step(predicted, timestep, latents).prev_sample
     return latents
 

@@ -12,7 +12,7 @@ from ti_pipeline.candidates.briefs import brief_texts, words_in
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.texts import PLACE, cut
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.generators.placeholder import check_prompt, prompt_length
+from ti_pipeline.generators.placeholder import check_prompt, word_ids
 from ti_pipeline.generators.reader import Reader
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
 from ti_pipeline.inversion.settings import settings_for
@@ -61,7 +61,7 @@ def _unknown(manifest: Manifest, params: Params, tokens: Set[str]) -> Iterator[s
 
 def _in_pieces(manifest: Manifest, reader: Reader) -> Iterator[str]:
     for word in (manifest.initializer or "").split():
-        if (pieces := prompt_length(reader, word, {}) - 2) > 1:
+        if (pieces := max(len(word_ids(encoder.tokenizer, word)) for encoder in reader.learning.values())) > 1:
             yield f"train: {reader.name} has no word {word!r}; what is learnt starts from the mean of its {pieces} pieces"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,27 +54,30 @@ class Learnt:
     provenance: Mapping[str, str]
 
 
-def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params: Params) -> str:
+def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params: Params, encoders: Sequence[str] = ()) -> str:
     """What the vectors depend on, by the digests of the models: nothing need be loaded.
 
     The device is left out, the precision is not; the ranker counts only where it chooses the initializer or the setup looks, and is
-    empty elsewhere.
+    empty elsewhere. `encoders` are the text encoders that learn, where not all of them do.
     """
     from ti_pipeline.inversion.job import VERSION
     from ti_pipeline.inversion.settings import settings_for
 
     inputs = {"generator": generator, "manifest": manifest.training_digest} | ({"ranker": ranker} if ranker else {})
     sections = params.section("seed") | {"train": settings_for(manifest, params.train).decisive()}
+    if encoders:
+        sections |= {"encoders": list(encoders)}
     return fingerprint("train", VERSION, inputs, sections | {"precision": params.generator.precision})
 
 
 def wanted_of(run: Run, manifest: Manifest) -> Wanted:
     """Raises ConceptError for a kind of concept that nothing is drawn of."""
+    from ti_pipeline.generators.family import some_of
     from ti_pipeline.inversion.settings import settings_for
 
-    train = settings_for(manifest, run.params.train)
+    train, source = settings_for(manifest, run.params.train), run.models.source
     ranker = run.models.ranker.digest if train.chosen.looks or not manifest.initializer else ""
-    trained = training_fingerprint(run.models.source.digest, ranker, manifest, run.params)
+    trained = training_fingerprint(source.digest, ranker, manifest, run.params, some_of(source, run.params.generator.encoders))
     word, curve, strip = trained, "", ""
     if train.compromise is not None:
         from ti_pipeline.inversion.curve import VERSION, prompts_of

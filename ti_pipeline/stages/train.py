@@ -175,6 +175,7 @@ def _write(run: Run, plan: Plan, job: Job, trained: Trained) -> Learnt:
         "initializer_from": "concept.yaml" if manifest.initializer else "CLIP",
         "generator": generator.name,
         "generator_digest": generator.digest,
+        **_tables(run, generator),
         "pictures": str(len(manifest.pictures)),
         "pictures_digest": digest_value([picture.digest for picture in manifest.pictures]),
         "picture_digests": json.dumps({picture.file: picture.digest for picture in manifest.pictures}, sort_keys=True, ensure_ascii=False),
@@ -191,6 +192,14 @@ def _write(run: Run, plan: Plan, job: Job, trained: Trained) -> Learnt:
     write_table(run.workspace.training(plan.concept), trained.log, SCHEMA, {"fingerprint": wanted.trained, "concept": plan.concept})
     keep(run.workspace, plan.concept, wanted, learnt)
     return learnt
+
+
+def _tables(run: Run, generator: Generator) -> dict[str, str]:
+    """Where the stock pipeline has the vocabularies, for a word that it does not load by itself, or not into all of them."""
+    family = run.models.source.family
+    if family.loads_words and generator.learning.keys() == generator.encoders.keys():
+        return {}
+    return {"tables": json.dumps({name: family.tables[name] for name in generator.encoders})}
 
 
 def _finished(run: Run, plan: Plan, learnt: Learnt, seconds: float) -> Outcome | Lost:

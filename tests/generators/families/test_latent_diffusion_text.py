@@ -60,8 +60,8 @@ def test_it_draws_what_the_stock_pipeline_draws(generator: Generator, folder: Pa
 
 
 def test_prompts_are_counted_in_its_own_pieces(generator: Generator) -> None:
-    assert prompt_length(generator, "a red cat", {}) == 5
-    assert prompt_length(generator, "cats", {}) == 4  # cat ##s
+    assert prompt_length(generator.encoders[ONLY], "a red cat", {}) == 5
+    assert prompt_length(generator.encoders[ONLY], "cats", {}) == 4  # cat ##s
     assert generator.tokenise(["a <x>"], {"<x>": 2})[ONLY][0, :6].tolist()[2:5] == [
         len(generator.encoders[ONLY].table), len(generator.encoders[ONLY].table) + 1, generator.encoders[ONLY].tokenizer.sep_token_id,
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from torch.nn import functional as F
 from tests.generators.tiny_stable_diffusion import generator_settings
 from tests.generators.tiny_stable_diffusion_xl import LARGE, SMALL
 from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.gallery.exhibit import read_word as read_page_word
 from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.placeholder import check_prompt, check_width, encode
 from ti_pipeline.generators.reader import TokenizersAlone
 from ti_pipeline.generators.source import find_source
 from ti_pipeline.sampling.sample import Settings, sample
 from ti_pipeline.sampling.seeds import initial_noise
+from ti_pipeline.words.files import read_word, write_word
 from ti_pipeline.words.word import ONLY, Word
 
 PROMPT = "a photo of a {} on the moon"
@@ -47,15 +50,15 @@ def test_the_family_is_told_and_has_two_text_encoders(xl: Generator, xl_folder: 
     source = find_source(generator_settings(xl_folder))
     assert source.family.name == "Stable Diffusion XL"
     assert {name: encoder.table.shape[1] for name, encoder in xl.encoders.items()} == {"clip_l": SMALL, "clip_g": LARGE}
-    assert (xl.resolution, xl.latent_shape, xl.context) == (64, (4, 8, 8), 77)
+    assert (xl.resolution, xl.latent_shape) == (64, (4, 8, 8))
     unnamed = Path(shutil.copytree(xl_folder, tmp_path / "unnamed"))
     (unnamed / "model_index.json").unlink()
     assert find_source(generator_settings(unnamed)).family.name == "Stable Diffusion XL"
     assert find_source(generator_settings(unnamed)).digest == source.digest
     (unnamed / "text_encoder_2" / "note.json").write_text("{}")
     assert find_source(generator_settings(unnamed)).digest != source.digest
-    alone = TokenizersAlone(source)
-    assert (alone.context, alone.encoders.keys()) == (77, xl.encoders.keys())
+    alone = TokenizersAlone(source, ("clip_l", "clip_g"))
+    assert {name: encoder.frame.context for name, encoder in alone.learning.items()} == dict.fromkeys(xl.encoders, 77)
 
 
 @torch.no_grad()
@@ -93,6 +96,20 @@ def test_what_it_draws_is_what_the_stock_pipeline_draws(
     assert np.abs(np.asarray(picture) / 255 - theirs).max() <= 0.5 / 255 + 1e-5
     ((_, plain),) = sample(xl, [PROMPT.format("dog")], {}, [7], settings)
     assert np.abs(np.asarray(plain) / 255 - theirs).max() > 0.01
+
+
+@torch.no_grad()
+def test_the_written_word_draws_the_same_picture_in_the_stock_pipeline(
+    xl: Generator, xl_folder: Path, copied: Word, tmp_path: Path
+) -> None:
+    path, family = tmp_path / "learned_embeds.safetensors", find_source(generator_settings(xl_folder)).family
+    write_word(path, replace(copied, provenance={"token": "<x>", "tables": json.dumps(family.tables)}))
+    pipe = StableDiffusionXLPipeline.from_pretrained(xl_folder, add_watermarker=False)
+    exec(read_page_word(path, "x").for_diffusers(str(path)), {"pipe": pipe})
+    theirs, _, pooled, _ = pipe.encode_prompt(PROMPT.format("<x> <x>_1"), device="cpu", do_classifier_free_guidance=False)
+    ours = encode(xl, [PROMPT.format("<x>")], {"<x>": read_word(path)})
+    torch.testing.assert_close(ours.parts["hidden"], theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours.parts["pooled"], pooled, rtol=0, atol=1e-5)
 
 
 def test_the_loss_is_the_published_one_and_reaches_both_words(xl: Generator, stock: StableDiffusionXLPipeline, copied: Word) -> None:

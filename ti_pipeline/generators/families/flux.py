@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ti_pipeline.generators.family import Family
-from ti_pipeline.generators.generator import Condition, Guidance, Ids, Rows
+from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_flow import LatentFlow
 from ti_pipeline.generators.refusals import check_channels, part_config, refusal
 from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
@@ -47,20 +47,19 @@ class Flux(LatentFlow):
         return quantiles
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        pooled = self.encoders["clip_l"].read(ids["clip_l"], rows["clip_l"] if rows else None).pooler_output
-        hidden = self.encoders["t5"].read(ids["t5"], rows.get("t5") if rows else None)[0].to(pooled.dtype)
+        pooled = self.read("clip_l", ids, rows).pooler_output
+        hidden = self.read("t5", ids, rows)[0].to(pooled.dtype)
         return Condition({"hidden": hidden, "pooled": pooled, "guidance": torch.ones(len(pooled), device=self.device)})
 
-    @property
-    def guidance(self) -> Guidance:
-        return "distilled" if self.denoiser.config.guidance_embeds else "none"
+    def contrasts(self, scale: float) -> bool:
+        return False
 
     def guided(self, condition: Condition, scale: float) -> Condition:
         return Condition({**condition.parts, "guidance": torch.full_like(condition.parts["guidance"], scale)})
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         samples, channels, height, width = x.shape
-        hidden, distilled = condition.parts["hidden"], self.guidance == "distilled"
+        hidden, distilled = condition.parts["hidden"], self.denoiser.config.guidance_embeds
         said = self.denoiser(
             packed(x.to(self.dtype)),
             hidden,
@@ -148,4 +147,7 @@ FAMILY = Family(
     check=_check,
     load=_load,
     readers=_readers,
+    denoiser="FluxTransformer2DModel",
+    encoders=lambda source: {"clip_l": True, "t5": False},
+    tables={"clip_l": "text_encoder", "t5": "text_encoder_2"},
 )

@@ -37,7 +37,7 @@ class LatentDiffusionText(LatentDiffusion):
     VAE = ("vqvae", "AutoencoderKL")
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        return Condition({"hidden": self.encoders[ONLY].read(ids[ONLY], rows[ONLY] if rows else None).last_hidden_state})
+        return Condition({"hidden": self.read(ONLY, ids, rows).last_hidden_state})
 
 
 def _texts() -> dict[str, Text]:
@@ -86,4 +86,5 @@ FAMILY = Family(
     readers=_readers,
     layers=True,
     diffuses=True,
+    tables={ONLY: "bert"},
 )

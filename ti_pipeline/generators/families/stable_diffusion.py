@@ -27,7 +27,7 @@ class StableDiffusion(LatentDiffusion):
     """Rombach et al. 2022, arXiv 2112.10752."""
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        return Condition({"hidden": self.encoders[ONLY].read(ids[ONLY], rows[ONLY] if rows else None).last_hidden_state})
+        return Condition({"hidden": self.read(ONLY, ids, rows).last_hidden_state})
 
 
 def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
@@ -40,11 +40,11 @@ def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
 
 def _readers(source: Source) -> Mapping[str, TextReader]:
     from ti_pipeline.generators.loading import Text, text_readers
-    from ti_pipeline.generators.reader import TokenizerAlone
+    from ti_pipeline.generators.reader import Frame, TokenizerAlone
     from ti_pipeline.generators.stable_diffusion_1 import CONTEXT, clip_tokenizer
 
     if source.layout == "file" and not source.path.with_suffix("").is_dir():
-        return {ONLY: TokenizerAlone(clip_tokenizer(), CONTEXT)}
+        return {ONLY: TokenizerAlone(clip_tokenizer(), Frame(CONTEXT))}
     return text_readers({ONLY: Text("tokenizer", "text_encoder")}, source)
 
 
@@ -84,4 +84,6 @@ FAMILY = Family(
     readers=_readers,
     layers=True,
     diffuses=True,
+    tables={ONLY: "text_encoder"},
+    loads_words=True,
 )

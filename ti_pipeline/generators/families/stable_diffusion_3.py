@@ -48,11 +48,11 @@ class StableDiffusion3(LatentFlow):
     SPOKEN = ("clip_l", "t5")  # `clip_g` beside `clip_l`: both cut a prompt into the same tokens
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        clips = [self.encoders[name].read(ids[name], rows[name] if rows else None, every_layer=True) for name in ("clip_l", "clip_g")]
+        clips = [self.read(name, ids, rows, every_layer=True) for name in ("clip_l", "clip_g")]
         hidden = torch.cat([clip.hidden_states[-2] for clip in clips], dim=-1)
         width = self.denoiser.config.joint_attention_dim
         if "t5" in self.encoders:
-            behind = self.encoders["t5"].read(ids["t5"], rows.get("t5") if rows else None)[0].to(hidden.dtype)
+            behind = self.read("t5", ids, rows)[0].to(hidden.dtype)
         else:
             behind = hidden.new_zeros(len(hidden), T5_CONTEXT, width)
         hidden = torch.cat([F.pad(hidden, (0, width - hidden.shape[-1])), behind], dim=1)
@@ -98,6 +98,11 @@ def _readers(source: Source) -> Mapping[str, TextReader]:
     return text_readers(_texts(source.configuration), source)
 
 
+def _encoders(source: Source) -> dict[str, bool]:
+    """A T5 learns on request: a word needs its rows where prompts are long or hold letters, and twice the time for them."""
+    return {name: name != "t5" for name in _texts(source.configuration)}
+
+
 def _configure(path: Path, folder: Path) -> None:
     raise lacks_configuration(path, "a Stable Diffusion 3 checkpoint without its configuration", PARTS)
 
@@ -122,4 +127,7 @@ FAMILY = Family(
     check=_check,
     load=_load,
     readers=_readers,
+    denoiser="SD3Transformer2DModel",
+    encoders=_encoders,
+    tables={"clip_l": "text_encoder", "clip_g": "text_encoder_2", "t5": "text_encoder_3"},
 )

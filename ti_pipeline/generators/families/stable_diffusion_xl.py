@@ -43,7 +43,7 @@ class StableDiffusionXL(LatentDiffusion):
     SPOKEN = ("clip_l",)  # and `clip_g` beside it: both cut a prompt into the same tokens
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
-        read = {name: encoder.read(ids[name], rows[name] if rows else None, every_layer=True) for name, encoder in self.encoders.items()}
+        read = {name: self.read(name, ids, rows, every_layer=True) for name in self.encoders}
         hidden = torch.cat([read[name].hidden_states[-2] for name in ("clip_l", "clip_g")], dim=-1)
         return Condition({"hidden": hidden, "pooled": read["clip_g"].text_embeds})
 
@@ -106,4 +106,6 @@ FAMILY = Family(
     readers=_readers,
     layers=True,
     diffuses=True,
+    encoders=lambda source: {"clip_l": True, "clip_g": True},
+    tables={"clip_l": "text_encoder", "clip_g": "text_encoder_2"},
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Field
 
 from ti_pipeline.concepts.texts import LONGEST, PLACE, check_brief, one_line
+from ti_pipeline.errors import ConceptError
 from ti_pipeline.inversion.setups.setup import Group, Learnable, Setup, Subject
 from ti_pipeline.section import Section
 
@@ -65,11 +66,16 @@ class Context(Setup):
         from ti_pipeline.generators.placeholder import check_prompt
 
         token, generator, longest = subject.manifest.token, subject.generator, subject.train.longest
+        if not any(name in generator.learning for name in generator.spoken):
+            reason = (
+                f"context: of {generator.name} it is not known what is heard of each word of a prompt, or no text encoder that says it "
+            )
+            raise ConceptError(subject.manifest.slug, f"{reason}learns. Choose another train.setup, or other generator.encoders.")
         prompts = [text.replace(PLACE, token) for text in getattr(self.prompts, subject.manifest.kind)]
         for prompt in prompts:
             check_prompt(generator, subject.manifest.slug, prompt, {token: longest})
         first = one.lengths[token]
-        said = [generator.tokenise(prompts, {**one.lengths, token: length}) for length in range(first, longest + 1)]
+        said = [generator.tokenise(prompts, {**one.lengths, token: n}, subject.initializer) for n in range(first, longest + 1)]
         marked, usual = _usual(generator, prompts, token, subject.initializer)
         there, count = _others(generator, marked)
         fixed = {
@@ -126,10 +132,12 @@ def _usual(generator: Generator, prompts: Sequence[str], token: str, words: str)
     """Ids of the prompts with the class words in the token's place, first marked as ids behind the table."""
     import torch
 
+    from ti_pipeline.generators.placeholder import word_ids
+
     marked, usual = {}, {}
     for name, encoder in generator.encoders.items():
-        pieces, vocabulary = torch.tensor(encoder.tokenizer(words, add_special_tokens=False).input_ids), len(encoder.table)
-        marked[name] = generator.tokenise(prompts, {token: len(pieces)})[name]
+        pieces, vocabulary = torch.tensor(word_ids(encoder.tokenizer, words)), len(encoder.table)
+        marked[name] = generator.tokenise(prompts, {token: len(pieces)}, words)[name]
         usual[name] = torch.where(marked[name] < vocabulary, marked[name], pieces[(marked[name] - vocabulary).clamp(min=0)])
     return marked, usual
 

@@ -35,7 +35,7 @@ class Direction(Setup):
         from torch.nn.functional import normalize
 
         leaves, fixed = dict(one.leaves), dict(one.fixed)
-        for encoder, of in subject.generator.encoders.items():
+        for encoder, of in subject.generator.learning.items():
             length = self.norm * of.table.detach().float().norm(dim=-1).mean().cpu()
             for name, rows in one.leaves.items():
                 if name.partition(".")[0] == encoder:

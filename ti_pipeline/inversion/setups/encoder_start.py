@@ -31,7 +31,7 @@ class EncoderStart(Setup):
     def begin(self, subject: Subject, one: Learnable) -> Learnable:
         from ti_pipeline.inversion.initializer import words_in_context
 
-        for name, encoder in subject.generator.encoders.items():
+        for name, encoder in subject.generator.learning.items():
             wide, table = (each.shape[-1] for each in (encoder.states(encoder.tokenise([PROMPT], {})), encoder.table))
             if wide != table:
                 reason = f"encoder_start: what the text encoder {name} of {subject.generator.name} says is {wide} wide and its vectors are "
@@ -42,5 +42,5 @@ class EncoderStart(Setup):
     def penalty(self, generator: Generator, group: Group, draws: Draws) -> Tensor | None:
         import torch
 
-        each = [group.leaves[encoder] - group.fixed[f"anchor.{encoder}"] for encoder in generator.encoders]
+        each = [group.leaves[encoder] - group.fixed[f"anchor.{encoder}"] for encoder in generator.learning]
         return self.weight * torch.stack([away.square().sum(dim=(-1, -2)) for away in each]).sum(dim=0)

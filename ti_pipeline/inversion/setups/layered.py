@@ -31,7 +31,7 @@ class Layered(Setup):
 
     def begin(self, subject: Subject, one: Learnable) -> Learnable:
         """What rows are held near to is there for each layer too."""
-        layers, encoders = subject.generator.layers, subject.generator.encoders
+        layers, encoders = subject.generator.layers, subject.generator.learning
         rows = {name: one.leaves[name].repeat_interleave(layers, dim=0) for name in encoders}
         held = {name: one.fixed[name].repeat_interleave(layers, dim=0) for name in anchors(rows, encoders) if name in one.fixed}
         return replace(one, leaves={**one.leaves, **rows}, fixed={**one.fixed, **held})
@@ -57,7 +57,7 @@ class Layered(Setup):
         import torch
 
         layers, grown = subject.generator.layers, {}
-        for encoder in subject.generator.encoders:
+        for encoder in subject.generator.learning:
             rows = one.leaves[encoder]
             if new := len(rows) % layers:
                 grown[encoder] = torch.cat([rows[:-new], rows[-new:].repeat_interleave(layers, dim=0)])

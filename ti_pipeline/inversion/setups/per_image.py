@@ -26,7 +26,7 @@ class PerImage(Setup):
 
         tokens = [f"<{subject.manifest.slug}:{i}>" for i in range(len(one.prompts))]  # nobody's own token has a colon
         leaves = dict(one.leaves)
-        for place, (encoder, of) in enumerate(subject.generator.encoders.items()):
+        for place, (encoder, of) in enumerate(subject.generator.learning.items()):
             table = of.table.detach().float().cpu()
             noise = subject.streams.normal("per image", place, (len(tokens), table.shape[1]))
             leaves[f"{encoder}.images"] = table.mean(dim=0) + table.std(dim=0) * noise
@@ -40,7 +40,7 @@ class PerImage(Setup):
 
     @staticmethod
     def condition(generator: Generator, ids: Ids, group: Group) -> Condition:
-        return generator.condition(ids, {encoder: _rows(group, encoder).flatten(0, 1) for encoder in generator.encoders})
+        return generator.condition(ids, {encoder: _rows(group, encoder).flatten(0, 1) for encoder in generator.learning})
 
 
 def _rows(group: Group, encoder: str) -> Tensor:

@@ -25,8 +25,8 @@ class Regularised(Setup):
     """[1] Of the distance between a vector and where it started, in the loss. Raised, the word stays nearer to its initializer."""
 
     def begin(self, subject: Subject, one: Learnable) -> Learnable:
-        return replace(one, fixed={**one.fixed, **anchors(one.leaves, subject.generator.encoders)})
+        return replace(one, fixed={**one.fixed, **anchors(one.leaves, subject.generator.learning)})
 
     def penalty(self, generator: Generator, group: Group, draws: Draws) -> Tensor | None:
-        each = (group.leaves[encoder] - group.fixed[f"anchor.{encoder}"] for encoder in generator.encoders)
+        each = (group.leaves[encoder] - group.fixed[f"anchor.{encoder}"] for encoder in generator.learning)
         return self.weight * sum(away.norm(dim=-1).sum(dim=-1) for away in each)

@@ -132,7 +132,8 @@ class Setup(Section):
     is its description.
 
     It says what differs from the plain word, which is there where nobody changes anything: `train.vectors` rows in the table of each
-    text encoder, moved by AdamW. Several are combined when they change different things; each then gets what those before it left.
+    text encoder that learns, moved by AdamW. Several are combined when they change different things; each then gets what those before
+    it left.
 
     It knows one subject at a time, but for `condition`, `penalty` and `update`: there it sees many at once and must keep them apart.
     What else is in the pass, the denoiser, schedule, checkpoints and stopping are nothing that it need know of.
@@ -175,7 +176,7 @@ class Setup(Section):
         Row k of subject s has the id V + s * group.rows + k. It sees no settings, so that setups which share it are conditioned in one
         pass; what it needs of them goes into `fixed`.
         """
-        return generator.condition(ids, {encoder: group.leaves[encoder].flatten(0, 1) for encoder in generator.encoders})
+        return generator.condition(ids, {encoder: group.leaves[encoder].flatten(0, 1) for encoder in generator.learning})
 
     def penalty(self, generator: Generator, group: Group, draws: Draws) -> Tensor | None:
         """What is added to the loss of each subject, [subjects]; None is nothing. `draws` are those of the group, on the device: its
@@ -290,7 +291,7 @@ class Combination:
     def word(self, subject: Subject, leaves: Mapping[str, Tensor]) -> Word:
         from ti_pipeline.words.word import Word
 
-        rows = {encoder: leaves[encoder] for encoder in subject.generator.encoders}
+        rows = {encoder: leaves[encoder] for encoder in subject.generator.learning}
         word = Word(subject.manifest.token, rows, class_words=subject.initializer)
         for part in self.parts:
             word = part.word(subject, word, leaves)
