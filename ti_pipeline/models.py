@@ -36,7 +36,8 @@ class Models:
 
     def __init__(self, params: Params, root: Path):
         ranker, file = params.ranker, params.ranker.pretrained
-        self._generator = params.generator.model_copy(update={"model": located(params.generator.model, root)})
+        parts = {part: path and located(path, root) for part, path in params.generator.parts.items()}
+        self._generator = params.generator.model_copy(update={"model": located(params.generator.model, root), "parts": parts})
         self._ranker = ranker.model_copy(update={"model": located(ranker.model, root), "pretrained": file and located(file, root)})
         self._judge = params.judge.model_copy(update={"model": located(params.judge.model, root)})
         # Before torch starts its threads, which inherit it: on a CPU gradients that fade out cost many times as much.

@@ -45,9 +45,12 @@ class Generator(Section):
     """The frozen text-to-image model that learns the words and draws the candidates."""
 
     model: str
-    """`miniature` (embedded, for trying things out), a folder in diffusers' layout, a `.safetensors` or `.ckpt` file, or a hub name such as
-    `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x; as folders also SDXL, Stable Diffusion 3, 3.5, FLUX.1 and
+    """`miniature` (embedded, for trying things out), a folder in diffusers' layout, a `.safetensors`, `.ckpt` or `.gguf` file, or a hub
+    name such as `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x, SDXL, Stable Diffusion 3, 3.5, FLUX.1 and
     the paper's latent diffusion. Another model means new words, candidates and all else."""
+    parts: dict[str, str | None]
+    """What a single file lacks, by diffusers' names for the parts of its model (`vae`, `text_encoder_2`, `tokenizer_2`, …): files with
+    weights, or folders in diffusers' layout. `null` leaves out a part that the model can do without, as Stable Diffusion 3 its T5."""
     revision: str | None
     """Branch, tag or commit of a hub name; `null` is its main branch. Set a commit to get the same weights on every machine."""
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
@@ -57,6 +60,9 @@ class Generator(Section):
     CPU whatever measures fastest. `float32` is the safest and closest to other implementations; `float16` may overflow."""
     compile: bool
     """Put the U-Net through `torch.compile`: faster after a minute or more of compiling for each shape of batch."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # models are kept by their settings, and a dict has no hash
 
 
 class Ranker(Section):

@@ -18,7 +18,7 @@ from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.measured import FORMATS, attention, choose, known
 from ti_pipeline.generators.reader import TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
-from ti_pipeline.generators.single_file import SingleFile, load_single_file
+from ti_pipeline.generators.single_file import SingleFile, configured, load_single_file, part_class
 from ti_pipeline.generators.source import Source
 from ti_pipeline.generators.text_encoder import TextEncoder
 
@@ -70,9 +70,10 @@ def load_latent_model(
     return generator
 
 
-def text_readers(texts: Mapping[str, Text], source: Source) -> dict[str, TextReader]:
-    """How the text encoders `texts` of a folder read."""
-    return {name: TokenizerAlone(*_tokenizer(source.configuration, text)) for name, text in texts.items()}
+def text_readers(texts: Mapping[str, Text], source: Source, single: SingleFile) -> dict[str, TextReader]:
+    """How the text encoders `texts` read."""
+    with configured(source, single) as folder:
+        return {name: TokenizerAlone(*_tokenizer(folder, text)) for name, text in texts.items()}
 
 
 def _tokenizer(folder: Path, text: Text) -> tuple[PreTrainedTokenizerBase, int]:
@@ -85,7 +86,8 @@ def _tokenizer(folder: Path, text: Text) -> tuple[PreTrainedTokenizerBase, int]:
 def suited(generator: Model, dtype: torch.dtype, memory_format: str) -> Model:
     """In the type, memory format and attention that measure best; on a CPU the VAE likes channels last whatever the U-Net does."""
     denoiser, on_cpu = generator.denoiser, generator.device.type == "cpu"
-    denoiser.to(dtype)
+    if not getattr(denoiser, "hf_quantizer", None):  # what is quantised computes in the type that it was loaded for
+        denoiser.to(dtype)
     if isinstance(generator, LatentDiffusion):
         denoiser.to(memory_format=FORMATS[memory_format])
         if on_cpu and dtype != torch.float32:
@@ -126,29 +128,20 @@ def _read(
     encoders: dict[str, TextEncoder] = {}
     (denoiser_part, denoiser_class), (vae_part, vae_class) = kind.DENOISER, kind.VAE
     if source.layout == "file":
-        pipeline = load_single_file(source.path, source.family, single)
+        parts = load_single_file(source, single, dtype)
         for name, text in texts.items():
-            model, tokenizer = getattr(pipeline, text.encoder).to(dtype), getattr(pipeline, text.tokenizer)
+            model, tokenizer = parts[text.encoder], parts[text.tokenizer]
             context = text.context or min(tokenizer.model_max_length, model.config.max_position_embeddings)
             encoders[name] = TextEncoder(tokenizer, model, context)
-        vae, denoiser = getattr(pipeline, vae_part), getattr(pipeline, denoiser_part).to(dtype)
-        scheduler = dict(pipeline.scheduler.config)
+        vae, denoiser, scheduler = parts[vae_part], parts[denoiser_part], parts["scheduler"]
     else:
         for name, text in texts.items():
             tokenizer, context = _tokenizer(source.path, text)
-            encoders[name] = TextEncoder(tokenizer, _whole(_class(text.model), source, text.encoder, dtype=dtype), context)
+            encoders[name] = TextEncoder(tokenizer, _whole(part_class(text.model), source, text.encoder, dtype=dtype), context)
         vae = _whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
         denoiser = _whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype)
         scheduler = dict(diffusers.DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))
     return kind(source.name, source.digest, encoders, vae, denoiser, scheduler, device, dtype)
-
-
-def _class(name: str) -> Any:
-    """A text encoder's, of transformers or, where that has none of the name, of diffusers' pipelines."""
-    import transformers
-    from diffusers.pipelines import latent_diffusion
-
-    return getattr(transformers, name, None) or getattr(latent_diffusion.pipeline_latent_diffusion, name)
 
 
 def _whole(model: Any, source: Source, part: str, **how: Any) -> Any:
