@@ -32,7 +32,9 @@ def rankers(generator: Generator, tmp_path_factory: pytest.TempPathFactory) -> d
     """One whose table is the generator's, one with another of the same vocabulary, one with another vocabulary."""
     folder, table = tmp_path_factory.mktemp("rankers"), generator.encoders[ONLY].table
     models = {"same": write_clip(folder / "same", table), "narrow": write_clip(folder / "narrow"), "other": "miniature"}
-    return {name: load_ranker(Settings(model=str(model), pretrained=None), "cpu") for name, model in models.items()}
+    return {
+        name: load_ranker(Settings(model=str(model), pretrained=None, likeness="clip", dino=None), "cpu") for name, model in models.items()
+    }
 
 
 def learn(mix: Mix, ranker: Ranker, *more: str) -> Mixed:
