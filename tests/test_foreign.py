@@ -56,7 +56,7 @@ def refused(load: Callable[[], object], mark: Path, *words: str) -> None:
 
 
 def load_ranker(folder: Path) -> object:
-    return rankers.load_ranker(params.Ranker(model=str(folder), pretrained=None), "cpu")
+    return rankers.load_ranker(params.Ranker(model=str(folder), pretrained=None, likeness="clip", dino=None), "cpu")
 
 
 def load_judge(folder: Path) -> object:

@@ -64,6 +64,14 @@ def test_a_text_is_taken_as_it_stands(override: str, expected: object, tmp_path:
     assert value == expected
 
 
+def test_a_part_of_a_single_file_is_set_by_its_name():
+    """Tables whose keys are the user's take new ones; `null` in one of them is a value."""
+    parts = load(FILE, ["generator.parts.vae=models/ae #2.safetensors", "generator.parts.text_encoder_3=null"]).generator.parts
+    assert parts == {"vae": "models/ae #2.safetensors", "text_encoder_3": None}
+    with pytest.raises(ParamsError, match="there is no `vea` here"):
+        load(FILE, ["generator.vea=x"])
+
+
 @pytest.mark.parametrize("key", ["storage.bucket", "ranker.pretrained", "generator.revision"])
 def test_null_and_nothing_take_back_what_may_be_missing(key: str, tmp_path: Path):
     section, _, name = key.partition(".")

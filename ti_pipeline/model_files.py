@@ -56,6 +56,8 @@ def check_whole(path: Path, setting: str) -> None:
         raise ParamsError(f"{setting}: {path} is empty. Download it again.")
     if path.suffix == ".safetensors":
         _header(path, setting)
+    elif path.suffix == ".gguf" and not start.startswith(b"GGUF"):
+        raise ParamsError(f"{setting}: {path} is no GGUF file. Download it again.")
     elif start.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise ParamsError(f"{setting}: {path} ends too early: it was not downloaded whole. Download it again.")
 
@@ -63,6 +65,13 @@ def check_whole(path: Path, setting: str) -> None:
 def safetensors_shapes(path: Path, setting: str) -> Shapes:
     """Shapes by name, from the header alone. Raises ParamsError for a file that is none or not whole."""
     return {name: tuple(entry["shape"]) for name, entry in _header(path, setting).items()}
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """What the writer of a safetensors file that is whole says of it, beside its tensors."""
+    with path.open("rb") as file:
+        about = json.loads(file.read(struct.unpack("<Q", file.read(8))[0])).get("__metadata__")
+    return about if isinstance(about, dict) else {}
 
 
 def digest_config(path: Path, weights: list[Path]) -> str:

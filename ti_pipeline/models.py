@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ti_pipeline.generators.reader import Reader
     from ti_pipeline.generators.source import Source
     from ti_pipeline.inversion.initializer import WordChooser
-    from ti_pipeline.sight.judge import Judge
+    from ti_pipeline.sight.likeness import Sight
+    from ti_pipeline.sight.picture_model import PictureModel
     from ti_pipeline.sight.ranker import Ranker
 
 
@@ -36,8 +37,10 @@ class Models:
 
     def __init__(self, params: Params, root: Path):
         ranker, file = params.ranker, params.ranker.pretrained
-        self._generator = params.generator.model_copy(update={"model": located(params.generator.model, root)})
-        self._ranker = ranker.model_copy(update={"model": located(ranker.model, root), "pretrained": file and located(file, root)})
+        parts = {part: path and located(path, root) for part, path in params.generator.parts.items()}
+        self._generator = params.generator.model_copy(update={"model": located(params.generator.model, root), "parts": parts})
+        places = {"model": located(ranker.model, root), "pretrained": file and located(file, root)}
+        self._ranker = ranker.model_copy(update=places | {"dino": ranker.dino and located(ranker.dino, root)})
         self._judge = params.judge.model_copy(update={"model": located(params.judge.model, root)})
         # Before torch starts its threads, which inherit it: on a CPU gradients that fade out cost many times as much.
         torch.set_flush_denormal(True)
@@ -77,6 +80,13 @@ class Models:
         return _ranker(self._ranker, self._generator.device)
 
     @property
+    def sight(self) -> Sight:
+        """What orders candidates: the ranker, and a DINO where likeness is asked of one."""
+        from ti_pipeline.sight.likeness import Sight
+
+        return Sight(self.ranker, _dino(self._ranker, self._generator.device), self._ranker.likeness != "dino")
+
+    @property
     def ranker_if_there(self) -> Ranker | None:
         """For those who can do without it."""
         try:
@@ -85,8 +95,17 @@ class Models:
             return None
 
     @property
-    def judge(self) -> Judge:
+    def judge(self) -> PictureModel:
         return _judge(self._judge, self._generator.device)
+
+    @property
+    def judge_ranks(self) -> str | None:
+        """What to say where the judge is a model that ranks too."""
+        if self._ranker.likeness == "clip":  # which no judge is: it looks at pictures alone
+            return None
+        from ti_pipeline.sight.likeness import not_another
+
+        return not_another(self.judge, self.sight)
 
     def embed(self, pictures: list[Image.Image]) -> np.ndarray:
         return self.ranker.images(pictures)
@@ -111,7 +130,15 @@ def _ranker(settings: RankerParams, device: str) -> Ranker:
 
 
 @lru_cache(maxsize=1)
-def _judge(settings: JudgeParams, device: str) -> Judge:
+def _dino(settings: RankerParams, device: str) -> PictureModel | None:
+    from ti_pipeline.generators.generator import choose_device
+    from ti_pipeline.sight.likeness import load_dino
+
+    return load_dino(settings, choose_device(device))
+
+
+@lru_cache(maxsize=1)
+def _judge(settings: JudgeParams, device: str) -> PictureModel:
     from ti_pipeline.generators.generator import choose_device
     from ti_pipeline.sight.judge import load_judge
 

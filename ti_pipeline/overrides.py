@@ -46,7 +46,9 @@ def apply_override(tree: dict[str, Any], override: str, model: type[BaseModel]) 
         raise ParamsError(f"--set {override}: expected section.key=value, with a key from docs/params.md.")
     *sections, last = key.strip().split(".")
     place: Any = tree
-    for name in (*sections, last):
+    for depth, name in enumerate((*sections, last)):
+        if isinstance(place, dict) and depth == len(sections) and _takes_any(model, tuple(sections)):
+            place.setdefault(name, None)
         if not isinstance(place, dict) or name not in place:
             known = f"Known: {', '.join(sorted(place))}." if isinstance(place, dict) else "There is nothing below it."
             raise ParamsError(f"--set {override}: there is no `{name}` here. {known} docs/params.md describes them.")
@@ -56,6 +58,12 @@ def apply_override(tree: dict[str, Any], override: str, model: type[BaseModel]) 
         parent[last] = _text(text.strip(), None if type(None) in kinds else "") if str in kinds else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ParamsError(f"--set {override}: the value is not valid YAML: {error}") from None
+
+
+def _takes_any(model: type[BaseModel], keys: tuple[str, ...]) -> bool:
+    """Whether what stands at these keys is a table whose own keys are the user's."""
+    (kind, *_) = _kinds(model, keys)
+    return get_origin(kind) is dict and get_args(kind)[0] is str
 
 
 def _text(text: str, nothing: str | None) -> str | None:

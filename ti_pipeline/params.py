@@ -46,9 +46,12 @@ class Generator(Section):
     """The frozen text-to-image model that learns the words and draws the candidates."""
 
     model: str
-    """`miniature` (embedded, for trying things out), a folder in diffusers' layout, a `.safetensors` or `.ckpt` file, or a hub name such as
-    `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x; as folders also SDXL, Stable Diffusion 3, 3.5, FLUX.1,
-    SANA, Z-Image, Qwen-Image and the paper's latent diffusion. Another model means new words, candidates and all else."""
+    """`miniature` (embedded, for trying things out), a folder in diffusers' layout, a `.safetensors`, `.ckpt` or `.gguf` file, or a hub
+    name such as `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x, SDXL, Stable Diffusion 3, 3.5, FLUX.1 and
+    the paper's latent diffusion; as folders also SANA, Z-Image and Qwen-Image. Another model means new words, candidates and all else."""
+    parts: dict[str, str | None]
+    """What a single file lacks, by diffusers' names for the parts of its model (`vae`, `text_encoder_2`, `tokenizer_2`, …): files with
+    weights, or folders in diffusers' layout. `null` leaves out a part that the model can do without, as Stable Diffusion 3 its T5."""
     revision: str | None
     """Branch, tag or commit of a hub name; `null` is its main branch. Set a commit to get the same weights on every machine."""
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
@@ -65,14 +68,22 @@ class Generator(Section):
     compile: bool
     """Put the U-Net through `torch.compile`: faster after a minute or more of compiling for each shape of batch."""
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # models are kept by their settings, and a dict has no hash
+
 
 class Ranker(Section):
     """The CLIP that orders candidates, chooses initializers and measures editability."""
 
     model: str
-    """`miniature`, an open_clip name such as `ViT-B-32` (the paper's), or a folder with `open_clip_config.json`."""
+    """`miniature`, an open_clip name such as `ViT-B-32` (the paper's) or `ViT-B-16-SigLIP`, or a folder with `open_clip_config.json`."""
     pretrained: str | None
     """Weights of an open_clip name: a tag such as `laion2b_s34b_b79k`, or a file. `null` for `miniature` and folders."""
+    likeness: Literal["clip", "dino", "both"]
+    """What says how alike a candidate and the references are: the CLIP, the DINO, or both, by the mean of their two cosines. People agree
+    more with a DINO (DreamBench++). Faithfulness and near-duplicates are the CLIP's in any case."""
+    dino: str | None
+    """With `dino` or `both`: a folder or hub name that transformers' AutoModel loads, such as `facebook/dinov2-small`; not the judge's."""
 
 
 class Judge(Section):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted((ROOT / "docs" / "contributing").glob("*.md")), *ROOT.glob("CONTRIBUTING.md")]
+PAGES = [*sorted((ROOT / "docs" / "contributing").glob("*.md")), ROOT / "docs" / "extending.md", *ROOT.glob("CONTRIBUTING.md")]
 BLOCK = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.DOTALL | re.MULTILINE)
 
 

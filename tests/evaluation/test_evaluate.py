@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.conftest import ROOT
-from tests.stages.one import evaluate_one, validate_one
+from tests.stages.one import Given, evaluate_one, one, validate_one
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.errors import ConceptError
@@ -18,6 +18,8 @@ from ti_pipeline.evaluation.metrics import alike_among
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, SETUPS, concept_path
 from ti_pipeline.evaluation.summary import summarise
 from ti_pipeline.gallery.exhibit import read_numbers
+from ti_pipeline.stages.evaluate import EVALUATE
+from ti_pipeline.stages.stage import Run
 from ti_pipeline.words.files import write_word
 from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Workspace
@@ -64,6 +66,22 @@ def test_every_setup_is_a_point_with_its_interval(evaluated, params):
     assert found["setups"][LEARNT]["reconstruction"]["n"] == 6 and found["setups"][LEARNT]["editability"]["n"] == 2 * len(prompts)
     total = 2 * 6 + 2 * 2 * len(prompts)
     assert steps == [(done, total) for done in range(1, total + 1)]
+
+
+def test_a_judge_that_ranks_too_is_said_in_the_report_and_on_the_page(tmp_path, params, models):
+    generator, ranker, judge = models
+    workspace = Workspace.at(tmp_path, str(ROOT / "examples" / "concepts"))
+    manifest = add(workspace, params, generator, "fox")
+    alone = Run(workspace, params, Given(generator, ranker, judge), ["fox"])
+    assert one(EVALUATE, alone, "fox").state == "done" and "warning" not in report(workspace)
+    assert read_numbers(workspace, manifest).warning is None
+    both = Run(workspace, params, Given(generator, ranker, judge, dino=judge), ["fox"])
+    done = one(EVALUATE, both, "fox")
+    assert done.state == "done"  # what it says has changed
+    said = report(workspace)["warning"]
+    assert "The judge miniature is the DINO that ranks too" in said and "Set judge.model to another model" in said
+    assert EVALUATE.remark(both, done).reason == said and EVALUATE.remark(alone, done) == done
+    assert read_numbers(workspace, manifest).warning == said
 
 
 def test_the_file_says_which_model_measured_what(evaluated, models):

@@ -19,37 +19,74 @@ from ti_pipeline.generators.load import load_generator
 from ti_pipeline.generators.source import find_source
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
-FIRST = f"{UNET}input_blocks.0.0.weight"
+FIRST, LABELS = f"{UNET}input_blocks.0.0.weight", f"{UNET}label_emb.0.0.weight"
 WHOLE = {FIRST: (8, 4, 3, 3), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3), f"{TEXT}transformer.text_model.final_layer_norm.bias": (8,)}
-OF_TWO = {FIRST: (8, 4, 3, 3), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3), f"{TEXT}model.token_embedding.weight": (8, 8)}
-OF_XL = {FIRST: (8, 4, 3, 3), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3), "conditioner.embedders.0.transformer.weight": (8, 8)}
+OF_XL = {FIRST: (8, 4, 3, 3), LABELS: (8, 8), f"{VAE}decoder.conv_in.weight": (8, 4, 3, 3)}
+OF_XL |= {"conditioner.embedders.0.transformer.weight": (8, 8)}
+OF_FLUX = {"double_blocks.0.img_attn.qkv.weight": (8, 8), "single_blocks.0.linear1.weight": (8, 8), "img_in.weight": (8, 64)}
+OF_FLUX |= {"double_blocks.0.img_attn.norm.key_norm.scale": (8,), "txt_in.weight": (8, 8), "vector_in.in_layer.weight": (8, 8)}
+OF_SD3 = {"joint_blocks.0.x_block.attn.qkv.weight": (8, 8), "x_embedder.proj.weight": (8, 16, 2, 2), "pos_embed": (1, 4, 8)}
+OF_SD3 |= {"context_embedder.weight": (8, 8), "y_embedder.mlp.0.weight": (8, 8)}
 FILES = {
     "a LoRA": {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 8)},
     "a LoRA.": {"unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": (4, 8)},
+    "a LoRA..": {"lora_unet_double_blocks_0_img_attn_proj.lora_up.weight": (4, 8)},
     "a ControlNet": {"control_model.zero_convs.0.0.weight": (8, 8, 1, 1), **WHOLE},
     "a ControlNet.": {"controlnet_cond_embedding.conv_in.weight": (8, 3, 3, 3), "conv_in.weight": (8, 4, 3, 3)},
-    "a diffusion transformer in a single file": {"double_blocks.0.img_attn.proj.weight": (8, 8)},
-    "a diffusion transformer in a single file.": {f"{UNET}joint_blocks.0.x_block.attn.proj.weight": (8, 8)},
-    "a Stable Diffusion XL checkpoint without its configuration": OF_XL,
+    "a ControlNet..": {"controlnet_blocks.0.weight": (8, 8), **OF_FLUX},
+    "an IP-Adapter": {"image_proj.proj.weight": (8, 8), "ip_adapter.1.to_k_ip.weight": (8, 8)},
+    "a motion module, which makes videos": {"down_blocks.0.motion_modules.0.temporal_transformer.norm.bias": (8,)},
+    "a Stable Diffusion XL refiner": OF_XL | {"conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": (8,)},
+    "a Stable Diffusion XL refiner.": OF_XL | {LABELS: (8, 2560)},
+    "a Stable Video Diffusion, a video model": WHOLE | {f"{UNET}input_blocks.1.0.time_stack.emb_layers.1.weight": (8, 8)},
+    "an LTX-Video, a video model": {"model.diffusion_model.patchify_proj.weight": (8, 8)},
+    "a HunyuanVideo, a video model": {"txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias": (8,)},
+    "a Mochi, a video model": {"blocks.0.attn.qkv_x.weight": (8, 8)},
+    "a Wan, a video model": {"head.modulation": (1, 2, 8), "patch_embedding.weight": (8, 16, 1, 2, 2)},
+    "a Cosmos": {"net.x_embedder.proj.1.weight": (8, 8)},
+    "a Chroma": OF_FLUX | {"distilled_guidance_layer.in_proj.bias": (8,)},
+    "a FLUX.2": OF_FLUX | {"single_stream_modulation.lin.weight": (8, 8)},
+    "a HiDream": {"double_stream_blocks.0.block.adaLN_modulation.1.bias": (8,)},
+    "an AuraFlow": {"double_layers.0.attn.w2q.weight": (8, 8)},
+    "a Stable Cascade": {"clip_txt_mapper.weight": (8, 8)},
+    "a PixArt": {"blocks.0.cross_attn.q_linear.weight": (8, 8)},
+    "a Lumina": {"cap_embedder.0.weight": (8,), "layers.0.adaLN_modulation.1.weight": (8, 8)},
+    "a transformer by diffusers' names": {"single_transformer_blocks.0.attn.to_q.weight": (8, 8)},
+    "a FLUX.1 without text_encoder and text_encoder_2 and tokenizer_2 and vae": OF_FLUX,
+    "a Stable Diffusion 3 without text_encoder and text_encoder_2 and vae": OF_SD3,
+    "a Stable Diffusion XL without text_encoder_2": OF_XL,
+    "a latent diffusion without tokenizer": WHOLE | {f"{TEXT}transformer.token_emb.weight": (8, 8)},
+    "an inpainting model (FLUX.1 Fill)": OF_FLUX | {"img_in.weight": (8, 384)},
+    "a model that draws from more than text.": OF_FLUX | {"img_in.weight": (8, 128)},
     "a U-Net alone.": {"add_embedding.linear_1.weight": (8, 8), "conv_in.weight": (8, 4, 3, 3)},
     "a learnt word": {"emb_params": (2, 768)},
     "a learnt word.": {"<cat-toy>": (1, 768)},
+    "a learnt word..": {"clip_l": (2, 768), "t5": (2, 4096)},
     "an inpainting model": WHOLE | {FIRST: (8, 9, 3, 3)},
+    "an inpainting model.": OF_XL | {FIRST: (8, 9, 3, 3)},
     "a model that draws from more than text": WHOLE | {FIRST: (8, 8, 3, 3)},
     "a VAE": {"decoder.conv_in.weight": (8, 4, 3, 3), "encoder.conv_in.weight": (8, 3, 3, 3)},
+    "a VAE of Wan or Qwen-Image": {"decoder.middle.0.residual.0.gamma": (8, 1, 1, 1)},
     "a text encoder": {"text_model.embeddings.token_embedding.weight": (8, 8), "text_model.final_layer_norm.bias": (8,)},
+    "a text encoder.": {"shared.weight": (8, 8), "encoder.block.0.layer.0.SelfAttention.q.weight": (8, 8)},
     "a U-Net alone": {"time_embedding.linear_1.weight": (8, 8), "conv_in.weight": (8, 4, 3, 3)},
-    "a Stable Diffusion without a VAE": {name: shape for name, shape in WHOLE.items() if not name.startswith(VAE)},
-    "no Stable Diffusion: nothing among its 5 tensors (layer.0, layer.1 …)": {f"layer.{i}": (4, 4) for i in range(5)},
+    "a Stable Diffusion 1.x or 2.x without vae": {name: shape for name, shape in WHOLE.items() if not name.startswith(VAE)},
+    "no model that this loads: nothing among its 5 tensors (layer.0, layer.1 …)": {f"layer.{i}": (4, 4) for i in range(5)},
+    "no model that this loads: nothing among its 4 tensors": WHOLE | {LABELS: (8, 8)},
     "a file without a single tensor": {},
-    "a Stable Diffusion 2.x checkpoint": OF_TWO,
+}
+# Until a family takes them from single files.
+FROM_FOLDERS = {
+    "a SANA": {"attention_y_norm.weight": (8,), "blocks.0.cross_attn.q_linear.weight": (8, 8)},
+    "a Z-Image": {"layers.0.adaLN_modulation.0.weight": (8, 8), "cap_embedder.0.weight": (8,)},
+    "a Qwen-Image": {"transformer_blocks.0.img_mod.1.weight": (8, 8), "transformer_blocks.0.attn.add_k_proj.weight": (8, 8)},
 }
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
-@pytest.mark.parametrize("what", FILES)
+@pytest.mark.parametrize("what", {**FILES, **FROM_FOLDERS})
 def test_a_file_is_told_by_the_names_in_it(tmp_path: Path, what: str, suffix: str) -> None:
-    path, tensors = tmp_path / f"thing{suffix}", {name: torch.zeros(shape) for name, shape in FILES[what].items()}
+    path, tensors = tmp_path / f"thing{suffix}", {name: torch.zeros(shape) for name, shape in {**FILES, **FROM_FOLDERS}[what].items()}
     if suffix == ".ckpt":
         torch.save({"state_dict": tensors}, path)
     else:
@@ -58,6 +95,24 @@ def test_a_file_is_told_by_the_names_in_it(tmp_path: Path, what: str, suffix: st
         load_generator(generator_settings(path))
     said = str(error.value)
     assert f" is {what.rstrip('.')}" in said and f"thing{suffix}" in said and said.count(". ") >= 1
+
+
+def test_one_piece_of_a_model(folder: Path, tmp_path: Path) -> None:
+    piece = tmp_path / "diffusion_pytorch_model-00002-of-00003.safetensors"
+    save_file({"conv_in.weight": torch.zeros(8, 4, 3, 3)}, piece)
+    with pytest.raises(ParamsError, match="is piece 2 of 3 of a model's weights. Give the folder"):
+        load_generator(generator_settings(piece))
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    whole = broken / "unet" / "diffusion_pytorch_model.safetensors"
+    index = {"weight_map": {"conv_in.weight": "diffusion_pytorch_model-00001-of-00002.safetensors", "x": piece.name}}
+    (broken / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    whole.rename(whole.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
+    with pytest.raises(ParamsError, match="lacks unet/diffusion_pytorch_model-00002-of-00003.safetensors. Download"):
+        find_source(generator_settings(broken))
+    shutil.copy(piece, broken / "unet")
+    (broken / "unet" / piece.name).write_bytes(piece.read_bytes()[:-9])
+    with pytest.raises(ParamsError, match="00003.safetensors ends too early"):
+        find_source(generator_settings(broken))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +165,15 @@ def test_a_folder_of_something_else(folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path / name)
         change(tmp_path / name / "unet" / "config.json", **entries)
         refused(name, words)
-    for name, kind, words in (("pixart", "PixArtAlphaPipeline", "for the PixArtAlphaPipeline"), ("if", "IFPipeline", "for the IFPipeline")):
+    for name, kind, words in (
+        ("pixart", "PixArtAlphaPipeline", "for the PixArtAlphaPipeline"),
+        ("if", "IFPipeline", "for the IFPipeline"),
+        ("wan", "WanPipeline", "a video model .WanPipeline"),
+        ("fill", "FluxFillPipeline", "an inpainting model .FluxFillPipeline"),
+        ("refiner", "StableDiffusionXLImg2ImgPipeline", "works on a picture that is there"),
+        ("controlled", "StableDiffusionControlNetPipeline", "a model with a ControlNet .*Give the model without it"),
+        ("unknown", "SomethingElse", "no model that this loads .SomethingElse"),
+    ):
         shutil.copytree(folder, tmp_path / name)
         change(tmp_path / name / "model_index.json", _class_name=kind)
         refused(name, words)
@@ -119,6 +182,7 @@ def test_a_folder_of_something_else(folder: Path, tmp_path: Path) -> None:
         ("word", "learned_embeds.bin", "", "a learnt word"),
         ("vae", "config.json", '{"_class_name": "AutoencoderKL"}', "a VAE"),
         ("control", "config.json", '{"_class_name": "ControlNetModel"}', "a ControlNet"),
+        ("transformer", "config.json", '{"_class_name": "FluxTransformer2DModel"}', "a transformer alone .FluxTransformer2DModel"),
         ("one", "dream.safetensors", "", "has dream.safetensors in it. Set generator.model to that file"),
         ("page", "config.json", "<html>", "not valid JSON"),
         ("nothing", "readme.txt", "", "no model: there is neither a model_index.json"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -86,7 +87,8 @@ def write_single_file(folder: Path, path: Path) -> Path:
     return path
 
 
-def _unet_name(name: str) -> str:
+def _unet_name(name: str, attending: Collection[str] = ("1", "2", "3")) -> str:
+    """`attending` are the levels on the way up that have attention."""
     layers = 2
     fixed = {
         "conv_in": "input_blocks.0.0",
@@ -94,6 +96,8 @@ def _unet_name(name: str) -> str:
         "conv_out": "out.2",
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",
+        "add_embedding.linear_1": "label_emb.0.0",
+        "add_embedding.linear_2": "label_emb.0.2",
         "mid_block.resnets.0": "middle_block.0",
         "mid_block.attentions.0": "middle_block.1",
         "mid_block.resnets.1": "middle_block.2",
@@ -109,7 +113,7 @@ def _unet_name(name: str) -> str:
             return f"input_blocks.{(level + 1) * (layers + 1)}.0.op.{rest.removeprefix('conv.')}"
         place = f"input_blocks.{1 + level * (layers + 1) + index}.{0 if kind == 'resnets' else 1}"
     elif kind == "upsamplers":
-        place = f"output_blocks.{level * (layers + 1) + layers}.{1 if level == 0 else 2}"
+        place = f"output_blocks.{level * (layers + 1) + layers}.{2 if str(level) in attending else 1}"
     else:
         place = f"output_blocks.{level * (layers + 1) + index}.{0 if kind == 'resnets' else 1}"
     return _resnet_name(f"{place}.{rest}")

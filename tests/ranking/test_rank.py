@@ -8,14 +8,18 @@ import pytest
 from PIL import Image
 
 from tests.candidates.small_workspace import PHOTOS, ROOT, add_concept, small_params
-from tests.stages.one import rank_one
+from tests.sight.test_likeness import write_dino
+from tests.stages.one import Given, one, rank_one
 from ti_pipeline.candidates.files import SCHEMA as CANDIDATES
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.files import digest_file, read_table, write_table
+from ti_pipeline.files import digest_file, read_table, table_metadata, write_table
 from ti_pipeline.params import Params
 from ti_pipeline.ranking.rank import SCHEMA
+from ti_pipeline.sight.likeness import load_dino
 from ti_pipeline.sight.ranker import Ranker
+from ti_pipeline.stages.rank import RANK
+from ti_pipeline.stages.stage import Run
 from ti_pipeline.workspace import Workspace
 
 DUCK, FROG = PHOTOS / "duck-toy" / "00.jpg", ROOT / "examples" / "concepts" / "frog" / "white.png"
@@ -100,6 +104,30 @@ def test_every_candidate_has_a_place_and_its_reason(duck, miniature: Ranker) -> 
     z = {key: (np.array([row[key] for row in first]) - np.mean([row[key] for row in first])) / np.std([row[key] for row in first])
          for key in ("likeness", "faithfulness")}  # fmt: skip
     assert [row["score"] for row in first] == pytest.approx(0.5 * z["likeness"] + 0.5 * z["faithfulness"])
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_likeness_by_a_dino_alone_or_beside_clip(duck, miniature: Ranker, tmp_path: Path, clip: bool) -> None:
+    """Both: the mean of the two cosines. Faithfulness and near-duplicates stay CLIP's."""
+    workspace, manifest = duck
+    params = with_rank(near_duplicate=0.9999)
+    rank_one(workspace, miniature, manifest, params)
+    by_clip = {(row["brief_index"], row["candidate"]): row for row in read_table(workspace.ranking("duck-toy"))}
+    folder = write_dino(tmp_path / "dino")
+    dino = load_dino(params.ranker.model_copy(update={"likeness": "both" if clip else "dino", "dino": str(folder)}), "cpu")
+    models = Given(ranker=miniature, dino=dino, likeness_by_clip=clip)
+    run = Run(workspace, params, models, ["duck-toy"])
+    assert one(RANK, run, "duck-toy").state == "done" and one(RANK, run, "duck-toy").state == "up-to-date"
+    table = workspace.ranking("duck-toy")
+    assert table_metadata(table)["ranker"] == models.sight.name and table_metadata(table)["ranker_digest"] == models.sight.digest
+    references = dino.images([manifest.open(picture) for picture in manifest.pictures])
+    for row in read_table(table):
+        before = by_clip[row["brief_index"], row["candidate"]]
+        own = dino.images([Image.open(workspace.candidates("duck-toy") / row["file"]).convert("RGB")])[0]
+        cosine = np.mean([own @ reference for reference in references])
+        assert row["likeness"] == pytest.approx((before["likeness"] + cosine) / 2 if clip else cosine, abs=1e-5)
+        assert row["faithfulness"] == before["faithfulness"]
+        assert abs(row["likeness"] - before["likeness"]) > 1e-4
 
 
 def test_the_weight_decides(duck, miniature: Ranker) -> None:

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from tests.candidates.small_workspace import ROOT
 from ti_pipeline.params import load
-from ti_pipeline.sight.judge import Judge, load_judge
+from ti_pipeline.sight.judge import load_judge
+from ti_pipeline.sight.picture_model import PictureModel
 from ti_pipeline.sight.ranker import Ranker, load_ranker
 
 MODEL = {
@@ -45,5 +46,5 @@ def miniature() -> Ranker:
 
 
 @pytest.fixture(scope="session")
-def judge() -> Judge:
+def judge() -> PictureModel:
     return load_judge(load(ROOT / "params.yaml", ["judge.model=miniature"]).judge, "cpu")

@@ -13,7 +13,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, ViTConfig, ViTModel
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import Judge as Settings
-from ti_pipeline.sight.judge import PREPARATION, Judge, find_judge, judge_digest, load_judge
+from ti_pipeline.sight.judge import find_judge, load_judge
+from ti_pipeline.sight.picture_model import PREPARATION, PictureModel, picture_digest
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 32, "patch_size": 16}
 PREPARE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
@@ -32,14 +33,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "vit"
 
 
-def test_the_miniature_judge_gives_unit_vectors(judge: Judge):
+def test_the_miniature_judge_gives_unit_vectors(judge: PictureModel):
     pictures = [picture(0), picture(1, (30, 90)), picture(0)]
     embeddings = judge.images(pictures)
     assert embeddings.shape[0] == 3 and embeddings.dtype == np.float32
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
     assert embeddings[0] @ embeddings[2] == pytest.approx(1, abs=1e-5)
     assert embeddings[0] @ embeddings[1] < 0.999
-    assert judge.digest == judge_digest(find_judge(Settings(model="miniature")))
+    assert judge.digest == picture_digest(find_judge(Settings(model="miniature")))
 
 
 def test_a_pooler_without_weights_is_not_used(folder: Path):
@@ -53,11 +54,11 @@ def test_a_pooler_without_weights_is_not_used(folder: Path):
 
 
 def test_the_digest_follows_what_is_loaded(folder: Path):
-    before = judge_digest(folder)
+    before = picture_digest(folder)
     (folder / "README.md").write_text("not loaded")
-    assert judge_digest(folder) == before
+    assert picture_digest(folder) == before
     (folder / PREPARATION).write_text(json.dumps(PREPARE | {"do_normalize": False}))
-    assert judge_digest(folder) != before
+    assert picture_digest(folder) != before
 
 
 def test_the_digest_follows_a_pickle_that_is_loaded_beside_other_weights(folder: Path):

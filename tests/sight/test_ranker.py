@@ -21,7 +21,8 @@ from ti_pipeline.sight.ranker import BATCH, Ranker, load_ranker
 
 
 def load(model: str | Path, pretrained: str | Path | None = None) -> Ranker:
-    return load_ranker(Settings(model=str(model), pretrained=None if pretrained is None else str(pretrained)), "cpu")
+    weights = None if pretrained is None else str(pretrained)
+    return load_ranker(Settings(model=str(model), pretrained=weights, likeness="clip", dino=None), "cpu")
 
 
 def photographs() -> list[Image.Image]:

@@ -11,6 +11,7 @@ from ti_pipeline.concepts.concept import Concept
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.generators.families.stable_diffusion import FAMILY
 from ti_pipeline.params import Params
+from ti_pipeline.sight.likeness import Sight, not_another
 from ti_pipeline.stages.evaluate import EVALUATE
 from ti_pipeline.stages.gallery import GALLERY
 from ti_pipeline.stages.generate import GENERATE
@@ -33,6 +34,8 @@ class Given:
     embed: Any = None
     reader_if_there: Any = None
     choose_initializer: Any = None
+    dino: Any = None
+    likeness_by_clip: bool = True
 
     @property
     def source(self) -> Any:
@@ -43,6 +46,14 @@ class Given:
     @property
     def ranker_if_there(self) -> Any:
         return self.ranker
+
+    @property
+    def sight(self) -> Any:
+        return Sight(self.ranker, self.dino, self.likeness_by_clip)
+
+    @property
+    def judge_ranks(self) -> str | None:
+        return not_another(self.judge, self.sight) if self.dino else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from ti_pipeline.files import digest_value
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.sampling.sample import Settings, sample
-from ti_pipeline.sight.judge import BATCH, Judge
+from ti_pipeline.sight.picture_model import BATCH, PictureModel
 from ti_pipeline.sight.ranker import Ranker
 from ti_pipeline.words.word import Word
 
@@ -37,7 +37,7 @@ class Studio:
 
     generator: Generator
     ranker: Ranker
-    judge: Judge
+    judge: PictureModel
     settings: Settings
 
     def look(self, pictures: list[Image.Image]) -> Seen:

@@ -111,6 +111,7 @@ class Numbers:
     judge: str
     clip: str
     samples: int
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,8 @@ def read_numbers(workspace: Workspace, manifest: Manifest) -> Numbers | None:
             scales += _scale(name, about, setups, low, high)
     by = report["measured_by"]
     samples = report["setups"][LEARNT]["reconstruction"]["n"] + report["setups"][LEARNT]["editability"]["n"]
-    return Numbers(report["gain_percent"], tuple(scales), by["reconstruction"]["judge"], by["editability"]["clip"], samples)
+    judge, clip = by["reconstruction"]["judge"], by["editability"]["clip"]
+    return Numbers(report["gain_percent"], tuple(scales), judge, clip, samples, report.get("warning"))
 
 
 def _rows(path: Path, concept: str, stage: str) -> list[dict]:

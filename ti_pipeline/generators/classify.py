@@ -2,51 +2,88 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.foreign import read_json
-from ti_pipeline.generators.checkpoint import tensor_shapes
+from ti_pipeline.generators.checkpoint import WHOLE, tensor_shapes
 from ti_pipeline.generators.family import Family, families
-from ti_pipeline.generators.refusals import SETTING, check_channels, part_config, refusal
+from ti_pipeline.generators.refusals import SETTING, part_config, refusal
 from ti_pipeline.model_files import Shapes
 
-_ADDITION = "It goes with a model and is none: give the model that it was made for, or that model with it merged into it."
-_PART = "It is one part of a model: give the whole one."
+ADDITION = "It goes with a model and is none: give the model that it was made for, or that model with it merged into it."
+PART = "It is one part of a model: give the whole one, or its denoiser with the other parts in generator.parts."
+DRAWS = "Give a model that draws pictures from text. Supported: {families}."
 _WORD = ("a learnt word", "It is what training makes: give the model.")
-_OTHER_FAMILY = "Supported: {families}."
+_FOLDERS = "Give the whole model as a folder in diffusers' layout. Supported: {families}."
+_LAYOUT = "Download a whole model in diffusers' layout (`hf download OWNER/NAME --local-dir FOLDER`) and set it to FOLDER."
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 # A part of a tensor's name, what a file is that has such a tensor, and what to do. The first that fits is it.
 _MARKS = (
-    (("lora_", "lora.down", "lora.up", ".hada_w", ".lokr_w"), "a LoRA", _ADDITION),
-    (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet", _ADDITION),
-    (
-        ("double_blocks.", "joint_blocks.", "single_transformer_blocks.", "transformer_blocks.0.attn.add_k_proj."),
-        "a diffusion transformer in a single file",
-        "Those are read from folders: give the whole model in diffusers' layout.",
-    ),
+    (("lora_", "lora.down", "lora.up", ".hada_w", ".lokr_w", ".oft_", ".dora_scale"), "a LoRA", ADDITION),
+    (("control_model.", "controlnet_", "input_hint_block.", "control_layers.", "control_all_x_embedder."), "a ControlNet", ADDITION),
+    (("ip_adapter.", "image_proj."), "an IP-Adapter", ADDITION),
+    (("motion_modules.",), "a motion module, which makes videos", ADDITION),
+    (("conditioner.embedders.0.model.",), "a Stable Diffusion XL refiner, which works on a picture that is there", DRAWS),
+    (("time_stack.", "time_mixer."), "a Stable Video Diffusion, a video model", DRAWS),
+    (("patchify_proj.", "per_channel_statistics."), "an LTX-Video, a video model", DRAWS),
+    (("individual_token_refiner.",), "a HunyuanVideo, a video model", DRAWS),
+    (("blocks.0.attn.qkv_x.",), "a Mochi, a video model", DRAWS),
+    (("head.modulation",), "a Wan, a video model", DRAWS),
+    (("net.x_embedder.",), "a Cosmos, which this does not load", DRAWS),
+    (("distilled_guidance_layer.",), "a Chroma, which this does not load", DRAWS),
+    (("double_stream_modulation_img.", "single_stream_modulation."), "a FLUX.2, which this does not load", DRAWS),
+    (("double_stream_blocks.",), "a HiDream, which this does not load", DRAWS),
+    (("double_layers.",), "an AuraFlow, which this does not load", DRAWS),
+    (("clip_txt_mapper.", "channelwise."), "a Stable Cascade, which this does not load", DRAWS),
 )
-_LAYOUT = "Download a whole model in diffusers' layout (`hf download OWNER/NAME --local-dir FOLDER`) and set it to FOLDER."
-_UNET, _VAE = "model.diffusion_model.", "first_stage_model."
-_FIRST = "model.diffusion_model.input_blocks.0.0.weight"
+# Denoisers that are looked for after those that a family takes from a file.
+_FROM_FOLDERS = (
+    (("attention_y_norm.",), "a SANA", _FOLDERS),
+    (("layers.0.adaLN_modulation.0.",), "a Z-Image", _FOLDERS),
+    (("img_mod.1.", "txt_mlp.net."), "a Qwen-Image", _FOLDERS),
+    (("single_transformer_blocks.", "transformer_blocks.0.attn.add_k_proj."), "a transformer by diffusers' names", _FOLDERS),
+    (("cap_embedder.",), "a Lumina, which this does not load", DRAWS),
+    (("cross_attn.q_linear.",), "a PixArt, which this does not load", DRAWS),
+)
 _ALONE = (  # a part of its own, by names that nothing but it has
     (
         (
             "down_blocks.0.resnets.0.time_emb_proj.weight", "time_embedding.linear_1.weight", "time_embed.0.weight",
             "add_embedding.linear_1.weight",
         ),
-        "a U-Net alone",
+        "a U-Net alone, by diffusers' names",
     ),
-    (("decoder.conv_in.weight", "encoder.conv_in.weight", "first_stage_model.decoder.conv_in.weight"), "a VAE"),
-    (("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"), "a text encoder"),
+    (("decoder.middle.0.residual.0.gamma", "decoder.mid_block.resnets.0.norm1.gamma"), "a VAE of Wan or Qwen-Image"),
+    (
+        ("decoder.conv_in.weight", "encoder.conv_in.weight", "first_stage_model.decoder.conv_in.weight", "encoder.project_in.conv.weight"),
+        "a VAE",
+    ),
+    (
+        (
+            "text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight", "token_embedding.weight",
+            "shared.weight", "model.embed_tokens.weight",
+        ),
+        "a text encoder",
+    ),
 )  # fmt: skip
-_CLASSES = {  # `_class_name` of model_index.json or config.json
-    "ControlNetModel": ("a ControlNet", _ADDITION),
-    "AutoencoderKL": ("a VAE", _PART),
-    "UNet2DConditionModel": ("a U-Net alone", _PART),
-    "StableDiffusionControlNetPipeline": ("a Stable Diffusion with a ControlNet in it", "Give the model without it."),
-}
+_CLASSES = (  # parts of a `_class_name` of model_index.json or config.json
+    ("ControlNetModel", "a ControlNet ({})", ADDITION),
+    ("ControlNet", "a model with a ControlNet ({})", "Give the model without it."),
+    ("Inpaint", "an inpainting model ({})", DRAWS),
+    ("Fill", "an inpainting model ({})", DRAWS),
+    ("Img2Img", "a model that works on a picture that is there ({})", DRAWS),
+    ("Upscale", "an upscaler ({})", DRAWS),
+    *((name, "a video model ({})", DRAWS) for name in ("Video", "Animat", "Wan", "LTX", "Mochi", "Latte", "Allegro", "EasyAnimate")),
+    ("Pipeline", "a model for the {}", DRAWS),
+    ("Autoencoder", "a VAE ({})", PART),
+    ("UNet", "a U-Net alone ({})", PART),
+    ("Transformer", "a transformer alone ({})", PART),
+    ("", "no model that this loads ({})", DRAWS),
+)
 _FOLDER_FILES = (
-    (("adapter_config.json", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"), "a LoRA", _ADDITION),
+    (("adapter_config.json", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"), "a LoRA", ADDITION),
     (("learned_embeds.safetensors", "learned_embeds.bin"), *_WORD),
 )
 
@@ -68,28 +105,26 @@ def family_of_folder(folder: Path) -> Family:
 
 
 def family_of_file(path: Path) -> Family:
-    """The family of a single file. Raises ParamsError that says what the file is unless it holds a whole text-to-image model."""
+    """The family of a single file. Raises ParamsError that says what the file is unless it holds a denoiser that draws from text."""
+    if shard := _SHARD.search(path.stem):
+        what = f"piece {int(shard[1])} of {int(shard[2])} of a model's weights"
+        raise refusal(path, what, "Give the folder in diffusers' layout that has all of them.")
     shapes = tensor_shapes(path)
     if not shapes:
         raise refusal(path, "a file without a single tensor", "Download it again.")
-    for marks, what, advice in _MARKS:
-        if any(mark in name for name in shapes for mark in marks):
-            raise _refusal(path, what, advice)
-    family = next((family for family in families() if _has(shapes, family.text)), None)
-    lacking = [part for part, start in (("a VAE", _VAE), ("a text encoder", family.text if family else "")) if not _has(shapes, start)]
-    if family and _has(shapes, _UNET) and not lacking:
-        if _FIRST in shapes:
-            check_channels(path, shapes[_FIRST][1], 4)
+    _refuse_marked(path, shapes, _MARKS)
+    if family := next((family for family in families() if family.told(shapes)), None):
+        family.check_file(path, shapes)
         return family
+    _refuse_marked(path, shapes, _FROM_FOLDERS)
+    whole = any(name.startswith(WHOLE) for name in shapes)
     for names, what in _ALONE:
-        if any(name in shapes for name in names):
-            raise refusal(path, what, _PART)
-    if _has(shapes, _UNET):
-        raise refusal(path, f"a Stable Diffusion without {' and '.join(lacking)}", _PART)
+        if not whole and any(name in shapes for name in names):
+            raise refusal(path, what, PART)
     if len(shapes) <= 4 and all(len(shape) <= 2 for shape in shapes.values()):
         raise refusal(path, *_WORD)
     some = ", ".join(sorted(shapes)[:2])
-    raise _refusal(path, f"no Stable Diffusion: nothing among its {len(shapes)} tensors ({some} …) is a U-Net of one", _OTHER_FAMILY)
+    raise _refusal(path, f"no model that this loads: nothing among its {len(shapes)} tensors ({some} …) is a denoiser of one", DRAWS)
 
 
 def refuse_other_folder(folder: Path) -> None:
@@ -100,12 +135,11 @@ def refuse_other_folder(folder: Path) -> None:
     for name in ("model_index.json", "config.json"):
         about = read_json(folder / name, SETTING) if (folder / name).is_file() else {}
         kind = str(about.get("_class_name", "")) if isinstance(about, dict) else ""
-        if known := _CLASSES.get(kind):
-            raise _refusal(folder, *known)
-        if kind.isidentifier() and kind.endswith("Pipeline") and not any(kind in family.pipelines for family in families()):
-            raise _refusal(folder, f"a model for the {kind}", _OTHER_FAMILY)
-    files = sorted(f.name for f in folder.iterdir() if f.suffix in (".safetensors", ".ckpt"))
-    if files and not (folder / "unet").is_dir():
+        if kind.isidentifier() and not any(kind in family.pipelines for family in families()):
+            what, advice = next((what, advice) for part, what, advice in _CLASSES if part in kind)
+            raise _refusal(folder, what.format(kind), advice)
+    files = sorted(f.name for f in folder.iterdir() if f.suffix in (".safetensors", ".ckpt", ".gguf"))
+    if files and not any((folder / part).is_dir() for family in families() for part in family.weights):
         raise refusal(folder, f"no folder in diffusers' layout, but has {files[0]} in it", f"Set {SETTING} to that file.")
 
 
@@ -113,8 +147,10 @@ def _denoiser(folder: Path) -> str:
     return str(part_config(folder, "transformer").get("_class_name", ""))
 
 
-def _has(shapes: Shapes, start: str) -> bool:
-    return bool(start) and any(name.startswith(start) for name in shapes)
+def _refuse_marked(path: Path, shapes: Shapes, table: tuple[tuple[tuple[str, ...], str, str], ...]) -> None:
+    for marks, what, advice in table:
+        if any(mark in name for name in shapes for mark in marks):
+            raise _refusal(path, what, advice)
 
 
 def _refusal(path: Path, what: str, advice: str) -> ParamsError:

@@ -9,6 +9,7 @@ import torch
 from ti_pipeline.errors import ParamsError
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+UNSAID = "unsaid"  # of a file that could predict one or another
 
 
 class Diffusion:
@@ -19,6 +20,11 @@ class Diffusion:
 
         scheduler = DDPMScheduler.from_config(scheduler_config)
         self.prediction: str = scheduler.config.prediction_type
+        if self.prediction == UNSAID:
+            raise ParamsError(
+                "generator.model: the file is a Stable Diffusion 2.x and does not say whether it predicts epsilon (most do at 512 pixels) "
+                "or v (most do at 768). Set generator.prediction to epsilon or v_prediction."
+            )
         if self.prediction not in PREDICTIONS:
             raise ParamsError(f"generator.model: prediction type {self.prediction!r} is none of {', '.join(PREDICTIONS)}.")
         alpha_bar = scheduler.alphas_cumprod.to(torch.float32)

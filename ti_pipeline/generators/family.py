@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ti_pipeline.generators.generator import Generator
     from ti_pipeline.generators.reader import TextReader
     from ti_pipeline.generators.source import Source
+    from ti_pipeline.model_files import Shapes
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,33 @@ class Family:
     of them that hold weights, `optional` further ones that a model may have. `layers` is whether its denoiser has cross-attention
     layers, `diffuses` whether it was trained to undo noise that a schedule adds (the others follow a rectified flow). `denoiser` is its
     class, where folders alone do not tell the family. `encoders` are the names of a model's text encoders, and whether each learns words
-    unless told otherwise; `tables` where the stock pipeline has them, which may load words by itself. `text` begins the names of the
-    text encoders' tensors in a single file. `check` raises ParamsError for a folder whose parts do not belong together. `load` gives a
-    Generator on its device, frozen; `readers` how its text encoders read, by name, without loading them.
+    unless told otherwise; `tables` where the stock pipeline has them, which may load words by itself. `told` is whether tensors of these
+    shapes, by their names in a single file, are a denoiser of this family. `check` raises ParamsError for a folder whose parts do not
+    belong together, `check_file` for a file whose denoiser draws from more than text. `load` gives a Generator on its device, frozen;
+    `readers` how its text encoders read, by name, without loading them.
     """
 
     name: str
     pipelines: frozenset[str]
     parts: tuple[str, ...]
     weights: tuple[str, ...]
-    text: str
+    told: Callable[[Shapes], bool]
     check: Callable[[Path], None]
     load: Callable[[Source, params.Generator], Generator]
     readers: Callable[[Source], Mapping[str, TextReader]]
     optional: tuple[str, ...] = ()
+    check_file: Callable[[Path, Shapes], None] = lambda path, shapes: None
     layers: bool = False
     diffuses: bool = False
     denoiser: str = ""
     tables: Mapping[str, str] = field(default_factory=dict)
     loads_words: bool = False
     encoders: Callable[[Source], Mapping[str, bool]] = lambda source: {ONLY: True}
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All parts that a model of it may have."""
+        return (*self.parts, *self.optional)
 
 
 @cache

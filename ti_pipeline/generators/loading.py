@@ -20,7 +20,7 @@ from ti_pipeline.generators.measured import FORMATS, attention, choose, known
 from ti_pipeline.generators.prediction import saying
 from ti_pipeline.generators.reader import Frame, TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
-from ti_pipeline.generators.single_file import SingleFile, load_single_file
+from ti_pipeline.generators.single_file import SingleFile, configured, load_single_file, part_class
 from ti_pipeline.generators.source import Source
 from ti_pipeline.generators.text_encoder import TextEncoder
 
@@ -76,12 +76,13 @@ def load_latent_model(
     return generator
 
 
-def text_readers(texts: Mapping[str, Text], source: Source) -> dict[str, TextReader]:
-    """How the text encoders `texts` of a folder read."""
+def text_readers(texts: Mapping[str, Text], source: Source, single: SingleFile) -> dict[str, TextReader]:
+    """How the text encoders `texts` read."""
     readers: dict[str, TextReader] = {}
-    for name, text in texts.items():
-        tokenizer = _tokenizer(source.configuration, text)
-        readers[name] = TokenizerAlone(tokenizer, _frames(text, tokenizer, part_config(source.configuration, text.encoder))[0])
+    with configured(source, single) as folder:
+        for name, text in texts.items():
+            tokenizer = _tokenizer(folder, text)
+            readers[name] = TokenizerAlone(tokenizer, _frames(text, tokenizer, part_config(folder, text.encoder))[0])
     return readers
 
 
@@ -100,7 +101,8 @@ def _frames(text: Text, tokenizer: PreTrainedTokenizerBase, config: Mapping[str,
 def suited(generator: Model, dtype: torch.dtype, memory_format: str) -> Model:
     """In the type, memory format and attention that measure best; on a CPU the VAE likes channels last whatever the U-Net does."""
     denoiser, on_cpu = generator.denoiser, generator.device.type == "cpu"
-    denoiser.to(dtype)
+    if not getattr(denoiser, "hf_quantizer", None):  # what is quantised computes in the type that it was loaded for
+        denoiser.to(dtype)
     if isinstance(generator, LatentDiffusion):
         denoiser.to(memory_format=FORMATS[memory_format])
         if on_cpu and dtype != torch.float32:
@@ -141,15 +143,15 @@ def _read(
     encoders: dict[str, TextEncoder] = {}
     (denoiser_part, denoiser_class), (vae_part, vae_class) = kind.DENOISER, kind.VAE
     if source.layout == "file":
-        pipeline = load_single_file(source.path, source.family, single)
+        parts = load_single_file(source, single, dtype)
         for name, text in texts.items():
-            model, tokenizer = getattr(pipeline, text.encoder).to(dtype), getattr(pipeline, text.tokenizer)
-            encoders[name] = TextEncoder(tokenizer, model, *_frames(text, tokenizer, model.config.to_dict()))
-        vae, denoiser = getattr(pipeline, vae_part), getattr(pipeline, denoiser_part).to(dtype)
-        scheduler = dict(pipeline.scheduler.config)
+            model, tokenizer = parts[text.encoder], parts[text.tokenizer]
+            frames = _frames(text, tokenizer, model.config.to_dict())
+            encoders[name] = TextEncoder(tokenizer, model.get_submodule(text.inner), *frames)
+        vae, denoiser, scheduler = parts[vae_part], parts[denoiser_part], parts["scheduler"]
     else:
         for name, text in texts.items():
-            tokenizer, model = _tokenizer(source.path, text), _whole(_class(text.model), source, text.encoder, dtype=dtype)
+            tokenizer, model = _tokenizer(source.path, text), _whole(part_class(text.model), source, text.encoder, dtype=dtype)
             frames = _frames(text, tokenizer, model.config.to_dict())
             encoders[name] = TextEncoder(tokenizer, model.get_submodule(text.inner), *frames)
         vae = _whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
@@ -158,14 +160,6 @@ def _read(
     if source.prediction:
         scheduler = saying(scheduler, source.prediction)
     return kind(source.name, source.digest, encoders, vae, denoiser, scheduler, device, dtype)
-
-
-def _class(name: str) -> Any:
-    """A text encoder's, of transformers or, where that has none of the name, of diffusers' pipelines."""
-    import transformers
-    from diffusers.pipelines import latent_diffusion
-
-    return getattr(transformers, name, None) or getattr(latent_diffusion.pipeline_latent_diffusion, name)
 
 
 def _whole(model: Any, source: Source, part: str, **how: Any) -> Any:

@@ -18,7 +18,8 @@ def predicting(source: Source, prediction: str) -> Source:
     """A source whose model says `prediction`. Raises ParamsError where that cannot be."""
     if not source.diffuses:
         raise ParamsError(f"{SETTING}: {source.name} follows a rectified flow and says its velocity. Set it to null.")
-    path = source.configuration / "scheduler" / "scheduler_config.json"
+    beside = source.path if source.layout == "folder" else source.path.with_suffix("")
+    path = (source.given.get("scheduler") or beside / "scheduler") / "scheduler_config.json"
     config = read_json(path, SETTING) if path.is_file() else {}
     said = config.get("prediction_type") if isinstance(config, dict) else None
     if said not in (None, prediction):

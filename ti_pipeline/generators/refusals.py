@@ -9,6 +9,7 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.foreign import read_json
 
 SETTING = "generator.model"
+PARTS = "generator.parts"
 
 
 def refusal(path: Path, what: str, advice: str) -> ParamsError:
@@ -17,11 +18,13 @@ def refusal(path: Path, what: str, advice: str) -> ParamsError:
 
 
 def check_channels(path: Path, channels: int, latent: int) -> None:
-    """Raises ParamsError for a U-Net that sees more than latents."""
+    """Raises ParamsError for a denoiser that sees more than latents."""
     if channels == 2 * latent + 1:
-        raise refusal(path, "an inpainting model (its U-Net sees a mask and a masked picture too)", "Give the model that draws from text.")
+        raise refusal(
+            path, "an inpainting model (its denoiser sees a mask and a masked picture too)", "Give the model that draws from text."
+        )
     if channels != latent:
-        more = f"its U-Net takes {channels} channels, of which latents are {latent}"
+        more = f"its denoiser takes {channels} channels, of which latents are {latent}"
         raise refusal(path, f"a model that draws from more than text ({more})", "Give the model that draws from text.")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Literal
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_value
-from ti_pipeline.foreign import refuse_code, refuse_pickled_code
+from ti_pipeline.foreign import read_json, refuse_code, refuse_pickled_code
 from ti_pipeline.generators.classify import family_of_file, family_of_folder, refuse_other_folder
 from ti_pipeline.generators.family import Family, families
 from ti_pipeline.generators.prediction import predicting
-from ti_pipeline.generators.refusals import SETTING
+from ti_pipeline.generators.refusals import PARTS, SETTING
 from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name
 
-SINGLE_FILES = (".safetensors", ".ckpt")
+SINGLE_FILES = (".safetensors", ".ckpt", ".pth", ".gguf")
 _WEIGHTS = (".safetensors", ".bin")
 _HALF = ".fp16"  # in the names of the weights of a folder that has them in half precision
 _NEEDED = "--include '*.json' --include '*.txt' --include '*/model.safetensors' --include '*/diffusion_pytorch_model.safetensors'"
@@ -28,11 +28,16 @@ _NEEDED = "--include '*.json' --include '*.txt' --include '*/model.safetensors' 
 
 @dataclass(frozen=True)
 class Source:
-    """A generator on this machine's disk; `path` is a folder in diffusers' layout or a single file."""
+    """A generator on this machine's disk; `path` is a folder in diffusers' layout or a single file.
+
+    `given` are files and folders of parts that a single file lacks, by the names that diffusers has for them; None leaves out a part
+    that the family can do without.
+    """
 
     name: str
     path: Path
     layout: Literal["folder", "file"]
+    given: Mapping[str, Path | None] = field(default_factory=dict, hash=False)
     prediction: str | None = None  # what a setting says that its own files do not
 
     @cached_property
@@ -50,24 +55,19 @@ class Source:
         """Whether it was trained to undo noise that a schedule adds."""
         return self.family.diffuses
 
-    @property
-    def configuration(self) -> Path:
-        """The folder in diffusers' layout that has its configuration; beside a single file there may be none."""
-        return self.path if self.layout == "folder" else self.path.with_suffix("")
-
     @cached_property  # a stage asks for it once a concept
     def digest(self) -> str:
         """SHA-256 over the bytes of every file that is loaded (weights, configurations, vocabulary), hexadecimal."""
-        files = (
-            loaded_files(self.path, (*self.family.parts, *self.family.optional))
-            if self.layout == "folder"
-            else [self.path, *_config_files(self.path)]
-        )
+        if self.layout == "folder":
+            named = {file.relative_to(self.path).as_posix(): file for file in loaded_files(self.path, self.family.every)}
+        else:
+            named = {"model": self.path} | {file.relative_to(self.path.parent).as_posix(): file for file in _config_files(self.path)}
+            for part, path in self.given.items():
+                named |= {f"{PARTS}.{part}/{file.name if path.is_dir() else ''}": file for file in _files_of(path)} if path else {}
         with ThreadPoolExecutor() as pool:  # hashlib lets go of the GIL
-            digests = list(pool.map(_digest, files))
-        root = self.path if self.layout == "folder" else self.path.parent
-        named = {"model" if file == self.path else file.relative_to(root).as_posix(): d for file, d in zip(files, digests, strict=True)}
-        return digest_value(named | ({"prediction": self.prediction} if self.prediction else {}))
+            digests: dict[str, str | None] = dict(zip(named, pool.map(_digest, named.values()), strict=True))
+        digests |= {f"{PARTS}.{part}": None for part, path in self.given.items() if path is None}
+        return digest_value(digests | ({"prediction": self.prediction} if self.prediction else {}))
 
     def variant(self, part: str) -> str | None:
         """What diffusers calls the files of a part that has its weights in half precision only."""
@@ -85,6 +85,8 @@ def find_source(settings: params.Generator, *, download: bool = True) -> Source:
 
 def _found(settings: params.Generator, download: bool) -> Source:
     model = settings.model
+    if settings.parts and (Path(model).suffix not in SINGLE_FILES or Path(model).expanduser().is_dir()):
+        raise ParamsError(f"{PARTS}: {model} is no single file, and a folder has all of its parts in it. Take {PARTS} out.")
     if model == "miniature":
         return _folder("miniature", Path(str(resources.files("ti_pipeline.miniature"))) / "generator")
     path = Path(model).expanduser()
@@ -96,13 +98,38 @@ def _found(settings: params.Generator, download: bool) -> Source:
             raise ParamsError(f"{SETTING}: {path} is no {kinds} file. Give one, or a folder in diffusers' layout.")
         if path.with_suffix("").is_dir():
             refuse_code(path.with_suffix(""), SETTING)
-        return Source(path.stem, path.resolve(), "file")
+        given = {part: _given(part, Path(where) if where else None) for part, where in settings.parts.items()}
+        return Source(path.stem, path.resolve(), "file", given)
     if path.suffix in SINGLE_FILES or "/" not in model or not is_hub_name(model):
         raise ParamsError(
             f"{SETTING}: there is nothing at {model}. Put a folder in diffusers' layout or a single-file checkpoint there, "
             "or give `miniature` or a hub name such as stable-diffusion-v1-5/stable-diffusion-v1-5."
         )
     return _hub(model, settings.revision, download)
+
+
+def _given(part: str, where: Path | None) -> Path | None:
+    """A file or folder of `generator.parts`; of a whole model's folder, that of the part. Raises ParamsError."""
+    if where is None:
+        return None
+    setting, path = f"{PARTS}.{part}", where.expanduser().resolve()
+    path = path / part if (path / part).is_dir() else path
+    if not path.exists():
+        raise ParamsError(f"{setting}: there is nothing at {path}.")
+    if path.is_dir():
+        refuse_code(path, setting)
+    elif path.suffix not in SINGLE_FILES[:-1]:
+        raise ParamsError(f"{setting}: {path} is no {' or '.join(SINGLE_FILES[:-1])} file. Give one, or a folder in diffusers' layout.")
+    for file in _files_of(path):
+        if file.suffix in _WEIGHTS:
+            check_whole(file, setting)
+        if file.suffix == ".bin":
+            refuse_pickled_code(file, setting)
+    return path
+
+
+def _files_of(path: Path) -> list[Path]:
+    return loaded_files(path.parent, (path.name,)) if path.is_dir() else [path]
 
 
 def loaded_files(folder: Path, parts: Iterable[str]) -> list[Path]:
@@ -113,7 +140,7 @@ def loaded_files(folder: Path, parts: Iterable[str]) -> list[Path]:
     files: list[Path] = []
     for part in sorted(parts):
         inside = sorted(file for file in (folder / part).glob("*") if file.is_file())
-        files += [file for file in inside if file.suffix in (".json", ".txt", ".jinja")] + _weights(folder / part)
+        files += [file for file in inside if file.suffix in (".json", ".txt", ".jinja", ".model")] + _weights(folder / part)
     return files
 
 
@@ -126,12 +153,19 @@ def _weights(part: Path) -> list[Path]:
     return []
 
 
+def _lacking_pieces(part: Path) -> list[str]:
+    """Files of weights that an index names and that are not there."""
+    named = [read_json(index, SETTING).get("weight_map", {}) for index in part.glob("*.safetensors.index.json") if _HALF not in index.name]
+    return sorted(name for name in {name for each in named for name in each.values()} if not (part / name).is_file())
+
+
 def _folder(name: str, path: Path) -> Source:
     if name != "miniature":
         refuse_code(path, SETTING)
         refuse_other_folder(path)
     family = family_of_folder(path)
     missing = [part for part in family.parts if not any((path / part).glob("*.json"))]
+    missing += [f"{part}/{name}" for part in family.every for name in _lacking_pieces(path / part)]
     missing += [f"{part}/*.safetensors" for part in family.weights if part not in missing and not _weights(path / part)]
     if missing:
         cause = (
@@ -141,7 +175,7 @@ def _folder(name: str, path: Path) -> Source:
         )
         raise ParamsError(f"{SETTING}: {path} lacks {', '.join(missing)}. {cause}")
     family.check(path)
-    for file in loaded_files(path, (*family.parts, *family.optional)):
+    for file in loaded_files(path, family.every):
         if file.suffix in _WEIGHTS:
             check_whole(file, SETTING)
         if file.suffix == ".bin":
@@ -183,9 +217,7 @@ def _short(error: Exception) -> str:
 
 def _config_files(checkpoint: Path) -> list[Path]:
     folder = checkpoint.with_suffix("")
-    every = {
-        part for family in families() for part in (*family.parts, *family.optional)
-    }  # whose it is would have to be read from the checkpoint
+    every = {part for family in families() for part in family.every}  # whose it is would have to be read from the checkpoint
     return [file for file in loaded_files(folder, every) if file.suffix not in _WEIGHTS] if folder.is_dir() else []
 
 

@@ -22,6 +22,7 @@ from ti_pipeline.files import digest_file
 from ti_pipeline.ranking.select import ordinal, rank_candidates
 
 if TYPE_CHECKING:
+    from ti_pipeline.sight.likeness import Sight
     from ti_pipeline.sight.ranker import Ranker
 
 Progress = Callable[[int, int, str], None]
@@ -35,7 +36,7 @@ SCHEMA = pa.schema(
         pa.field("candidate", pa.int32(), nullable=False),
         pa.field("place", pa.int32(), nullable=False),  # from 1, within the brief
         pa.field("place_before", pa.int32(), nullable=False),  # by the score alone, before near-duplicates were pushed down
-        pa.field("likeness", pa.float64(), nullable=False),  # mean cosine to the accepted reference pictures
+        pa.field("likeness", pa.float64(), nullable=False),  # mean cosine to the accepted reference pictures, by CLIP, a DINO, or both
         pa.field("faithfulness", pa.float64(), nullable=False),  # cosine to the scoring text
         pa.field("score", pa.float64(), nullable=False),
         pa.field("duplicate_of", pa.int32()),  # candidate of the same brief
@@ -59,20 +60,25 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Seen:
-    """What CLIP sees in candidates, float64: their embeddings [n, d], and for each its likeness and faithfulness [n]."""
+    """What is seen in candidates, float64: their embeddings by CLIP [n, d], and for each its likeness and faithfulness [n]."""
 
     embeddings: np.ndarray
     likeness: np.ndarray
     faithfulness: np.ndarray
 
 
-def look(candidates: Candidates, ranker: Ranker, manifest: Manifest, report: Progress) -> Seen:
+def look(candidates: Candidates, sight: Sight, manifest: Manifest, report: Progress) -> Seen:
     """Raises ConceptError for a picture that is not the one that the table names."""
-    embeddings = _embed(candidates, ranker, report)
-    references = ranker.images([manifest.open(picture) for picture in manifest.pictures]).astype(np.float64)
+    ranker, dino, pictures = sight.ranker, sight.dino, [manifest.open(picture) for picture in manifest.pictures]
+    embeddings, references = _embed(candidates, ranker, report), ranker.images(pictures).astype(np.float64)
     texts = list(dict.fromkeys(row["scoring_text"] for row in candidates.rows))
     meaning = dict(zip(texts, ranker.texts(texts).astype(np.float64), strict=True))
     likeness = (embeddings @ references.T).mean(axis=1)
+    if dino:
+        folder, concept = candidates.folder, candidates.concept
+        seen = np.concatenate([dino.images([_open(folder / row["file"], concept, row["digest"])]) for row in candidates.rows])
+        by_dino = (seen.astype(np.float64) @ dino.images(pictures).astype(np.float64).T).mean(axis=1)
+        likeness = (likeness + by_dino) / 2 if sight.clip else by_dino
     return Seen(embeddings, likeness, np.array([embeddings[i] @ meaning[row["scoring_text"]] for i, row in enumerate(candidates.rows)]))
 
 

@@ -1,154 +1,26 @@
-"""The judge: a model other than the one that ranks, which says how alike two pictures are."""
+"""The judge: a model other than those that rank, which says how alike two pictures are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch.nn import functional as F
-from transformers import AutoImageProcessor, AutoModel
-from transformers.utils import logging as transformers_logging
 
 from ti_pipeline import params
-from ti_pipeline.errors import ParamsError
-from ti_pipeline.files import digest_value
-from ti_pipeline.foreign import read_json, refuse_code, refuse_pickled_code
-from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name, is_path
+from ti_pipeline.sight.picture_model import PictureModel, checked, find_picture_model, load_picture_model, short_name
 
-BATCH = 64
-CONFIG, PREPARATION = "config.json", "preprocessor_config.json"
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-_LOADED = ("*.json", "*.safetensors", "*.bin")
-
-
-@dataclass(frozen=True, eq=False)
-class Judge:
-    """A frozen picture model in float32. `digest` covers its configuration, its weights and how it prepares pictures."""
-
-    name: str
-    digest: str
-    device: torch.device
-    embed: Callable[[torch.Tensor], torch.Tensor]
-    prepare: Callable[[list[Image.Image]], torch.Tensor]
-
-    @torch.inference_mode()
-    def images(self, pictures: list[Image.Image]) -> np.ndarray:
-        """L2-normalised embeddings of RGB pictures, float32 `[n, d]`."""
-        if not pictures:
-            raise ValueError("nothing to embed")
-        parts = []
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            for start in range(0, len(pictures), BATCH):
-                features = self.embed(self.prepare(pictures[start : start + BATCH]).to(self.device))
-                parts.append(F.normalize(features.float().flatten(1), dim=-1))
-        return torch.cat(parts).cpu().numpy()
+SETTING = "judge.model"
 
 
 def find_judge(settings: params.Judge) -> Path:
-    """The folder of `judge.model` on this machine's disk; a hub name is downloaded unless it lies in the hub's cache.
-
-    Raises ParamsError that says what is missing, what to download and where to put it.
-    """
+    """The folder of `judge.model` on this machine's disk. Raises ParamsError that says what is missing, and where to put it."""
     if settings.model == "miniature":
-        return _checked(Path(str(resources.files("ti_pipeline.miniature"))) / "judge", "The package is incomplete: install it again.")
-    folder = Path(settings.model).expanduser()
-    if folder.is_dir():
-        return _checked(folder.resolve(), "Put one there that `hf download OWNER/NAME --local-dir` or `save_pretrained` wrote.")
-    if is_path(settings.model) or not is_hub_name(settings.model):
-        raise ParamsError(
-            f"judge.model: there is no folder at {settings.model}. Put a picture model there that transformers' AutoModel loads, "
-            "or give `miniature` or a hub name such as facebook/dino-vits16."
-        )
-    return _checked(_download(settings.model), "Name a model that AutoModel loads, such as facebook/dino-vits16.")
+        folder = Path(str(resources.files("ti_pipeline.miniature"))) / "judge"
+        return checked(folder, SETTING, "The package is incomplete: install it again.")
+    return find_picture_model(settings.model, SETTING)
 
 
-def judge_digest(folder: Path) -> str:
-    """SHA-256 over the bytes of every file that is loaded, hexadecimal. Needs nothing loaded."""
-    files = _files(folder)
-    return digest_value({file.name: digest_config(file, files) if file.name == CONFIG else digest_weights_file(file) for file in files})
-
-
-def load_judge(settings: params.Judge, device: torch.device | str) -> Judge:
+def load_judge(settings: params.Judge, device: torch.device | str) -> PictureModel:
     """`miniature`, a folder or a hub name that transformers' AutoModel loads. Raises ParamsError."""
-    folder = find_judge(settings)
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()  # what it has to say about weights becomes an error's text here
-    transformers_logging.disable_progress_bar()
-    try:
-        ours = {"local_files_only": True, "trust_remote_code": False}
-        model, report = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **ours)
-        prepare = AutoImageProcessor.from_pretrained(folder, **ours)
-    except Exception as error:  # the loaders raise all sorts; the user needs the folder and the reason
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ParamsError(f"judge.model: {folder} cannot be loaded by transformers' AutoModel: {reason}") from None
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
-    if model.main_input_name != "pixel_values":
-        raise ParamsError(
-            f"judge.model: {settings.model} ({type(model).__name__}) reads {model.main_input_name}, not only pictures. Name another."
-        )
-    model.eval().requires_grad_(False).to(device)
-    untrained_pooler = _check_weights(folder, {str(key) for key in (*report["missing_keys"], *report.get("mismatched_keys", ()))})
-
-    def embed(pixels: torch.Tensor) -> torch.Tensor:
-        out = model(pixel_values=pixels)
-        pooled = getattr(out, "pooler_output", None)
-        return out.last_hidden_state[:, 0] if pooled is None or untrained_pooler else pooled
-
-    def to_pixels(part: list[Image.Image]) -> torch.Tensor:
-        return prepare(part, return_tensors="pt")["pixel_values"]
-
-    name = settings.model if "/" not in settings.model else folder.name if Path(settings.model).expanduser().is_dir() else settings.model
-    return Judge(name, judge_digest(folder), torch.device(device), embed, to_pixels)
-
-
-def _check_weights(folder: Path, missing: set[str]) -> bool:
-    """Whether the pooler was left at random, as in the published DINO files: the class token is what they have instead."""
-    pooler = {key for key in missing if key.lstrip("('").startswith("pooler.")}
-    if lacking := sorted(missing - pooler):
-        raise ParamsError(
-            f"judge.model: the weights in {folder} do not fit its {CONFIG}: {len(lacking)} missing or of another shape, "
-            f"such as {lacking[0]}. Download that folder again."
-        )
-    return bool(pooler)
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_LOADED)))
-    except Exception as error:  # offline, misspelt, gated, full disk: the remedy is the same
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise ParamsError(
-            f"judge.model: {name} is neither in the hub's cache nor could it be downloaded ({type(error).__name__}: {reason}). "
-            f"Where there is a network, run `hf download {name} --local-dir FOLDER`, copy FOLDER here and set judge.model to it."
-        ) from None
-
-
-def _checked(folder: Path, advice: str) -> Path:
-    lacks = [name for name in (CONFIG, PREPARATION) if not (folder / name).is_file()]
-    lacks += [] if any((folder / name).is_file() for name in _WEIGHTS) else [_WEIGHTS[0]]
-    if lacks:
-        raise ParamsError(f"judge.model: {folder} lacks {', '.join(lacks)}. {advice}")
-    refuse_code(folder, "judge.model")
-    read_json(folder / CONFIG, "judge.model")
-    for file in _files(folder):
-        if file.suffix != ".json":
-            check_whole(file, "judge.model")
-        if file.suffix == ".bin":
-            refuse_pickled_code(file, "judge.model")
-    return folder
-
-
-def _files(folder: Path) -> list[Path]:
-    """Configurations and weights; pickles only where there are no safetensors that the loader takes before them."""
-    safe = sorted(folder.glob("*.safetensors")) if any((folder / name).is_file() for name in _WEIGHTS[:2]) else []
-    return sorted(folder.glob("*.json")) + (safe or sorted(folder.glob("*.bin")))
+    return load_picture_model(find_judge(settings), short_name(settings.model), SETTING, device)

@@ -43,7 +43,9 @@ _GENERATOR = "ti_pipeline/miniature/generator"
 MODELS = {
     "generator": Model(("generator",), ("ti_pipeline.generators.load",), _GENERATOR),
     "reader": Model(("generator",), ("ti_pipeline.generators.reader", "ti_pipeline.generators.source"), _GENERATOR),
-    "ranker": Model(("ranker", "generator.device"), ("ti_pipeline.sight.ranker",), "ti_pipeline/miniature/ranker"),
+    "ranker": Model(
+        ("ranker", "generator.device"), ("ti_pipeline.sight.ranker", "ti_pipeline.sight.likeness"), "ti_pipeline/miniature/ranker"
+    ),
     "judge": Model(("judge", "generator.device"), ("ti_pipeline.sight.judge",), "ti_pipeline/miniature/judge"),
 }
 

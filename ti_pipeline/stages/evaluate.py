@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
@@ -30,6 +31,7 @@ def evaluation_fingerprint(models: Models, word: Word, manifest: Manifest, param
         "concept": manifest.training_digest,
         "embedding": word.digest,
         "initializer": word.class_words,
+        **({"remark": said} if (said := models.judge_ranks) else {}),
     }
     settings = params.evaluate.model_dump(mode="json", exclude={"batch_size", "prompts"})
     settings |= {"prompts": params.evaluate.prompts.get(manifest.kind), "seed": params.seed, "precision": params.generator.precision}
@@ -68,12 +70,18 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         manifest, word = plan.order
         path, pictures = concept_path(run.workspace, plan.concept), pictures_folder(run.workspace, plan.concept)
         report, kept = measure(studio, manifest, word, run.params, run.report)
+        if said := models.judge_ranks:
+            report["warning"] = said
         try:
             write_json(path, report | {"fingerprint": plan.fingerprint, "kept": write_kept(pictures, kept)})
         except OSError as error:
             reason = f"{path} cannot be written: {error}. Make room there, or check the permissions."
             raise ConceptError(plan.concept, reason) from None
         yield Outcome("evaluate", plan.concept, "done", path=str(path), digest=digest_file(path))
+
+
+def _remark(run: Run, outcome: Outcome) -> Outcome:
+    return replace(outcome, reason=said) if (said := run.models.judge_ranks) else outcome
 
 
 def _finish(run: Run) -> None:
@@ -95,5 +103,6 @@ EVALUATE = Stage(
     hours=12,
     plan=_plan,
     work=_work,
+    remark=_remark,
     finish=_finish,
 )

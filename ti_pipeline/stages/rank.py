@@ -24,7 +24,7 @@ VERSION = 1
 def _plan(run: Run, slug: str) -> Plan:
     manifest, table = read_manifest(run.workspace, slug), run.workspace.ranking(slug)
     candidates, verdicts = read_candidates(run.workspace, slug), read_verdicts(run.workspace, slug)
-    wanted = rank_fingerprint(candidates, run.models.ranker.digest, manifest, run.params, verdicts)
+    wanted = rank_fingerprint(candidates, run.models.sight.digest, manifest, run.params, verdicts)
     stands = None
     if table_metadata(table).get("fingerprint") == wanted:
         stands = Outcome("rank", slug, "up-to-date", path=str(table), digest=digest_file(table))
@@ -62,14 +62,14 @@ def rank_fingerprint(
 def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     from ti_pipeline.ranking.rank import SCHEMA, Candidates, look, ordered
 
-    ranker = run.models.ranker
+    sight = run.models.sight
     for plan in plans:
         slug, table = plan.concept, run.workspace.ranking(plan.concept)
         manifest, candidates, verdicts = plan.order
         of_concept = Candidates(slug, run.workspace.candidates(slug), candidates, run.workspace.looks(slug))
-        rows = ordered(of_concept, look(of_concept, ranker, manifest, run.report), run.params.rank, verdicts)
+        rows = ordered(of_concept, look(of_concept, sight, manifest, run.report), run.params.rank, verdicts)
         references = str(len(manifest.pictures))
-        about = {"fingerprint": plan.fingerprint, "ranker": ranker.name, "ranker_digest": ranker.digest, "references": references}
+        about = {"fingerprint": plan.fingerprint, "ranker": sight.name, "ranker_digest": sight.digest, "references": references}
         try:
             write_table(table, rows, SCHEMA, about)
         except OSError as error:

@@ -39,7 +39,9 @@ def rankers(generator: Generator, clip_folder: Path, tmp_path_factory: pytest.Te
     """One whose table is the generator's, one with another of the same vocabulary, one with another vocabulary."""
     folder, table = tmp_path_factory.mktemp("rankers"), generator.encoders[ONLY].table
     models = {"same": write_clip(folder / "same", table), "narrow": clip_folder, "other": "miniature"}
-    return {name: load_ranker(Settings(model=str(model), pretrained=None), "cpu") for name, model in models.items()}
+    return {
+        name: load_ranker(Settings(model=str(model), pretrained=None, likeness="clip", dino=None), "cpu") for name, model in models.items()
+    }
 
 
 def learn(mix: Mix, ranker: Ranker, *more: str) -> Mixed:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ti_pipeline.generators.checkpoint import blocks, denoiser_shapes, tensor_shapes
+from ti_pipeline.generators.configuration import published, write_clip_tokenizer, write_parts
+from ti_pipeline.generators.families.stable_diffusion_3 import T5_VOCABULARY
 from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_flow import LatentFlow
 from ti_pipeline.generators.refusals import check_channels, part_config, refusal
-from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+from ti_pipeline.generators.single_file import SingleFile
 
 if TYPE_CHECKING:
     from ti_pipeline import params
     from ti_pipeline.generators.loading import Text
     from ti_pipeline.generators.reader import TextReader
     from ti_pipeline.generators.source import Source
+    from ti_pipeline.model_files import Shapes
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
 T5_CONTEXT = 512
+FILL = 384  # numbers of a token of the model that fills in: latents, masked latents and the mask
 MODEL_INDEX = {
     "_class_name": "FluxPipeline",
     "feature_extractor": [None, None],
@@ -115,17 +120,58 @@ def _texts() -> dict[str, Text]:
 def _load(source: Source, settings: params.Generator) -> LatentFlow:
     from ti_pipeline.generators.loading import load_latent_model
 
-    return load_latent_model(Flux, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+    return load_latent_model(Flux, _texts(), _SINGLE, source, settings)
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:
     from ti_pipeline.generators.loading import text_readers
 
-    return text_readers(_texts(), source)
+    return text_readers(_texts(), source, _SINGLE)
 
 
 def _configure(path: Path, folder: Path) -> None:
-    raise lacks_configuration(path, "a FLUX checkpoint without its configuration", PARTS)
+    shapes, parts = denoiser_shapes(tensor_shapes(path)), published("flux")
+    parts["transformer"] |= transformer_config(shapes)
+    if not parts["transformer"]["guidance_embeds"]:  # the one that was distilled to few steps
+        parts["scheduler"] |= {"shift": 1.0, "use_dynamic_shifting": False}
+    write_parts(parts, folder)
+    write_clip_tokenizer(folder / "tokenizer")
+
+
+_SINGLE = SingleFile(
+    MODEL_INDEX,
+    _configure,
+    {"text_encoder": ("text_encoders.clip_l.transformer.",), "text_encoder_2": ("text_encoders.t5xxl.transformer.",)},
+    {"tokenizer_2": T5_VOCABULARY},
+)
+
+
+def transformer_config(shapes: Shapes) -> dict[str, Any]:
+    """Of a transformer by its tensors: what dev, schnell and their smaller relatives differ in."""
+    head = shapes["double_blocks.0.img_attn.norm.key_norm.scale"][0]
+    rows = head // 16 * 7  # of a head's numbers, how many say in which row a token is, and as many in which column
+    return {
+        "num_layers": blocks(shapes, "double_blocks"),
+        "num_single_layers": blocks(shapes, "single_blocks"),
+        "attention_head_dim": head,
+        "num_attention_heads": shapes["img_in.weight"][0] // head,
+        "joint_attention_dim": shapes["txt_in.weight"][1],
+        "pooled_projection_dim": shapes["vector_in.in_layer.weight"][1],
+        "guidance_embeds": "guidance_in.in_layer.weight" in shapes,
+        "axes_dims_rope": [head - 2 * rows, rows, rows],
+    }
+
+
+def _told(shapes: Shapes) -> bool:
+    found = denoiser_shapes(shapes)
+    return "double_blocks.0.img_attn.qkv.weight" in found and "single_blocks.0.linear1.weight" in found
+
+
+def _check_file(path: Path, shapes: Shapes) -> None:
+    channels = denoiser_shapes(shapes)["img_in.weight"][1]
+    if channels == FILL:
+        raise refusal(path, "an inpainting model (FLUX.1 Fill)", "Give the model that draws from text.")
+    check_channels(path, channels // 4, 16)
 
 
 def _check(folder: Path) -> None:
@@ -143,8 +189,9 @@ FAMILY = Family(
     pipelines=frozenset({"FluxPipeline"}),
     parts=PARTS,
     weights=("text_encoder", "text_encoder_2", "transformer", "vae"),
-    text="text_encoders.",
+    told=_told,
     check=_check,
+    check_file=_check_file,
     load=_load,
     readers=_readers,
     denoiser="FluxTransformer2DModel",

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_pipeline.generators.checkpoint import denoiser_shapes
+from ti_pipeline.generators.configuration import published, write_parts
+from ti_pipeline.generators.families.stable_diffusion import FIRST, check_file
 from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
 from ti_pipeline.generators.refusals import check_channels, part_config, refusal
-from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+from ti_pipeline.generators.single_file import SingleFile
 from ti_pipeline.words.word import ONLY
 
 if TYPE_CHECKING:
@@ -18,8 +21,10 @@ if TYPE_CHECKING:
     from ti_pipeline.generators.loading import Text
     from ti_pipeline.generators.reader import TextReader
     from ti_pipeline.generators.source import Source
+    from ti_pipeline.model_files import Shapes
 
 PARTS = ("bert", "scheduler", "tokenizer", "unet", "vqvae")
+TEXT = "cond_stage_model.transformer."
 CONTEXT = 77  # tokens that the stock pipeline reads
 MODEL_INDEX = {
     "_class_name": "LDMTextToImagePipeline",
@@ -29,6 +34,13 @@ MODEL_INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vqvae": ["diffusers", "AutoencoderKL"],
 }
+VOCABULARY = "a folder with the vocabulary of BERT, uncased (vocab.txt and tokenizer_config.json)"
+SINGLE = SingleFile(
+    MODEL_INDEX,
+    lambda path, folder: write_parts(published("latent_diffusion_text"), folder),
+    {"bert": (TEXT,)},
+    {"tokenizer": VOCABULARY},
+)
 
 
 class LatentDiffusionText(LatentDiffusion):
@@ -49,17 +61,17 @@ def _texts() -> dict[str, Text]:
 def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
     from ti_pipeline.generators.loading import load_latent_model
 
-    return load_latent_model(LatentDiffusionText, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+    return load_latent_model(LatentDiffusionText, _texts(), SINGLE, source, settings)
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:
     from ti_pipeline.generators.loading import text_readers
 
-    return text_readers(_texts(), source)
+    return text_readers(_texts(), source, SINGLE)
 
 
-def _configure(path: Path, folder: Path) -> None:
-    raise lacks_configuration(path, "a latent diffusion checkpoint without its configuration", PARTS)
+def _told(shapes: Shapes) -> bool:
+    return f"{TEXT}token_emb.weight" in shapes and FIRST in denoiser_shapes(shapes)
 
 
 def _check(folder: Path) -> None:
@@ -80,8 +92,9 @@ FAMILY = Family(
     pipelines=frozenset({"LDMTextToImagePipeline"}),
     parts=PARTS,
     weights=("bert", "unet", "vqvae"),
-    text="cond_stage_model.transformer.token_emb",
+    told=_told,
     check=_check,
+    check_file=check_file,
     load=_load,
     readers=_readers,
     layers=True,

@@ -100,17 +100,20 @@ def _texts() -> dict[str, Text]:
 def _load(source: Source, settings: params.Generator) -> LatentFlow:
     from ti_pipeline.generators.loading import load_latent_model
 
-    return load_latent_model(Sana, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+    return load_latent_model(Sana, _texts(), _SINGLE, source, settings)
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:
     from ti_pipeline.generators.loading import text_readers
 
-    return text_readers(_texts(), source)
+    return text_readers(_texts(), source, _SINGLE)
 
 
 def _configure(path: Path, folder: Path) -> None:
     raise lacks_configuration(path, "a SANA checkpoint without its configuration", PARTS)
+
+
+_SINGLE = SingleFile(MODEL_INDEX, _configure)
 
 
 def _check(folder: Path) -> None:
@@ -125,7 +128,7 @@ FAMILY = Family(
     pipelines=frozenset({"SanaPipeline"}),
     parts=PARTS,
     weights=("text_encoder", "transformer", "vae"),
-    text="",
+    told=lambda shapes: False,
     check=_check,
     load=_load,
     readers=_readers,

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F
 
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.checkpoint import blocks, denoiser_shapes, tensor_shapes
+from ti_pipeline.generators.configuration import published, write_clip_tokenizer, write_parts
 from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_flow import LatentFlow
+from ti_pipeline.generators.refusals import PARTS as SETTINGS
 from ti_pipeline.generators.refusals import check_channels, part_config, refusal
-from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+from ti_pipeline.generators.single_file import SingleFile, configured
 
 if TYPE_CHECKING:
     from ti_pipeline import params
     from ti_pipeline.generators.loading import Text
     from ti_pipeline.generators.reader import TextReader
     from ti_pipeline.generators.source import Source
+    from ti_pipeline.model_files import Shapes
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
 OPTIONAL = "text_encoder_3"  # the T5; without it the transformer hears zeros in its place
 T5_CONTEXT = 256
+T5_VOCABULARY = "a folder with the vocabulary of T5 (tokenizer.json and tokenizer_config.json)"
 MODEL_INDEX = {
     "_class_name": "StableDiffusion3Pipeline",
     "feature_extractor": [None, None],
@@ -89,22 +95,69 @@ def _texts(folder: Path) -> dict[str, Text]:
 def _load(source: Source, settings: params.Generator) -> LatentFlow:
     from ti_pipeline.generators.loading import load_latent_model
 
-    return load_latent_model(StableDiffusion3, _texts(source.configuration), SingleFile(MODEL_INDEX, _configure), source, settings)
+    with configured(source, _SINGLE) as folder:
+        texts = _texts(folder)
+    return load_latent_model(StableDiffusion3, texts, _SINGLE, source, settings)
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:
     from ti_pipeline.generators.loading import text_readers
 
-    return text_readers(_texts(source.configuration), source)
+    with configured(source, _SINGLE) as folder:
+        texts = _texts(folder)
+    return text_readers(texts, source, _SINGLE)
 
 
 def _encoders(source: Source) -> dict[str, bool]:
     """A T5 learns on request: a word needs its rows where prompts are long or hold letters, and twice the time for them."""
-    return {name: name != "t5" for name in _texts(source.configuration)}
+    with configured(source, _SINGLE) as folder:
+        return {name: name != "t5" for name in _texts(folder)}
 
 
 def _configure(path: Path, folder: Path) -> None:
-    raise lacks_configuration(path, "a Stable Diffusion 3 checkpoint without its configuration", PARTS)
+    parts = published("stable_diffusion_3")
+    parts["transformer"] |= transformer_config(denoiser_shapes(tensor_shapes(path)))
+    write_parts(parts, folder)
+    write_clip_tokenizer(folder / "tokenizer")
+    write_clip_tokenizer(folder / "tokenizer_2", pad="!")
+
+
+_SINGLE = SingleFile(
+    MODEL_INDEX,
+    _configure,
+    {
+        "text_encoder": ("text_encoders.clip_l.transformer.",),
+        "text_encoder_2": ("text_encoders.clip_g.transformer.",),
+        OPTIONAL: ("text_encoders.t5xxl.transformer.",),
+    },
+    {"tokenizer_3": f"{T5_VOCABULARY}; or set {SETTINGS}.{OPTIONAL} to null, to do without the T5"},
+    identity=("text_encoder",),
+)
+
+
+def transformer_config(shapes: Shapes) -> dict[str, Any]:
+    """Of a transformer by its tensors: what 3 medium, 3.5 medium and 3.5 large differ in."""
+    width, block = shapes["x_embedder.proj.weight"][0], "joint_blocks.0.x_block.attn."
+    head = shapes.get(f"{block}ln_q.weight", (64,))[0]
+    return {
+        "num_layers": blocks(shapes, "joint_blocks"),
+        "num_attention_heads": width // head,
+        "attention_head_dim": head,
+        "caption_projection_dim": shapes["context_embedder.weight"][0],
+        "joint_attention_dim": shapes["context_embedder.weight"][1],
+        "pooled_projection_dim": shapes["y_embedder.mlp.0.weight"][1],
+        "pos_embed_max_size": math.isqrt(shapes["pos_embed"][1]),
+        "qk_norm": "rms_norm" if f"{block}ln_q.weight" in shapes else None,
+        "dual_attention_layers": sorted({int(name.split(".")[1]) for name in shapes if ".x_block.attn2." in name}),
+    }
+
+
+def _told(shapes: Shapes) -> bool:
+    return "joint_blocks.0.x_block.attn.qkv.weight" in denoiser_shapes(shapes)
+
+
+def _check_file(path: Path, shapes: Shapes) -> None:
+    check_channels(path, denoiser_shapes(shapes)["x_embedder.proj.weight"][1], 16)
 
 
 def _check(folder: Path) -> None:
@@ -123,8 +176,9 @@ FAMILY = Family(
     parts=PARTS,
     weights=("text_encoder", "text_encoder_2", "transformer", "vae"),
     optional=("text_encoder_3", "tokenizer_3"),
-    text="text_encoders.",
+    told=_told,
     check=_check,
+    check_file=_check_file,
     load=_load,
     readers=_readers,
     denoiser="SD3Transformer2DModel",

@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ti_pipeline.generators.checkpoint import denoiser_shapes
+from ti_pipeline.generators.configuration import SCHEDULER, published, write_clip_tokenizer, write_parts
+from ti_pipeline.generators.families.stable_diffusion import FIRST, LABELS, TEXT, said_of_schedule
+from ti_pipeline.generators.families.stable_diffusion import check_file as check_unet
 from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
 from ti_pipeline.generators.refusals import check_channels, part_config, refusal
-from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+from ti_pipeline.generators.single_file import SingleFile
 
 if TYPE_CHECKING:
     from ti_pipeline import params
     from ti_pipeline.generators.loading import Text
     from ti_pipeline.generators.reader import TextReader
     from ti_pipeline.generators.source import Source
+    from ti_pipeline.model_files import Shapes
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
+REFINER = 2560  # numbers that a refiner hears beside the text
 MODEL_INDEX = {
     "_class_name": "StableDiffusionXLPipeline",
     "force_zeros_for_empty_prompt": True,
@@ -72,17 +78,39 @@ def _texts() -> dict[str, Text]:
 def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
     from ti_pipeline.generators.loading import load_latent_model
 
-    return load_latent_model(StableDiffusionXL, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+    return load_latent_model(StableDiffusionXL, _texts(), _SINGLE, source, settings)
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:
     from ti_pipeline.generators.loading import text_readers
 
-    return text_readers(_texts(), source)
+    return text_readers(_texts(), source, _SINGLE)
 
 
 def _configure(path: Path, folder: Path) -> None:
-    raise lacks_configuration(path, "a Stable Diffusion XL checkpoint without its configuration", PARTS)
+    parts = published("stable_diffusion_xl")
+    write_parts(parts | {SCHEDULER: parts[SCHEDULER] | said_of_schedule(path)}, folder)
+    write_clip_tokenizer(folder / "tokenizer")
+    write_clip_tokenizer(folder / "tokenizer_2", pad="!")
+
+
+_EMBEDDERS = "conditioner.embedders."
+_SINGLE = SingleFile(
+    MODEL_INDEX,
+    _configure,
+    {"text_encoder": (f"{_EMBEDDERS}0.transformer.",), "text_encoder_2": (f"{_EMBEDDERS}1.model.",)},
+)
+
+
+def _told(shapes: Shapes) -> bool:
+    found = denoiser_shapes(shapes)
+    return FIRST in found and LABELS in found and not any(name.startswith(TEXT) for name in shapes)
+
+
+def _check_file(path: Path, shapes: Shapes) -> None:
+    check_unet(path, shapes)
+    if denoiser_shapes(shapes)[LABELS][1] == REFINER:
+        raise refusal(path, "a Stable Diffusion XL refiner, which works on a picture that is there", "Give the base model.")
 
 
 def _check(folder: Path) -> None:
@@ -100,8 +128,9 @@ FAMILY = Family(
     pipelines=frozenset({"StableDiffusionXLPipeline"}),
     parts=PARTS,
     weights=("text_encoder", "text_encoder_2", "unet", "vae"),
-    text="conditioner.embedders.",
+    told=_told,
     check=_check,
+    check_file=_check_file,
     load=_load,
     readers=_readers,
     layers=True,

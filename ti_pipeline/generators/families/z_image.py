@@ -91,17 +91,20 @@ def _texts() -> dict[str, Text]:
 def _load(source: Source, settings: params.Generator) -> LatentFlow:
     from ti_pipeline.generators.loading import load_latent_model
 
-    return load_latent_model(ZImage, _texts(), SingleFile(MODEL_INDEX, _configure), source, settings)
+    return load_latent_model(ZImage, _texts(), _SINGLE, source, settings)
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:
     from ti_pipeline.generators.loading import text_readers
 
-    return text_readers(_texts(), source)
+    return text_readers(_texts(), source, _SINGLE)
 
 
 def _configure(path: Path, folder: Path) -> None:
     raise lacks_configuration(path, "a Z-Image checkpoint without its configuration", PARTS)
+
+
+_SINGLE = SingleFile(MODEL_INDEX, _configure)
 
 
 def _check(folder: Path) -> None:
@@ -116,7 +119,7 @@ FAMILY = Family(
     pipelines=frozenset({"ZImagePipeline"}),
     parts=PARTS,
     weights=("text_encoder", "transformer", "vae"),
-    text="",
+    told=lambda shapes: False,
     check=_check,
     load=_load,
     readers=_readers,

@@ -1,0 +1,240 @@
+"""Folders in diffusers' layout as the single files that the models' authors and user interfaces publish: their names, one file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from tests.generators.tiny_stable_diffusion import _unet_name, _vae_name
+
+Tensors = dict[str, torch.Tensor]
+UNET, FIRST_STAGE, VAE = "model.diffusion_model.", "first_stage_model.", "vae."
+
+
+def weights(folder: Path, part: str) -> Tensors:
+    return load_file(next((folder / part).glob("*.safetensors")))
+
+
+def under(start: str, tensors: Tensors) -> Tensors:
+    return {f"{start}{name}": tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def vae(folder: Path, part: str = "vae") -> Tensors:
+    """CompVis latent-diffusion's autoencoder, whose attention is of 1 × 1 convolutions; also Black Forest Labs' `ae.safetensors`."""
+    made = {}
+    for name, tensor in weights(folder, part).items():
+        convolves = "attentions" in name and "group_norm" not in name and name.endswith("weight")
+        made[_vae_name(name)] = tensor[:, :, None, None] if convolves else tensor
+    return made
+
+
+def unet(folder: Path) -> Tensors:
+    tensors = weights(folder, "unet")
+    attending = {name.split(".")[1] for name in tensors if name.startswith("up_blocks") and ".attentions." in name}
+    return {_unet_name(name, attending): tensor for name, tensor in tensors.items()}
+
+
+def stable_diffusion(folder: Path) -> Tensors:
+    text = {name if name.startswith("text_model.") else f"text_model.{name}": t for name, t in weights(folder, "text_encoder").items()}
+    return under(UNET, unet(folder)) | under(FIRST_STAGE, vae(folder)) | under("cond_stage_model.transformer.", text)
+
+
+def stable_diffusion_2(folder: Path) -> Tensors:
+    """The last layer of the text encoder, which the U-Net does not hear, is in the published files too."""
+    text = open_clip(weights(folder, "text_encoder"))
+    layers = 1 + max(int(name.split(".")[2]) for name in text if ".resblocks." in name)
+    first = {name: tensor for name, tensor in text.items() if "resblocks.0." in name}
+    unheard = {name.replace("resblocks.0.", f"resblocks.{layers}."): torch.zeros_like(tensor) for name, tensor in first.items()}
+    return under(UNET, unet(folder)) | under(FIRST_STAGE, vae(folder)) | under("cond_stage_model.model.", text | unheard)
+
+
+def stable_diffusion_xl(folder: Path) -> Tensors:
+    small = weights(folder, "text_encoder")
+    first = {name if name.startswith("text_model.") else f"text_model.{name}": tensor for name, tensor in small.items()}
+    texts = under("conditioner.embedders.0.transformer.", first)
+    texts |= under("conditioner.embedders.1.model.", open_clip(weights(folder, "text_encoder_2")))
+    return under(UNET, unet(folder)) | under(FIRST_STAGE, vae(folder)) | texts
+
+
+def latent_diffusion(folder: Path) -> Tensors:
+    tensors = {name: tensor for name, tensor in weights(folder, "bert").items()}
+    whole = under(UNET, unet(folder)) | under(FIRST_STAGE, vae(folder, "vqvae"))
+    return whole | under("cond_stage_model.transformer.", {_bert_name(name): tensor for name, tensor in tensors.items()})
+
+
+def stable_diffusion_3(folder: Path) -> Tensors:
+    made = under(UNET, sd3_transformer(weights(folder, "transformer"))) | under(FIRST_STAGE, vae(folder))
+    for part, name in (("text_encoder", "clip_l"), ("text_encoder_2", "clip_g"), ("text_encoder_3", "t5xxl")):
+        if (folder / part).is_dir():
+            made |= under(f"text_encoders.{name}.transformer.", weights(folder, part))
+    return made
+
+
+def flux(folder: Path) -> Tensors:
+    """As user interfaces save all in one."""
+    made = under(UNET, flux_transformer(weights(folder, "transformer"))) | under(VAE, vae(folder))
+    clip = {name if name.startswith("text_model.") else f"text_model.{name}": t for name, t in weights(folder, "text_encoder").items()}
+    made |= under("text_encoders.clip_l.transformer.", clip)
+    return made | under("text_encoders.t5xxl.transformer.", weights(folder, "text_encoder_2"))
+
+
+def open_clip(tensors: Tensors) -> Tensors:
+    """A CLIP of transformers by open_clip's names."""
+    made: Tensors = {}
+    plain = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
+    fixed = {
+        "embeddings.token_embedding.weight": "token_embedding.weight",
+        "embeddings.position_embedding.weight": "positional_embedding",
+        "final_layer_norm.weight": "ln_final.weight",
+        "final_layer_norm.bias": "ln_final.bias",
+    }
+    swaps = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "fc1": "c_fc", "fc2": "c_proj", "self_attn.out_proj": "attn.out_proj"}
+    for name, tensor in plain.items():
+        if name in fixed:
+            made[fixed[name]] = tensor
+        elif name == "text_projection.weight":
+            made["text_projection"] = tensor.T.contiguous()
+        elif found := re.fullmatch(r"encoder\.layers\.(\d+)\.self_attn\.q_proj\.(weight|bias)", name):
+            parts = [plain[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
+            made[f"transformer.resblocks.{found[1]}.attn.in_proj_{found[2]}"] = torch.cat(parts)
+        elif found := re.fullmatch(r"encoder\.layers\.(\d+)\.(.*)", name):
+            rest = found[2]
+            if re.match(r"self_attn\.[kv]_proj", rest):
+                continue
+            for ours, theirs in swaps.items():
+                rest = rest.replace(ours, theirs)
+            made[f"transformer.resblocks.{found[1]}.{rest}"] = tensor
+    return made
+
+
+def sd3_transformer(tensors: Tensors) -> Tensors:
+    """Stability AI's names and joined projections of Stable Diffusion 3."""
+    made: Tensors = {}
+    count = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("transformer_blocks."))
+    fixed = {
+        "pos_embed.proj": "x_embedder.proj",
+        "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
+        "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
+        "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0",
+        "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
+        "context_embedder": "context_embedder",
+        "proj_out": "final_layer.linear",
+    }
+    block = {
+        "attn.to_out.0": "x_block.attn.proj",
+        "attn.to_add_out": "context_block.attn.proj",
+        "attn2.to_out.0": "x_block.attn2.proj",
+        "norm1.linear": "x_block.adaLN_modulation.1",
+        "norm1_context.linear": "context_block.adaLN_modulation.1",
+        "ff.net.0.proj": "x_block.mlp.fc1",
+        "ff.net.2": "x_block.mlp.fc2",
+        "ff_context.net.0.proj": "context_block.mlp.fc1",
+        "ff_context.net.2": "context_block.mlp.fc2",
+        "attn.norm_q": "x_block.attn.ln_q",
+        "attn.norm_k": "x_block.attn.ln_k",
+        "attn2.norm_q": "x_block.attn2.ln_q",
+        "attn2.norm_k": "x_block.attn2.ln_k",
+        "attn.norm_added_q": "context_block.attn.ln_q",
+        "attn.norm_added_k": "context_block.attn.ln_k",
+    }
+    joined = {"attn.to_{}": "x_block.attn", "attn2.to_{}": "x_block.attn2", "attn.add_{}_proj": "context_block.attn"}
+    made["pos_embed"] = tensors["pos_embed.pos_embed"]
+    for name, tensor in tensors.items():
+        for ours, theirs in fixed.items():
+            if re.fullmatch(rf"{re.escape(ours)}\.(weight|bias)", name):
+                made[name.replace(ours, theirs, 1)] = tensor
+        if found := re.fullmatch(r"norm_out\.linear\.(weight|bias)", name):
+            made[f"final_layer.adaLN_modulation.1.{found[1]}"] = swapped(tensor)
+    for i in range(count):
+        start = f"transformer_blocks.{i}."
+        for end in ("weight", "bias"):
+            for ours, theirs in block.items():
+                if (tensor := tensors.get(f"{start}{ours}.{end}")) is not None:
+                    last = ours == "norm1_context.linear" and i == count - 1
+                    made[f"joint_blocks.{i}.{theirs}.{end}"] = swapped(tensor) if last else tensor
+            for ours, theirs in joined.items():
+                if f"{start}{ours.format('q')}.{end}" in tensors:
+                    parts = [tensors[f"{start}{ours.format(letter)}.{end}"] for letter in "qkv"]
+                    made[f"joint_blocks.{i}.{theirs}.qkv.{end}"] = torch.cat(parts)
+    return made
+
+
+def flux_transformer(tensors: Tensors) -> Tensors:
+    """Black Forest Labs' names and joined projections of FLUX.1."""
+    made: Tensors = {}
+    fixed = {
+        "time_text_embed.timestep_embedder.linear_1": "time_in.in_layer",
+        "time_text_embed.timestep_embedder.linear_2": "time_in.out_layer",
+        "time_text_embed.text_embedder.linear_1": "vector_in.in_layer",
+        "time_text_embed.text_embedder.linear_2": "vector_in.out_layer",
+        "time_text_embed.guidance_embedder.linear_1": "guidance_in.in_layer",
+        "time_text_embed.guidance_embedder.linear_2": "guidance_in.out_layer",
+        "context_embedder": "txt_in",
+        "x_embedder": "img_in",
+        "proj_out": "final_layer.linear",
+    }
+    double = {
+        "norm1.linear": "img_mod.lin",
+        "norm1_context.linear": "txt_mod.lin",
+        "attn.to_out.0": "img_attn.proj",
+        "attn.to_add_out": "txt_attn.proj",
+        "ff.net.0.proj": "img_mlp.0",
+        "ff.net.2": "img_mlp.2",
+        "ff_context.net.0.proj": "txt_mlp.0",
+        "ff_context.net.2": "txt_mlp.2",
+        "attn.norm_q": "img_attn.norm.query_norm",
+        "attn.norm_k": "img_attn.norm.key_norm",
+        "attn.norm_added_q": "txt_attn.norm.query_norm",
+        "attn.norm_added_k": "txt_attn.norm.key_norm",
+    }
+    single = {"norm.linear": "modulation.lin", "proj_out": "linear2", "attn.norm_q": "norm.query_norm", "attn.norm_k": "norm.key_norm"}
+    for name, tensor in tensors.items():
+        base, end = name.rsplit(".", 1)
+        if base in fixed:
+            made[f"{fixed[base]}.{end}"] = tensor
+        elif base == "norm_out.linear":
+            made[f"final_layer.adaLN_modulation.1.{end}"] = swapped(tensor)
+        elif found := re.fullmatch(r"(single_)?transformer_blocks\.(\d+)\.(.*)", base):
+            place, names = (f"single_blocks.{found[2]}.", single) if found[1] else (f"double_blocks.{found[2]}.", double)
+            own = base.removesuffix(found[3])
+            if found[3] in names:
+                made[f"{place}{names[found[3]]}.{'scale' if 'norm_' in found[3] else end}"] = tensor
+            elif found[3] == "attn.to_q" and found[1]:
+                parts = [tensors[f"{own}{each}.{end}"] for each in ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")]
+                made[f"{place}linear1.{end}"] = torch.cat(parts)
+            elif found[3] == "attn.to_q":
+                made[f"{place}img_attn.qkv.{end}"] = torch.cat([tensors[f"{own}attn.to_{letter}.{end}"] for letter in "qkv"])
+            elif found[3] == "attn.add_q_proj":
+                made[f"{place}txt_attn.qkv.{end}"] = torch.cat([tensors[f"{own}attn.add_{letter}_proj.{end}"] for letter in "qkv"])
+    return made
+
+
+def swapped(tensor: torch.Tensor) -> torch.Tensor:
+    """Shift and scale in the order of the original code."""
+    scale, shift = tensor.chunk(2)
+    return torch.cat([shift, scale])
+
+
+def _bert_name(name: str) -> str:
+    fixed = {"model.embed_tokens.": "token_emb.", "model.embed_positions.": "pos_emb.emb.", "model.layer_norm.": "norm."}
+    for ours, theirs in fixed.items():
+        if name.startswith(ours):
+            return name.replace(ours, theirs)
+    found = re.fullmatch(r"model\.layers\.(\d+)\.(.*)\.(weight|bias)", name)
+    if found is None:
+        return name
+    layer = 2 * int(found[1])
+    inside = {
+        "self_attn_layer_norm": f"{layer}.0",
+        "self_attn.q_proj": f"{layer}.1.to_q",
+        "self_attn.k_proj": f"{layer}.1.to_k",
+        "self_attn.v_proj": f"{layer}.1.to_v",
+        "self_attn.out_proj": f"{layer}.1.to_out",
+        "final_layer_norm": f"{layer + 1}.0",
+        "fc1": f"{layer + 1}.1.net.0.0",
+        "fc2": f"{layer + 1}.1.net.2",
+    }
+    return f"attn_layers.layers.{inside[found[2]]}.{found[3]}"

@@ -1,0 +1,60 @@
+"""What orders candidates: a CLIP, and for likeness a DINO in its place or beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ti_pipeline import params
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.files import digest_value
+from ti_pipeline.sight.picture_model import PictureModel, find_picture_model, load_picture_model, short_name
+from ti_pipeline.sight.ranker import Ranker
+
+SETTING = "ranker.dino"
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """The CLIP says how faithful a candidate is to its brief, and which are near-duplicates. Likeness is the mean cosine to the references
+    by it (`clip`), by the DINO, or, where both count, the mean of the two."""
+
+    ranker: Ranker
+    dino: PictureModel | None = None
+    clip: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.ranker.name + (f"; likeness by {self.likeness}" if self.dino else "")
+
+    @property
+    def likeness(self) -> str:
+        """The names of the models that say how alike pictures are."""
+        names = [self.ranker.name] if self.clip else []
+        return " and ".join([*names, *([self.dino.name] if self.dino else [])])
+
+    @property
+    def digest(self) -> str:
+        return digest_value([self.ranker.digest, self.dino.digest, self.clip]) if self.dino else self.ranker.digest
+
+
+def load_dino(settings: params.Ranker, device: torch.device | str) -> PictureModel | None:
+    """The DINO that `ranker.likeness` asks for, if it does. Raises ParamsError."""
+    if settings.likeness == "clip":
+        return None
+    if settings.dino is None:
+        raise ParamsError(
+            f"{SETTING}: ranker.likeness is {settings.likeness}, which needs a DINO. Name one, such as facebook/dinov2-small."
+        )
+    return load_picture_model(find_picture_model(settings.dino, SETTING), short_name(settings.dino), SETTING, device)
+
+
+def not_another(judge: PictureModel, sight: Sight) -> str | None:
+    """What to say where the judge is a model that ranked."""
+    if sight.dino is None or not judge.weights & sight.dino.weights:
+        return None
+    return (
+        f"The judge {judge.name} is the DINO that ranks too (ranker.dino), so it finds good what was chosen for pleasing it. "
+        "Set judge.model to another model."
+    )
