@@ -11,7 +11,7 @@ from dvc.repo import Repo
 
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import load
-from ti_pipeline.stages.declared import ROOT, entry
+from ti_pipeline.stages.declared import ROOT, entry, with_stages, write
 from ti_pipeline.stages.table import STAGES
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.begin import begin
@@ -53,6 +53,17 @@ def test_its_pipeline_names_nothing_of_a_clone_and_dvc_reads_it(tmp_path: Path) 
         assert {stage.name for stage in repo.index.stages} == {*STAGES}
         assert repo.config["core"]["analytics"] is False
     assert git.git(root, "status", "--porcelain", "--ignored", "data").split() == ["!!", "data/"]
+
+
+def test_the_stages_are_written_anew_as_they_are_where_they_lie(tmp_path: Path) -> None:
+    begin(tmp_path)
+    path = tmp_path / "dvc.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("  # 0.1.0", "  # 0.0.9").replace("  validate:", "  look:"))
+    write(path)
+    assert path.read_text() == before
+    clones = (ROOT / "dvc.yaml").read_text()
+    assert with_stages(clones, clone=True) == clones
 
 
 def test_a_second_call_changes_nothing(tmp_path: Path) -> None:

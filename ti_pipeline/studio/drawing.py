@@ -58,7 +58,9 @@ def _pictures(run: Run, asked: Asked, plan: Sequence[Planned], folder: Path | No
             write_picture(folder / one.file, picture, one.recipe)
         made[missing[index]] = picture
         run.report(len(plan) - len(missing) + len(made), len(plan), one.brief.prompt)
-    return [made[i] if i in made else _opened(folder / plan[i].file) for i in range(len(plan)) if folder or i in made]
+    if folder:
+        made |= {i: _opened(folder / one.file) for i, one in enumerate(plan) if i not in made}
+    return [made[i] for i in range(len(plan))]
 
 
 def _opened(path: Path) -> Image.Image:
@@ -71,13 +73,13 @@ def _ordered(run: Run, asked: Asked, plan: Sequence[Planned], pictures: list[Ima
     try:
         ranker = run.models.ranker
     except ParamsError as error:
-        rows = (Picture(pictures[i], one.recipe, one.file, i + 1, "not ranked") for i, one in enumerate(plan))
-        return Drawn(brief.prompt, f"not ranked, in the order of their numbers: {error}", tuple(rows))
+        unranked = tuple(Picture(pictures[i], one.recipe, one.file, i + 1, "not ranked") for i, one in enumerate(plan))
+        return Drawn(brief.prompt, f"not ranked, in the order of their numbers: {error}", unranked)
     seen = ranker.images(pictures).astype(np.float64)
     faithfulness = seen @ ranker.texts([brief.scoring_text]).astype(np.float64)[0]
     references = _references(asked, known, ranker)
     likeness = None if references is None else (seen @ references.T).mean(axis=1)
-    section, rows = run.params.rank, []
+    section, rows = run.params.rank, list[Picture]()
     rule = f"ranked by CLIP's faithfulness to {brief.scoring_text!r}"
     if likeness is not None:
         rule = f"{rule} and, with the weight {section.likeness_weight:g}, by the likeness to the pictures of {asked.concept}"
