@@ -123,7 +123,7 @@ class Studio:
         return {word.token: word for word in found}
 
     def add(self, word: Word) -> Word:
-        """Make a word known to prompts, in the place of one of the same token, until this studio is closed."""
+        """Make a word known to prompts, in the place of one of the same token, for as long as this studio lives."""
         if not re.fullmatch(TOKEN, word.token):
             raise ParamsError(f"{word.token!r}: a prompt names a word as <our-mascot>. Load it with such a token.")
         self._loaded[word.token.lower()] = word
