@@ -52,6 +52,10 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 COPY ti_pipeline ti_pipeline
 COPY tasks tasks
 COPY flows flows
+# What `ti-pipeline init` and `demo` begin with goes into the package too.
+COPY setup.py params.yaml dvc.yaml prefect.yaml automations.yaml .dvcignore .gitignore ./
+COPY choices choices
+COPY examples examples
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     pip install --constraint constraints.txt --no-deps --force-reinstall .
 

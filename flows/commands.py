@@ -23,6 +23,7 @@ from ti_pipeline.cli import (
     open_workspace,
 )
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.starter import EXAMPLES, starter
 from ti_pipeline.terminal import note, print_summary, print_where_to_look, say_json
 
 
@@ -105,22 +106,14 @@ def demo(
     set_: SetOption = None,
 ) -> None:
     """The whole chain on the example concepts with the embedded model, then where to look."""
-    source = _checkout()
+    source = starter()
     workspace = workspace.expanduser()
     workspace.mkdir(parents=True, exist_ok=True)
-    overrides = [f"concepts.folder={source / 'examples' / 'concepts'}", *(set_ or ())]
+    overrides = [f"concepts.folder={source / EXAMPLES}", *(set_ or ())]
     summary = _flow("train_concepts", _given(workspace, source / "params.yaml", overrides, None, False))
     print_summary(summary)
     print_where_to_look(workspace.resolve() / "artifacts" / "galleries" / "index.html")
     _leave(summary)
-
-
-def _checkout() -> Path:
-    """The folder with params.yaml and the examples: here, or where this package was installed from in place."""
-    for folder in (Path.cwd(), Path(__file__).resolve().parent.parent):
-        if (folder / "params.yaml").is_file() and (folder / "examples" / "concepts").is_dir():
-            return folder
-    raise ParamsError("the demo needs params.yaml and examples/concepts. Run it in a clone of the repository.")
 
 
 def _leave(summary: dict) -> None:

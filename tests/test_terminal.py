@@ -124,3 +124,19 @@ def test_away_from_a_terminal_progress_is_a_line_with_its_time(capsys: pytest.Ca
 
 def test_a_reason_is_safe_wherever_it_goes() -> None:
     assert Outcome("train", "fox", "failed", reason=EVIL).to_json()["reason"] == SEEN
+
+
+def test_in_a_notebook_progress_is_an_element_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("IPython", reason="IPython is not installed")
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    shell = InteractiveShell.instance()
+    assert not terminal._in_notebook()
+    monkeypatch.setattr(shell, "kernel", "one", raising=False)
+    monkeypatch.setattr(terminal, "NOTEBOOK_SECONDS", 0)
+    with capture_output() as heard:
+        with terminal.progress("train") as step:
+            step(3, 4, "<fox>\x1b: step 3")
+    first, bar, last = [shown.data.get("text/html") for shown in heard.outputs]
+    assert (first, last) == ("", "") and '<progress value="3" max="4">' in bar and "&lt;fox&gt;\\x1b: step 3" in bar

@@ -27,6 +27,7 @@ from ti_pipeline.stages.rank import RANK
 from ti_pipeline.stages.stage import Run, Stage
 from ti_pipeline.stages.table import STAGES
 from ti_pipeline.stages.turns import OVERVIEW, turn
+from ti_pipeline.studio import commands as studio
 from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_status, print_study, progress, say, say_json
 from ti_pipeline.versioning import commands
 from ti_pipeline.workspace import Outcome, Workspace
@@ -262,6 +263,7 @@ def version() -> None:
     say(__version__)
 
 
+studio.add(app)
 commands.add(app)
 
 

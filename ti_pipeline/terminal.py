@@ -5,6 +5,7 @@ All that is printed goes through here: what file names, settings and servers say
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import shlex
@@ -22,6 +23,7 @@ from ti_pipeline.workspace import Outcome
 Step = Callable[[int, int, str], None]
 STYLE = {"done": "green", "up-to-date": "dim", "stale": "yellow", "missing": "yellow", "quarantined": "yellow", "failed": "red"}
 QUIET_SECONDS = 60.0
+NOTEBOOK_SECONDS = 0.2  # between two states of its bar
 TIME = "%Y-%m-%d %H:%M:%S"
 _REASON = 24  # cells that a table's last column must have left on a terminal, else it is written in lines
 
@@ -61,7 +63,11 @@ def log_to_stderr() -> None:
 
 @contextmanager
 def progress(stage: str) -> Iterator[Step]:
-    """A bar on a terminal; elsewhere a line a minute. Both on stderr."""
+    """A bar on a terminal and in a notebook, gone when it is over; elsewhere a line a minute. On stderr but in a notebook."""
+    if _in_notebook():
+        with _notebook_bar(stage) as step:
+            yield step
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -79,6 +85,32 @@ def progress(stage: str) -> Iterator[Step]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None, stage=stage)
         yield lambda done, total, text: bar.update(task, completed=done, total=total, description=visible(text))
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel shows what is displayed."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+@contextmanager
+def _notebook_bar(stage: str) -> Iterator[Step]:
+    """HTML's own element: every notebook shows it without an extension."""
+    from IPython.display import HTML, display
+
+    shown, last = display(HTML(""), display_id=True), 0.0
+
+    def step(done: int, total: int, text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= NOTEBOOK_SECONDS:
+            last = time.monotonic()
+            bar = f'<progress value="{done}" max="{max(total, 1)}"></progress>'
+            shown.update(HTML(f"<b>{html.escape(stage)}</b> {bar} {html.escape(visible(text))}"))
+
+    try:
+        yield step
+    finally:
+        shown.update(HTML(""))
 
 
 def _lines(stage: str) -> Step:

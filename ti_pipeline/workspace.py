@@ -21,6 +21,8 @@ RANKINGS, EVALUATION, GALLERIES, COMPARISON = "rankings", "evaluation", "galleri
 # Folders under `artifacts/` for what saves time and changes no result: half-done trainings, pictures drawn meanwhile, what CLIP saw while
 # candidates were made, and words and measurements of setups that are not compared now.
 CHECKPOINTS, PREVIEWS, LOOKS, COMPARING = "checkpoints", "previews", "looks", "comparing"
+# The folder under `artifacts/` for pictures of prompts that somebody typed; no stage's.
+DRAWINGS = "drawings"
 # What stages read that no stage has made.
 CONCEPTS, CHOICES = "concepts", "choices"
 
@@ -111,6 +113,10 @@ class Workspace:
     @property
     def galleries(self) -> Path:
         return self.artifacts / GALLERIES
+
+    @property
+    def drawings(self) -> Path:
+        return self.artifacts / DRAWINGS
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -13,11 +14,12 @@ from prefect.client.schemas.schedules import CronSchedule
 
 from tests.flows.processes import ROOT, started, wait_for
 from ti_pipeline.files import read_table
+from ti_pipeline.versioning.begin import begin
 
 
-def prefect(environment: dict[str, str], *arguments: str) -> None:
+def prefect(environment: dict[str, str], folder: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -29,9 +31,10 @@ def ended(deployment: UUID) -> FlowRun | None:
 
 
 def test_a_worker_sees_a_scheduled_run_through(server, checkout, tmp_path) -> None:
-    """With the stage `validate` alone: what the other five do is tested without a worker."""
-    prefect(server, "work-pool", "create", "--type", "process", "ti-pipeline")
-    prefect(server, "deploy", "--all")
+    """Deployed from a workspace that is no clone, with the stage `validate` alone: what the other five do is tested without a worker."""
+    toys = begin(tmp_path / "toys").folder
+    prefect(server, toys, "work-pool", "create", "--type", "process", "ti-pipeline")
+    prefect(server, toys, "deploy", "--all")
     with get_client(sync_client=True) as client:
         on_demand = client.read_deployment_by_name("train-concepts/on-demand")
         nightly = client.read_deployment_by_name("train-concepts/nightly")
@@ -39,7 +42,8 @@ def test_a_worker_sees_a_scheduled_run_through(server, checkout, tmp_path) -> No
         (schedule,) = nightly.schedules
         assert schedule.active and schedule.schedule.cron == "0 2 * * *"
         assert nightly.parameters == on_demand.parameters and nightly.parameters["workspace"] is None
-        assert str(ROOT) not in nightly.model_dump_json() + on_demand.model_dump_json() and not nightly.pull_steps
+        said = nightly.model_dump_json() + on_demand.model_dump_json()
+        assert str(ROOT) not in said and str(tmp_path) not in said and not nightly.pull_steps
         assert [deployment.global_concurrency_limit.limit for deployment in (nightly, on_demand)] == [1, 1]
 
     target = {"params": str(checkout / "params.yaml"), "stages": ["validate"]}

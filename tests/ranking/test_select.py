@@ -71,3 +71,12 @@ def test_equal_scores_keep_their_order_and_one_candidate_is_first():
     assert [p.candidate for p in places] == [0, 1, 2]
     (only,) = rank_candidates(np.array([0.2]), np.array([0.1]), unit(0), weight=0.5, threshold=0.98)
     assert (only.place, only.score, only.reason) == (1, 0.0, "1st of 1: likeness 1st, faithfulness 1st")
+
+
+def test_without_references_faithfulness_alone_counts():
+    faithfulness = np.array([0.1, 0.3, 0.2, 0.29])
+    places = rank_candidates(None, faithfulness, unit(0, 40, 80, 41), weight=0.5, threshold=0.99)
+    assert [p.candidate for p in places] == [1, 2, 0, 3]
+    assert places[0].reason == "1st of 4: faithfulness 1st"
+    assert places[3].reason == "4th of 4: faithfulness 2nd; near-duplicate of candidate 1 (1.000), pushed down from place 2"
+    assert [p.score for p in places] == pytest.approx(standardise(faithfulness)[[1, 2, 0, 3]].tolist())

@@ -68,17 +68,24 @@ def push_down(order: np.ndarray, embeddings: np.ndarray, threshold: float) -> tu
     return [*distinct, *duplicates], duplicates
 
 
-def rank_candidates(likeness: np.ndarray, faithfulness: np.ndarray, embeddings: np.ndarray, weight: float, threshold: float) -> list[Place]:
-    """Every candidate of one brief, best first. Equal scores keep the order in which the candidates were made."""
-    score = combine(likeness, faithfulness, weight)
+def rank_candidates(
+    likeness: np.ndarray | None, faithfulness: np.ndarray, embeddings: np.ndarray, weight: float, threshold: float
+) -> list[Place]:
+    """Every candidate of one brief, best first. Equal scores keep the order in which the candidates were made.
+
+    Without `likeness`, where there are no references, faithfulness alone counts.
+    """
+    score = standardise(faithfulness) if likeness is None else combine(likeness, faithfulness, weight)
     order = np.argsort(-score, kind="stable")
     before = {candidate: place for place, candidate in enumerate(order.tolist(), start=1)}
     final, duplicates = push_down(order, embeddings, threshold)
-    like, faith, count = competition_rank(likeness), competition_rank(faithfulness), len(score)
+    by = {"likeness": likeness, "faithfulness": faithfulness}
+    ranks, count = {name: competition_rank(values) for name, values in by.items() if values is not None}, len(score)
     places = []
     for place, candidate in enumerate(final, start=1):
         original, alike = duplicates.get(candidate, (None, 0.0))
-        reason = f"{ordinal(place)} of {count}: likeness {ordinal(like[candidate])}, faithfulness {ordinal(faith[candidate])}"
+        why = ", ".join(f"{name} {ordinal(rank[candidate])}" for name, rank in ranks.items())
+        reason = f"{ordinal(place)} of {count}: {why}"
         if original is not None:
             moved = (
                 f"pushed down from place {before[candidate]}"

@@ -1,5 +1,8 @@
 """What `dvc.yaml` says of the stages: it follows from what they declare, and from what their modules import.
 
+In a clone the code and the embedded models are inputs of a stage, file by file. A workspace that is no clone has none of these files: there
+the version of the installed package stands for them, behind each command, which DVC compares too.
+
 python -m ti_pipeline.stages.declared dvc.yaml    write its stages anew
 """
 
@@ -16,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from ti_pipeline import __version__
 from ti_pipeline.files import write_text
 from ti_pipeline.stages.stage import Stage
 from ti_pipeline.stages.table import STAGES
@@ -50,14 +54,15 @@ MODELS = {
 }
 
 
-def entry(stage: Stage) -> dict[str, Any]:
-    """The stage in `dvc.yaml`. A concept that it cannot take ends it with status 1, and the chain goes on with the others."""
+def entry(stage: Stage, *, clone: bool = True) -> dict[str, Any]:
+    """The stage in `dvc.yaml` of a clone, or of another workspace. A concept that it cannot take ends it with status 1, and the chain
+    goes on with the others."""
     inputs = [_address(name) for name in stage.reads]
-    models = [MODELS[name].folder for name in stage.models]
+    own = [*(MODELS[name].folder for name in stage.models), *_cover(code(stage))] if clone else []
     return {
         "desc": stage.about,
-        "cmd": f"ti-pipeline {stage.name} || test $? -eq 1",
-        "deps": sorted({*inputs, *models, *_cover(code(stage))}),
+        "cmd": f"ti-pipeline {stage.name} || test $? -eq 1{'' if clone else f'  # {__version__}'}",
+        "deps": sorted({*inputs, *own}),
         "params": sections(stage),
         "outs": [{f"artifacts/{stage.output}": {"persist": True}}],
     }
@@ -156,14 +161,19 @@ def _cover(files: set[Path]) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in covered(ROOT / PACKAGE)}
 
 
-def write(path: Path) -> None:
-    """Write the stages of a `dvc.yaml` as the table has them; what stands around them stays."""
-    text = path.read_text(encoding="utf-8")
+def with_stages(text: str, *, clone: bool) -> str:
+    """A `dvc.yaml` with the stages as the table has them; what stands around them stays."""
     before, _, rest = text.partition("stages:\n")
     after = rest[rest.index("\nmetrics:") :] if "\nmetrics:" in rest else ""
-    stages = [yaml.safe_dump({name: entry(stage)}, sort_keys=False, width=200, allow_unicode=True) for name, stage in STAGES.items()]
+    entries = {name: entry(stage, clone=clone) for name, stage in STAGES.items()}
+    stages = [yaml.safe_dump({name: each}, sort_keys=False, width=200, allow_unicode=True) for name, each in entries.items()]
     indented = "\n".join("".join(f"  {line}\n" for line in stage.splitlines()) for stage in stages)
-    write_text(path, f"{before}stages:\n{indented}{after}")
+    return f"{before}stages:\n{indented}{after}"
+
+
+def write(path: Path) -> None:
+    """Write the stages of a `dvc.yaml` anew: of this clone, where it lies at its top, else of another workspace."""
+    write_text(path, with_stages(path.read_text(encoding="utf-8"), clone=path.resolve().parent == ROOT))
 
 
 if __name__ == "__main__":

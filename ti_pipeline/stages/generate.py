@@ -113,7 +113,7 @@ def _sheet(run: Run, plan: Plan) -> Sheet:
 
     generator, slug = run.models.generator, plan.concept
     order, left_out = _readable(generator, slug, plan.order, run.params)
-    wanted = list(_planned(generator, slug, order, run.params))
+    wanted = list(planned(generator, slug, order, run.params))
     place = Place(run.workspace.candidate_table(slug), run.workspace.looks(slug))
     missing = [one for one in wanted if run.force or not stands(place.folder / one.file, one.recipe)]
     about = {"fingerprint": plan.fingerprint, "generator": generator.name, "generator_digest": generator.digest}
@@ -147,7 +147,8 @@ def _readable(generator: Generator, concept: str, order: Order, params: Params) 
     return replace(order, briefs=briefs), f"{len(reasons)} of its {len(order.briefs)} briefs left out: {reasons[0]}{more}"
 
 
-def _planned(generator: Generator, concept: str, order: Order, params: Params) -> Iterator[Planned]:
+def planned(generator: Generator, concept: str, order: Order, params: Params) -> Iterator[Planned]:
+    """Every candidate of an order before it is made, brief by brief, with the recipe and the name that it will have."""
     from ti_pipeline.candidates.briefs import words_in
     from ti_pipeline.candidates.recipe import VERSION, file_name
     from ti_pipeline.candidates.sheet import Planned

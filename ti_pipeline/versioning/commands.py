@@ -22,7 +22,7 @@ Here = Path(".")
 
 def add(app: typer.Typer) -> None:
     """Add every command of this room."""
-    for command in (record, pull, inbox, publish, register, promote, versions, reproduce):
+    for command in (init, record, pull, inbox, publish, register, promote, versions, reproduce):
         app.command(command.__name__)(command)
 
 
@@ -36,6 +36,15 @@ def _show(value: Any, as_json: bool) -> None:
         say_json(value.to_json())
     else:
         say(value)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New, or one that is there: nothing in it is overwritten.")],
+) -> None:
+    """Make a workspace: settings, DVC's pipeline, Prefect's deployments, an example concept."""
+    from ti_pipeline.versioning.begin import begin
+
+    say(begin(folder))
 
 
 def record(

@@ -101,7 +101,7 @@ def _cannot(workspace: Workspace, params: Params) -> str:
     if not params.versions.record:
         return "versions.record is false in params.yaml"
     if not dvc_folder(root) or not (root / "dvc.yaml").is_file():
-        return f"{root} has no .dvc or dvc.yaml. Work in a clone, or run `dvc init` there and copy the repository's dvc.yaml"
+        return f"{root} has no .dvc or dvc.yaml. Run `ti-pipeline init {root}`; what is there stays"
     try:
         other = other_settings(root, params)
     except ParamsError as error:

@@ -34,7 +34,7 @@ class Recorded(Repo):
 def repository(root: Path) -> Iterator[Recorded]:
     """The workspace as DVC's repository; what DVC says goes into its errors only. Raises PipelineError."""
     if not dvc_folder(root):
-        raise PipelineError(f"{root} is not a DVC repository. Run `git init` and `dvc init` there, or work in a clone.")
+        raise PipelineError(f"{root} is not a DVC repository. Run `ti-pipeline init {root}`; what is there stays.")
     repo = None
     with _heard() as heard:
         try:

@@ -21,10 +21,10 @@ class Word:
     """
 
     token: str
-    rows: Mapping[str, torch.Tensor]
+    rows: Mapping[str, torch.Tensor] = field(repr=False)
     class_words: str = ""
-    adapters: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
     digest: str = ""
 
     def __len__(self) -> int:
