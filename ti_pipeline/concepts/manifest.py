@@ -76,6 +76,8 @@ class Manifest:
     vectors: int | None = None
     steps: int | None = None
     human_captions: Mapping[str, str] = field(default_factory=dict)
+    word: str | None = None
+    """SHA-256 of the word that was learnt elsewhere and stands in its folder."""
 
     def open(self, picture: Picture) -> Image.Image:
         """RGB pixels as they were validated. Raises ConceptError when the file is another one by now."""
@@ -107,6 +109,8 @@ def write_manifest(
     }
     if concept.human_captions:
         about["human_captions"] = concept.human_captions
+    if concept.word:
+        about["word"] = concept.word
     counts = {"accepted": len(validation.accepted), "refused": len(rows) - len(validation.accepted)}
     verdict = {"quarantine": validation.quarantine, "warnings": list(validation.warnings)}
     write_json(workspace.report(concept.slug), {**about, **counts, **verdict, "pictures": rows})
@@ -156,6 +160,7 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
     }
     own = {key: json.loads(about.get(key, "null")) for key in ("vectors", "steps")}
     learnt |= {key: value for key, value in own.items() if value is not None}
+    learnt |= {"word": about["word"]} if "word" in about else {}
     rest = {"briefs": json.loads(about["briefs"]), "owner": about.get("owner"), "license": about.get("license")}
     human = json.loads(about.get("human_captions", "{}"))
     return Manifest(
@@ -173,5 +178,6 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
         digest=digest_value(learnt | rest | ({"human_captions": human} if human else {})),
         training_digest=digest_value(learnt),
         human_captions=human,
+        word=about.get("word"),
         **own,
     )

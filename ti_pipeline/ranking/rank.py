@@ -69,10 +69,12 @@ class Seen:
 def look(candidates: Candidates, ranker: Ranker, manifest: Manifest, report: Progress) -> Seen:
     """Raises ConceptError for a picture that is not the one that the table names."""
     embeddings = _embed(candidates, ranker, report)
-    references = ranker.images([manifest.open(picture) for picture in manifest.pictures]).astype(np.float64)
     texts = list(dict.fromkeys(row["scoring_text"] for row in candidates.rows))
     meaning = dict(zip(texts, ranker.texts(texts).astype(np.float64), strict=True))
-    likeness = (embeddings @ references.T).mean(axis=1)
+    likeness = np.zeros(len(embeddings))  # of a word that came without pictures
+    if manifest.pictures:
+        references = ranker.images([manifest.open(picture) for picture in manifest.pictures]).astype(np.float64)
+        likeness = (embeddings @ references.T).mean(axis=1)
     return Seen(embeddings, likeness, np.array([embeddings[i] @ meaning[row["scoring_text"]] for i, row in enumerate(candidates.rows)]))
 
 
@@ -131,9 +133,8 @@ def _rows(candidates: list[dict], group: list[int], seen: Seen, section: params.
     """The rows of one brief, best first; `group` are the indices of its candidates 0, 1, 2 … into everything else."""
     rows = []
     likeness, faithfulness = seen.likeness, seen.faithfulness
-    for place in rank_candidates(
-        likeness[group], faithfulness[group], seen.embeddings[group], section.likeness_weight, section.near_duplicate
-    ):
+    weight = section.likeness_weight if likeness.any() else 0.0
+    for place in rank_candidates(likeness[group], faithfulness[group], seen.embeddings[group], weight, section.near_duplicate):
         i = group[place.candidate]
         same = {key: candidates[i][key] for key in ("concept", "brief_index", "brief", "prompt", "candidate", "file", "digest")}
         rows.append(

@@ -78,7 +78,8 @@ def rank_candidates(likeness: np.ndarray, faithfulness: np.ndarray, embeddings: 
     places = []
     for place, candidate in enumerate(final, start=1):
         original, alike = duplicates.get(candidate, (None, 0.0))
-        reason = f"{ordinal(place)} of {count}: likeness {ordinal(like[candidate])}, faithfulness {ordinal(faith[candidate])}"
+        alike_of = f"likeness {ordinal(like[candidate])}, " if likeness.any() else ""  # without references there is none
+        reason = f"{ordinal(place)} of {count}: {alike_of}faithfulness {ordinal(faith[candidate])}"
         if original is not None:
             moved = (
                 f"pushed down from place {before[candidate]}"

@@ -26,6 +26,7 @@ Here = Path(".")
 def add(app: typer.Typer) -> None:
     """Add every command of this room."""
     app.command("export")(export)
+    app.command("import")(import_)
 
 
 def export(
@@ -69,6 +70,38 @@ def export(
             refused.append(str(error))
     if json_:
         say_json(written)
+    if refused:
+        say("\n".join(refused), err=True)
+        raise typer.Exit(1)
+
+
+def import_(
+    source: Annotated[str, typer.Argument(metavar="FILE|FOLDER|HUB_NAME", help="A word as any tool writes it.")],
+    as_: Annotated[str, typer.Option("--as", help="The concept; with `{word}` in it, one for each word.", metavar="CONCEPT")],
+    word: Annotated[str | None, typer.Option("--word", help="Which one, by the name that it has in the file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Take the place of a word that is there.")] = False,
+    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
+) -> None:  # fmt: skip
+    """Bring in a word that another tool has learnt; nothing in its file is run."""
+    from ti_pipeline.concepts.concept import suggest_slug
+    from ti_pipeline.models import Models
+    from ti_pipeline.words.incoming import PLACE, bring_in, located, words_at
+
+    settings = load(params or workspace / "params.yaml", set_ or ())
+    at, path = Workspace.open(workspace, settings.concepts.folder), located(source)
+    words = words_at(path)
+    names = ", ".join(sorted(each.name for each in words))
+    if word is not None and not (words := [each for each in words if each.name == word]):
+        raise ParamsError(f"--word {word}: {source} has no such word. It has: {names}.")
+    if len(words) > 1 and PLACE not in as_:
+        raise ParamsError(f"{source} has {len(words)} words: {names}. Choose one with --word, or take all with --as 'my-{PLACE}'.")
+    generator, refused = Models(settings, at.root).generator, []
+    for each in words:
+        slug = as_.replace(PLACE, suggest_slug(each.name))
+        try:
+            say(f"{bring_in(at, generator, each, slug, path, force)}: {each.name}. `ti-pipeline run {slug}` draws with it.")
+        except ConceptError as error:
+            refused.append(str(error))
     if refused:
         say("\n".join(refused), err=True)
         raise typer.Exit(1)
