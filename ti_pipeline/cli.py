@@ -30,6 +30,7 @@ from ti_pipeline.stages.turns import OVERVIEW, turn
 from ti_pipeline.studio import commands as studio
 from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_status, print_study, progress, say, say_json
 from ti_pipeline.versioning import commands
+from ti_pipeline.words import commands as words
 from ti_pipeline.workspace import Outcome, Workspace
 
 app = typer.Typer(
@@ -265,6 +266,7 @@ def version() -> None:
 
 studio.add(app)
 commands.add(app)
+words.add(app)
 
 
 def main() -> None:

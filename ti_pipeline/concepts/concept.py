@@ -15,7 +15,7 @@ from ti_pipeline.concepts.folder import list_folder, passed_over, printable
 from ti_pipeline.concepts.settings import read_captions, read_settings
 from ti_pipeline.concepts.texts import WORD, visible
 from ti_pipeline.errors import ConceptError, ParamsError
-from ti_pipeline.files import digest_value
+from ti_pipeline.files import digest_file, digest_value
 from ti_pipeline.workspace import SLUG
 
 
@@ -36,6 +36,7 @@ class Concept:
     vectors: int | None = None
     steps: int | None = None
     human_captions: dict[str, str] = field(default_factory=dict)
+    word: str | None = None  # SHA-256 of the word that was learnt elsewhere
 
 
 def load_concept(folder: Path) -> Concept:
@@ -62,6 +63,7 @@ def load_concept(folder: Path) -> Concept:
         vectors=settings.vectors,
         steps=settings.steps,
         human_captions=settings.human_captions.model_dump(exclude_none=True),
+        word=_word_digest(slug, folder / settings.word) if settings.word else None,
     )
 
 
@@ -98,7 +100,16 @@ def concept_digest(concept: Concept) -> str:
     settings = asdict(replace(concept, folder=Path()))
     if not concept.human_captions:
         del settings["human_captions"]  # manifests from before there were any stand
+    if concept.word is None:
+        del settings["word"]
     return digest_value(settings)
+
+
+def _word_digest(slug: str, path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError as error:
+        raise ConceptError(slug, f"concept.yaml: `word`: {path.name}: {error.strerror}. Import it again.") from None
 
 
 def suggest_slug(name: str) -> str:

@@ -86,6 +86,8 @@ class Manifest:
     vectors: int | None = None
     steps: int | None = None
     human_captions: Mapping[str, str] = field(default_factory=dict)
+    word: str | None = None
+    """SHA-256 of the word that was learnt elsewhere and stands in its folder."""
 
     @property
     def masked(self) -> bool:
@@ -134,6 +136,8 @@ def write_manifest(
         about["human_captions"] = concept.human_captions
     if validation.masks:
         about["masks"] = dict(validation.masks)
+    if concept.word:
+        about["word"] = concept.word
     counts = {"accepted": len(validation.accepted), "refused": len(rows) - len(validation.accepted)}
     verdict = {"quarantine": validation.quarantine, "warnings": list(validation.warnings)}
     write_json(workspace.report(concept.slug), {**about, **counts, **verdict, "pictures": rows})
@@ -192,6 +196,7 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
     learnt |= {key: value for key, value in own.items() if value is not None}
     if masked := {picture.file: picture.mask.digest for picture in pictures if picture.mask}:
         learnt["masks"] = masked
+    learnt |= {"word": about["word"]} if "word" in about else {}
     rest = {"briefs": json.loads(about["briefs"]), "owner": about.get("owner"), "license": about.get("license")}
     human = json.loads(about.get("human_captions", "{}"))
     return Manifest(
@@ -209,5 +214,6 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
         digest=digest_value(learnt | rest | ({"human_captions": human} if human else {})),
         training_digest=digest_value(learnt),
         human_captions=human,
+        word=about.get("word"),
         **own,
     )

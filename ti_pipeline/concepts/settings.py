@@ -16,6 +16,7 @@ from ti_pipeline.concepts.texts import MOST_VECTORS, PLACE, ClassWords, Line, Pr
 from ti_pipeline.errors import ConceptError
 
 TOKEN = r"^<[A-Za-z0-9][A-Za-z0-9_.-]{0,63}>$"
+WORD_FILE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.safetensors$"  # of a word that was learnt elsewhere, beside concept.yaml
 LARGEST = 64 * 1024  # bytes of concept.yaml, and of a caption's file
 MOST_STEPS = 20_000  # that a concept may ask for in its own settings; four times what Stable Diffusion may need
 MOST_ERRORS = 3  # in one reason
@@ -66,6 +67,7 @@ class Settings(BaseModel):
     human_captions: HumanCaptions = HumanCaptions()
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)] | None = None
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
+    word: Annotated[str, Field(pattern=WORD_FILE)] | None = None
     owner: Line | None = None
     license: Line | None = None
 
@@ -183,6 +185,8 @@ def _complaint(error: Any) -> str:
         near = get_close_matches(key, Settings.model_fields, n=1)
         advice = f"did you mean `{near[0]}`" if near else f"known are {', '.join(Settings.model_fields)}"
         return f"{where}no such key; {advice}"
+    if error["type"] == "string_pattern_mismatch" and key == "word":
+        return f"{where}expected a file of this folder such as word.safetensors, found {_shown(error['input'])}"
     if error["type"] == "string_pattern_mismatch":
         return f"{where}expected something like <my-thing> (in angle brackets, no spaces), found {_shown(error['input'])}"
     if error["type"] == "string_type":

@@ -126,11 +126,14 @@ def validate_concept(concept: Concept, settings: Validate, embed: Embed | None) 
     masks, unusable = _masks(listing.masks, [each.row for each in seen])
     rows = sorted([*rows, *unusable], key=lambda row: row.file) if unusable else rows
     warnings = [f"subfolder {name}: not looked into; a set is one folder" for name in listing.subfolders]
-    if seen and len(seen) < settings.min_pictures:
+    if concept.word and not rows:
+        warnings.append("no pictures: how much like them the word is will not be measured")
+    elif seen and len(seen) < settings.min_pictures:
         warnings.append(f"{_count(len(seen))} that can be used; {settings.min_pictures} or more make a better word")
     if len(seen) > settings.max_pictures:
         warnings.append(f"{_count(len(seen))}; more than {settings.max_pictures} rarely make a better word")
-    return Validation(concept.slug, tuple(rows), tuple(warnings), "" if seen else _why_nothing(rows, listing.subfolders), masks)
+    can_be_used = seen or (concept.word and not rows)
+    return Validation(concept.slug, tuple(rows), tuple(warnings), "" if can_be_used else _why_nothing(rows, listing.subfolders), masks)
 
 
 def _masks(entries: Sequence[Entry], accepted: Sequence[Row]) -> tuple[dict[str, tuple[str, str]], list[Row]]:

@@ -115,7 +115,7 @@ def _look(studio: Studio, manifest: Manifest, word: Word, params: Params, progre
     first = {k * each + j: text for k, text in enumerate(left) for j in range(min(section.keep, each))}
     without, drawn = draw_shared(studio, tuple(text for text in left for _ in range(each)), shared_seeds, step, frozenset(first))
     kept += [(PROMPT, first[i], drawn[i]) for i in sorted(first)]
-    pictures = studio.look([manifest.open(picture) for picture in manifest.pictures])
+    pictures = studio.look([manifest.open(picture) for picture in manifest.pictures]) if manifest.pictures else None
     by_prompt = [slice(k * each, (k + 1) * each) for k in range(len(prompts))]
     return {
         "kept": kept,
@@ -132,15 +132,17 @@ def _measure(ranker: Ranker, manifest: Manifest, params: Params, seen: dict[str,
     section, prompts = params.evaluate, params.evaluate.prompts[manifest.kind]
     left = [left_out(prompt) for prompt in prompts]
     texts = ranker.texts(left)
-    pictures: Seen = seen["neutral"][PICTURES]
-    among = alike_among(pictures.judged) if len(pictures.judged) > 1 else None
+    pictures: Seen | None = seen["neutral"][PICTURES]  # None of a word that came without any
+    among = alike_among(pictures.judged) if pictures and len(pictures.judged) > 1 else None
     rng = np.random.default_rng(int(digest_value(["bootstrap", params.seed, manifest.slug])[:16], 16))
 
-    def likeness(name: str, samples: Seen) -> np.ndarray | None:
-        return among if name == PICTURES else alike(samples.judged, pictures.judged)
+    def likeness(name: str, samples: Seen | None) -> np.ndarray | None:
+        return among if name == PICTURES else alike(samples.judged, pictures.judged) if samples and pictures else None
 
-    def row(values: np.ndarray | None, parts: list[Seen], of: list[np.ndarray]) -> dict[str, Any]:
-        paper, code = editability([part.clip for part in parts], of, section.bootstrap, rng)
+    def row(values: np.ndarray | None, parts: list[Seen | None], of: list[np.ndarray]) -> dict[str, Any]:
+        if not all(parts):
+            return {"reconstruction": None, "editability": None, "editability_per_sample": None}
+        paper, code = editability([part.clip for part in parts if part], of, section.bootstrap, rng)
         mean = None if values is None else mean_estimate(values, section.bootstrap, rng)
         return {"reconstruction": _json(mean), "editability": _json(paper), "editability_per_sample": _json(code)}
 
@@ -154,10 +156,10 @@ def _measure(ranker: Ranker, manifest: Manifest, params: Params, seen: dict[str,
     low, learnt, rise = neutral[PROMPT], neutral[LEARNT], None
     if among is not None and low is not None and learnt is not None:
         rise = gain(low, learnt, float(among.mean()), section.bootstrap, rng)
-    ends = {PROMPT: alike(seen["neutral"][PROMPT].clip, pictures.clip).mean()}
-    ends[PICTURES] = None if among is None else alike_among(pictures.clip).mean()
+    ends = {PROMPT: alike(seen["neutral"][PROMPT].clip, pictures.clip).mean() if pictures else None}
+    ends[PICTURES] = None if among is None or pictures is None else alike_among(pictures.clip).mean()
     clip = {name: None if value is None else round(float(value), DECIMALS) for name, value in ends.items()}
-    return {"setups": setups, "gain_percent": _json(rise), "clip_likeness": clip, "briefs": briefs, "pictures": len(pictures.judged)}
+    return {"setups": setups, "gain_percent": _json(rise), "clip_likeness": clip, "briefs": briefs, "pictures": len(manifest.pictures)}
 
 
 def _json(estimate: Estimate | None) -> dict[str, float | int] | None:

@@ -96,8 +96,9 @@ def draw_per_brief(path: Path, prompts: Mapping[str, Mapping[str, list[float]]])
         figure = Figure(figsize=(7.2, 1.6 + 0.42 * max(len(shown), 2)), layout="constrained")
         axes = figure.add_subplot()
         for name in SETUPS if shown else ():
-            means = [np.mean(prompts[prompt][name]) for prompt in shown]
-            axes.scatter(means, range(len(shown)), s=52, color=COLOURS[name], marker=MARKERS[name], label=name, zorder=3)
+            places = [place for place, prompt in enumerate(shown) if prompts[prompt][name]]  # none of words without pictures
+            means = [np.mean(prompts[shown[place]][name]) for place in places]
+            axes.scatter(means, places, s=52, color=COLOURS[name], marker=MARKERS[name], label=name, zorder=3)
         axes.set_yticks(range(len(shown)), [_short(prompt) for prompt in shown])
         axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
         axes.set_xlabel("editability: faithfulness to the prompt, by CLIP →")

@@ -89,7 +89,8 @@ class _Seen:
         for brief in report["briefs"]:
             of_prompt = self.prompts.setdefault(brief["prompt"], {name: [] for name in SETUPS})
             for name, means in of_prompt.items():
-                means.append(brief["setups"][name]["editability"]["value"])
+                if measured := brief["setups"][name]["editability"]:
+                    means.append(measured["value"])
 
     def metrics(self) -> dict[str, Any]:
         """Means over the concepts; their intervals say what other concepts would have given."""

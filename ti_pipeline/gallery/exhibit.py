@@ -233,7 +233,7 @@ def read_numbers(workspace: Workspace, manifest: Manifest) -> Numbers | None:
         if all(setups.values()):
             scales += _scale(name, about, setups, low, high)
     by = report["measured_by"]
-    samples = report["setups"][LEARNT]["reconstruction"]["n"] + report["setups"][LEARNT]["editability"]["n"]
+    samples = sum(measured["n"] for name in ("reconstruction", "editability") if (measured := report["setups"][LEARNT][name]))
     judge, clip = by["reconstruction"]["judge"], by["editability"]["clip"]
     return Numbers(report["gain_percent"], tuple(scales), judge, clip, samples, report.get("warning"))
 
@@ -263,6 +263,8 @@ def _words(rows: list[dict], stacks: list[int]) -> list[str]:
             told.append(f"Almost the same picture as no.\N{NO-BREAK SPACE}{rows[lead]['place']}")
         elif len(rows) == 1:
             told.append("The only candidate")
+        elif not any(row["likeness"] for row in rows):
+            told.append(f"{_closest(faith).capitalize()} to the brief")
         elif like == faith == 1:
             told.append("Most like your photos and closest to the brief")
         else:

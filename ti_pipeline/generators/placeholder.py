@@ -14,6 +14,7 @@ import torch
 
 from ti_pipeline.concepts.texts import cut
 from ti_pipeline.errors import ConceptError
+from ti_pipeline.generators.modelspec import models_of
 from ti_pipeline.generators.reader import Frame, Reader, TextReader
 from ti_pipeline.words.word import Word
 
@@ -126,7 +127,7 @@ def check_width(generator: Generator, concept: str, word: Word) -> None:
         raise ConceptError(
             concept,
             f"the vectors of {word.token} have {_numbers(learnt)} and {generator.name} takes {_numbers(own)}, so the word was learnt "
-            "for another model. Train it again, or set generator.model to that model.",
+            f"for {models_of(learnt) or 'another model'}. Train it again, or set generator.model to that model.",
         )
     for rows in word.layers.values():
         if len(rows) != generator.layers:

@@ -60,26 +60,33 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is seen in candidates, float64: their embeddings by CLIP [n, d], and for each its likeness and faithfulness [n]."""
+    """What is seen in candidates, float64: their embeddings by CLIP [n, d], and for each its likeness and faithfulness [n]. A word that
+    came without pictures has nothing to be like."""
 
     embeddings: np.ndarray
-    likeness: np.ndarray
+    likeness: np.ndarray | None
     faithfulness: np.ndarray
 
 
 def look(candidates: Candidates, sight: Sight, manifest: Manifest, report: Progress) -> Seen:
     """Raises ConceptError for a picture that is not the one that the table names."""
-    ranker, dino, pictures = sight.ranker, sight.dino, [manifest.open(picture) for picture in manifest.pictures]
-    embeddings, references = _embed(candidates, ranker, report), ranker.images(pictures).astype(np.float64)
+    embeddings = _embed(candidates, sight.ranker, report)
     texts = list(dict.fromkeys(row["scoring_text"] for row in candidates.rows))
-    meaning = dict(zip(texts, ranker.texts(texts).astype(np.float64), strict=True))
-    likeness = (embeddings @ references.T).mean(axis=1)
-    if dino:
-        folder, concept = candidates.folder, candidates.concept
-        seen = np.concatenate([dino.images([_open(folder / row["file"], concept, row["digest"])]) for row in candidates.rows])
-        by_dino = (seen.astype(np.float64) @ dino.images(pictures).astype(np.float64).T).mean(axis=1)
-        likeness = (likeness + by_dino) / 2 if sight.clip else by_dino
+    meaning = dict(zip(texts, sight.ranker.texts(texts).astype(np.float64), strict=True))
+    likeness = _likeness(candidates, embeddings, sight, manifest) if manifest.pictures else None
     return Seen(embeddings, likeness, np.array([embeddings[i] @ meaning[row["scoring_text"]] for i, row in enumerate(candidates.rows)]))
+
+
+def _likeness(candidates: Candidates, embeddings: np.ndarray, sight: Sight, manifest: Manifest) -> np.ndarray:
+    """Mean cosine [n] to the concept's pictures, by CLIP, a DINO, or both."""
+    pictures = [manifest.open(picture) for picture in manifest.pictures]
+    by_clip = (embeddings @ sight.ranker.images(pictures).astype(np.float64).T).mean(axis=1)
+    if not sight.dino:
+        return by_clip
+    folder, concept = candidates.folder, candidates.concept
+    seen = np.concatenate([sight.dino.images([_open(folder / row["file"], concept, row["digest"])]) for row in candidates.rows])
+    by_dino = (seen.astype(np.float64) @ sight.dino.images(pictures).astype(np.float64).T).mean(axis=1)
+    return (by_clip + by_dino) / 2 if sight.clip else by_dino
 
 
 def ordered(candidates: Candidates, seen: Seen, section: params.Rank, verdicts: Mapping[str, Verdict]) -> list[dict]:
@@ -137,9 +144,8 @@ def _rows(candidates: list[dict], group: list[int], seen: Seen, section: params.
     """The rows of one brief, best first; `group` are the indices of its candidates 0, 1, 2 … into everything else."""
     rows = []
     likeness, faithfulness = seen.likeness, seen.faithfulness
-    for place in rank_candidates(
-        likeness[group], faithfulness[group], seen.embeddings[group], section.likeness_weight, section.near_duplicate
-    ):
+    alike, weight = None if likeness is None else likeness[group], section.likeness_weight
+    for place in rank_candidates(alike, faithfulness[group], seen.embeddings[group], weight, section.near_duplicate):
         i = group[place.candidate]
         same = {key: candidates[i][key] for key in ("concept", "brief_index", "brief", "prompt", "candidate", "file", "digest")}
         rows.append(
@@ -147,7 +153,7 @@ def _rows(candidates: list[dict], group: list[int], seen: Seen, section: params.
                 **same,
                 "place": place.place,
                 "place_before": place.place_before,
-                "likeness": float(likeness[i]),
+                "likeness": 0.0 if likeness is None else float(likeness[i]),
                 "faithfulness": float(faithfulness[i]),
                 "score": place.score,
                 "duplicate_of": place.duplicate_of,

@@ -52,6 +52,7 @@ class Order:
 
     manifest: Manifest
     wanted: Wanted
+    given: bool = False  # its word was learnt elsewhere
 
 
 def _begin(run: Run) -> None:
@@ -64,9 +65,22 @@ def _begin(run: Run) -> None:
 
 def _plan(run: Run, slug: str) -> Plan:
     manifest = read_manifest(run.workspace, slug)
+    if manifest.word and not (run.force and manifest.pictures):
+        return _plan_given(run, manifest)
     wanted = wanted_of(run, manifest)
     stands = standing(run.workspace, slug, wanted)
     return Plan(slug, wanted.word, stands, Order(manifest, wanted), unfinished=slug in run.once(half_done))
+
+
+def _plan_given(run: Run, manifest: Manifest) -> Plan:
+    """Of a word that was learnt elsewhere: it is taken over, unless `--force` has had another learnt from the pictures."""
+    from ti_pipeline.stages.given import given_wanted, standing_given
+
+    slug, wanted = manifest.slug, given_wanted(manifest)
+    stands = standing_given(run.workspace, slug, wanted)
+    if not stands and manifest.pictures:
+        stands = standing(run.workspace, slug, wanted_of(run, manifest))
+    return Plan(slug, wanted.word, stands, Order(manifest, wanted, given=True))
 
 
 def half_done(run: Run) -> set[str]:
@@ -83,6 +97,11 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     from ti_pipeline.inversion.settings import settings_for
     from ti_pipeline.inversion.train import train_pack
 
+    for plan in (plan for plan in plans if plan.order.given):
+        yield _taken_over(run, plan)
+    plans = [plan for plan in plans if not plan.order.given]
+    if not plans:
+        return
     checkpoint = checkpoint_of(run.workspace, run.chosen)
     if run.force:
         checkpoint.unlink(missing_ok=True)
@@ -116,6 +135,17 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
                 yield _finished(run, plan, _write(run, plan, ended.job, ended.trained), ended.seconds)
     for path in (checkpoint, *others):
         path.unlink(missing_ok=True)
+
+
+def _taken_over(run: Run, plan: Plan) -> Outcome | Lost:
+    from ti_pipeline.stages.given import take_over
+
+    began = time.monotonic()
+    try:
+        path = take_over(run.workspace, plan.order.manifest, plan.order.wanted)
+    except ParamsError as error:
+        return Lost(plan.concept, ConceptError(plan.concept, str(error)))
+    return Outcome("train", plan.concept, "done", time.monotonic() - began, path=str(path), digest=digest_file(path))
 
 
 def _learnt(run: Run, plans: Sequence[Plan]) -> dict[str, Learnt]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 ONLY = "text"  # the text encoder of a model that has one: files of its words do not name it
+ENCODERS = ("clip_l", "clip_g", "t5")  # those of a model that has several, in the order in which tools number them
+ADAPTER = "adapter."  # begins the names of tensors beside the rows in a word's file
 _LAYERS = "layers."  # begins the name of the adapter with an encoder's rows for each layer
 
 

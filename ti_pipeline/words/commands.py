@@ -1,0 +1,107 @@
+"""The commands that bring words in and take them out. `ti_pipeline.cli` adds them; everything heavy is imported when one is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.params import load
+from ti_pipeline.stages.collection import validated
+from ti_pipeline.terminal import say, say_json
+from ti_pipeline.words.names import PATTERN
+from ti_pipeline.words.tools import TOOLS
+from ti_pipeline.workspace import Workspace
+
+ALL = "all"
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder with artifacts/.", metavar="DIR")]
+ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Here = Path(".")
+
+
+def add(app: typer.Typer) -> None:
+    """Add every command of this room."""
+    app.command("export")(export)
+    app.command("import")(import_)
+
+
+def export(
+    concepts: Annotated[list[str] | None, typer.Argument(metavar="[CONCEPT…]", help="These concepts; without any, all.")] = None,
+    for_: Annotated[str, typer.Option("--for", help=f"{', '.join(TOOLS)}, or all that can use the word.", metavar="TOOL")] = ALL,
+    name: Annotated[str, typer.Option("--name", help="What each file is called; `{concept}` is the concept's own name.")] = PATTERN,
+    out: Annotated[Path | None, typer.Option("--out", help="By default exports/TOOL in the workspace.", metavar="DIR")] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Give away the reference pictures too, and what their files are called.")
+    ] = False,
+    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False,
+) -> None:  # fmt: skip
+    """Write learnt words as other tools read them, with a preview and a text beside each."""
+    from ti_pipeline.concepts.manifest import read_manifest
+    from ti_pipeline.words.export import export_of, write_export
+    from ti_pipeline.words.names import check_apart, names_for
+
+    if for_ not in (ALL, *TOOLS):
+        raise ParamsError(f"--for {for_}: there is no such tool here. There are {', '.join(TOOLS)}, and {ALL}.")
+    at = Workspace.open(workspace, load(params or workspace / "params.yaml", set_ or ()).concepts.folder)
+    slugs = sorted(set(concepts or validated(at)))
+    if not slugs:
+        raise ParamsError(f"{at.root}: there is no concept here yet. Run `ti-pipeline run` first.")
+    exports, refused = [], []
+    for slug, called in names_for(slugs, name).items():
+        try:
+            exports.append(export_of(at, read_manifest(at, slug), called, pictures))
+        except ConceptError as error:
+            refused.append(str(error))
+    if for_ in (ALL, "kohya"):
+        check_apart({each.name: len(each) for each in exports})
+    written: dict[str, list[str]] = {}
+    for each in exports:
+        try:
+            for tool in each.tools if for_ == ALL else [TOOLS[for_]]:
+                folder = (out or at.root / "exports" / tool.name) if for_ != ALL or out is None else out / tool.name
+                written.setdefault(each.about.get("concept", each.name), []).extend(map(str, write_export(each, tool, folder)))
+                if not json_:
+                    say(f"{folder / (each.name if tool.repository else each.file)}: {tool.title}, write {each.typed(tool)}")
+        except ConceptError as error:
+            refused.append(str(error))
+    if json_:
+        say_json(written)
+    if refused:
+        say("\n".join(refused), err=True)
+        raise typer.Exit(1)
+
+
+def import_(
+    source: Annotated[str, typer.Argument(metavar="FILE|FOLDER|HUB_NAME", help="A word as any tool writes it.")],
+    as_: Annotated[str, typer.Option("--as", help="The concept; with `{word}` in it, one for each word.", metavar="CONCEPT")],
+    word: Annotated[str | None, typer.Option("--word", help="Which one, by the name that it has in the file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Take the place of a word that is there.")] = False,
+    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
+) -> None:  # fmt: skip
+    """Bring in a word that another tool has learnt; nothing in its file is run."""
+    from ti_pipeline.concepts.concept import suggest_slug
+    from ti_pipeline.models import Models
+    from ti_pipeline.words.incoming import PLACE, bring_in, located, words_at
+
+    settings = load(params or workspace / "params.yaml", set_ or ())
+    at, path = Workspace.open(workspace, settings.concepts.folder), located(source)
+    words = words_at(path)
+    names = ", ".join(sorted(each.name for each in words))
+    if word is not None and not (words := [each for each in words if each.name == word]):
+        raise ParamsError(f"--word {word}: {source} has no such word. It has: {names}.")
+    if len(words) > 1 and PLACE not in as_:
+        raise ParamsError(f"{source} has {len(words)} words: {names}. Choose one with --word, or take all with --as 'my-{PLACE}'.")
+    generator, refused = Models(settings, at.root).generator, []
+    for each in words:
+        slug = as_.replace(PLACE, suggest_slug(each.name))
+        try:
+            say(f"{bring_in(at, generator, each, slug, path, force)}: {each.name}. `ti-pipeline run {slug}` draws with it.")
+        except ConceptError as error:
+            refused.append(str(error))
+    if refused:
+        say("\n".join(refused), err=True)
+        raise typer.Exit(1)
