@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from ti_pipeline.generators.generator import Condition, Guidance, Ids, Posterior, Rows
+from ti_pipeline.generators.quantisation import LARGE
 from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.words.word import ONLY
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
+    from ti_pipeline.generators.placement import Offload
 
 HIDDEN = "hidden"  # the part of a Condition that has the states of tokens
 
@@ -35,6 +37,8 @@ class LatentModel(ABC):
     device: torch.device
     dtype: torch.dtype  # of text encoders and denoiser
     memory_format: str = "contiguous"  # of the denoiser
+    quantised: str | None = None  # what the frozen weights are kept in, where it is less than `dtype`
+    offload: Offload | None = None
 
     DENOISER: ClassVar[tuple[str, str]]  # the folder and the class, of diffusers
     VAE: ClassVar[tuple[str, str]] = ("vae", "AutoencoderKL")
@@ -83,7 +87,7 @@ class LatentModel(ABC):
         return condition
 
     def drawing(self) -> AbstractContextManager[None]:
-        return nullcontext()
+        return self.offload.drawing() if self.offload else nullcontext()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -107,12 +111,19 @@ class LatentModel(ABC):
             "memory_format": self.memory_format,
             "device": f"cpu {torch.backends.cpu.get_cpu_capability()}" if on_cpu else _name(self.device),
             **({"threads": str(torch.get_num_threads())} if on_cpu else {}),
+            **({"quantised": self.quantised} if self.quantised else {}),
             "torch": torch.__version__,
         }
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         return {**{name: encoder.model for name, encoder in self.encoders.items()}, "vae": self.vae, self.DENOISER[0]: self.denoiser}
+
+    def kept_in(self, name: str) -> str | None:
+        """What the weights of a network are quantised to."""
+        encoder = self.encoders.get(name)
+        large = name == self.DENOISER[0] or (encoder is not None and encoder.model.num_parameters() >= LARGE)
+        return self.quantised if large else None
 
     def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int]) -> Ids:
         return {name: encoder.tokenise(prompts, lengths) for name, encoder in self.encoders.items()}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from ti_pipeline.generators.refusals import SETTING
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from ti_pipeline.generators.family import Family
+    from ti_pipeline.generators.source import Source
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,27 @@ class SingleFile:
     configure: Callable[[Path, Path], None]
 
 
-def load_single_file(path: Path, family: Family, how: SingleFile) -> DiffusionPipeline:
+def load_single_file(source: Source, how: SingleFile) -> DiffusionPipeline:
     """The stock pipeline with the file's weights, float32. Raises ParamsError."""
-    with opened(path), tempfile.TemporaryDirectory() as folder:
+    with opened(source.path), configured(source, how) as configuration:
+        return _load(source.path, configuration, how.index)
+
+
+@contextmanager
+def configured(source: Source, how: SingleFile) -> Iterator[Path]:
+    """While it is open, a folder with all configurations of a generator, in diffusers' layout. Raises ParamsError."""
+    if source.layout == "folder":
+        yield source.path
+        return
+    path = source.path
+    with tempfile.TemporaryDirectory() as folder:
         configuration = Path(folder)
         if (beside := path.with_suffix("")).is_dir():
-            _take_configuration(path, beside, family.parts, configuration)
+            _take_configuration(path, beside, source.family.parts, configuration)
         else:
             how.configure(path, configuration)
         (configuration / "model_index.json").write_text(json.dumps(how.index), encoding="utf-8")
-        return _load(path, configuration, how.index)
+        yield configuration
 
 
 def lacks_configuration(path: Path, what: str, parts: tuple[str, ...]) -> ParamsError:

@@ -32,7 +32,7 @@ def evaluation_fingerprint(models: Models, word: Word, manifest: Manifest, param
         "initializer": word.class_words,
     }
     settings = params.evaluate.model_dump(mode="json", exclude={"batch_size", "prompts"})
-    settings |= {"prompts": params.evaluate.prompts.get(manifest.kind), "seed": params.seed, "precision": params.generator.precision}
+    settings |= {"prompts": params.evaluate.prompts.get(manifest.kind), "seed": params.seed, **params.generator.decisive()}
     return fingerprint("evaluate", VERSION, inputs, settings)
 
 

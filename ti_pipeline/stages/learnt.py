@@ -65,7 +65,7 @@ def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params
 
     inputs = {"generator": generator, "manifest": manifest.training_digest} | ({"ranker": ranker} if ranker else {})
     sections = params.section("seed") | {"train": settings_for(manifest, params.train).decisive()}
-    return fingerprint("train", VERSION, inputs, sections | {"precision": params.generator.precision})
+    return fingerprint("train", VERSION, inputs, sections | params.generator.decisive())
 
 
 def wanted_of(run: Run, manifest: Manifest) -> Wanted:
