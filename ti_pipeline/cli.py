@@ -28,7 +28,7 @@ from ti_pipeline.stages.stage import Run, Stage
 from ti_pipeline.stages.table import STAGES
 from ti_pipeline.stages.turns import OVERVIEW, turn
 from ti_pipeline.studio import commands as studio
-from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_status, print_study, progress, say, say_json
+from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_plan, print_status, print_study, progress, say, say_json
 from ti_pipeline.versioning import commands
 from ti_pipeline.words import commands as words
 from ti_pipeline.workspace import Outcome, Workspace
@@ -256,6 +256,24 @@ def status(
         say_json(rows)
     else:
         print_status(rows)
+
+
+@app.command()
+def plan(
+    workspace: WorkspaceOption = Path("."),
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """What a run will take: memory, concepts in a pack, time and disk. Loads and changes nothing."""
+    from ti_pipeline.planning.plan import plan as foresee
+
+    place, settings = open_workspace(workspace, params, set_)
+    planned = foresee(place, settings)
+    if json_:
+        say_json(planned)
+    else:
+        print_plan(planned)
 
 
 @app.command()

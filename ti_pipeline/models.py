@@ -59,6 +59,13 @@ class Models:
         return source
 
     @cached_property
+    def source_here(self) -> Source:
+        """As `source`, but nothing is downloaded for it. Raises ParamsError for a generator that is not on this machine."""
+        from ti_pipeline.generators.source import find_source
+
+        return find_source(self._generator, download=False)
+
+    @cached_property
     def reader_if_there(self) -> Reader | None:
         """How the generator reads prompts, where it lies on this machine; nothing is downloaded or refused for it."""
         from ti_pipeline.generators.family import learning

@@ -67,6 +67,28 @@ class Generator(Section):
     read the initializer in a word's place. Another choice means new words."""
     compile: bool
     """Put the U-Net through `torch.compile`: faster after a minute or more of compiling for each shape of batch."""
+    checkpointing: bool
+    """Compute what the denoiser and the text encoders made on the way forward once more on the way back, instead of keeping it: a fraction
+    of the memory, for about a third more time. Changes no word."""
+    quantise: Literal["int8", "fp8", "nf4"] | None
+    """Keep the frozen weights of the denoiser and of text encoders beyond a billion of them in so few bits: half the memory or a quarter,
+    for words and pictures that differ a little. `int8` and `fp8` need torchao, `nf4` needs bitsandbytes and a GPU (`docs/memory.md`)."""
+    vae_tile: Annotated[int, Field(ge=64, multiple_of=64)] | None
+    """[pixels] Edge of the tiles that the VAE encodes and decodes larger pictures in, which overlap by a quarter; `null` takes them whole.
+    Less memory for pictures that differ a little."""
+    offload: bool
+    """While pictures are drawn, keep the parts of the generator that are not at work in main memory, for GPUs that do not hold all of them.
+    Changes no picture."""
+
+    @model_validator(mode="after")
+    def _can_be_moved(self) -> Generator:
+        if self.offload and self.compile:
+            raise ValueError("generator.offload moves the denoiser, and generator.compile does not let it. Set one of them to false")
+        return self
+
+    def decisive(self) -> dict[str, Any]:
+        """What words and pictures depend on beside the model's files, as JSON values: not where and how they are made."""
+        return {"precision": self.precision} | self.model_dump(mode="json", include={"quantise", "vae_tile"}, exclude_none=True)
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())  # models are kept by their settings, and a dict has no hash

@@ -186,5 +186,43 @@ def print_status(rows: list[dict]) -> None:
     show_table(("concept", *stages, "why"), [(row["concept"], *row["stages"].values(), row["reason"]) for row in rows])
 
 
+def print_plan(plan: dict) -> None:
+    about, learnt, weights, activations = (plan[key] for key in ("generator", "learnt", "weights", "activations"))
+    pack, collection, seconds, disk = (plan[key] for key in ("pack", "collection", "seconds", "disk"))
+    parts = [(name, f"{part['parameters']:,} parameters, {_bytes(part['bytes'])}") for name, part in weights.items() if name != "bytes"]
+    encoders = ", ".join(f"{name} ({width})" for name, width in about["text_encoders"].items())
+    rows = [
+        ("generator", f"{about['name']} ({about['family']}), {about['pixels']} pixels"),
+        ("runs on", f"{about['device']} in {about['precision']}" + (f", weights in {about['quantised']}" if about["quantised"] else "")),
+        ("text encoders", encoders),
+        ("learnt", f"{learnt['numbers']:,} numbers a concept, {_bytes(learnt['bytes'])}"),
+        *parts,
+        ("weights", _bytes(weights["bytes"])),
+        ("activations, training", f"{_bytes(activations['concept'])}, each further concept {_bytes(activations['further_concept'])}"),
+        ("activations, drawing", _bytes(activations["drawing"])),
+        ("concepts in a pack", f"{pack['concepts']}, limited by {pack['limited_by']}"),
+        ("collection", f"{collection['concepts']} concepts, {collection['pictures']['generate']:,} candidates"),
+        *((f"time, {stage}", _duration(taken)) for stage, taken in seconds.items()),
+        ("disk", f"{_bytes(disk['candidates'] + disk['words'])} of {_bytes(disk['free'])} that are free"),
+    ]
+    show_table(("what", "how much"), rows)
+    say("Of the whole collection, from its beginning; what stands already is passed over.")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known before the first run on this machine"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"about {hours} h {minutes} min" if hours else f"about {minutes} min" if minutes else f"about {seconds:.0f} s"
+
+
 def _lines_of(text: object) -> str:
     return "\n".join(map(visible, str(text).split("\n")))

@@ -112,10 +112,17 @@ def _about(params: Params, manifest: Manifest, digests: Digests) -> dict[str, An
     return {
         "version": VERSION,
         "models": [digests.generator, digests.ranker, digests.judge, params.generator.precision],
+        **_changed(params),
         "concept": manifest.training_digest,
         "prompts": params.evaluate.prompts.get(manifest.kind),
         "sampling": params.compare.model_dump(mode="json", include=set(SAMPLING)),
     }
+
+
+def _changed(params: Params) -> dict[str, Any]:
+    """What is set of the generator beside its precision; nothing for one as it comes, so that what stands stays."""
+    more = {key: value for key, value in params.generator.decisive().items() if key != "precision"}
+    return {"generator": more} if more else {}
 
 
 def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Digests) -> Lesson:
@@ -134,6 +141,7 @@ def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Di
     depends = {
         "version": TRAINING,
         "models": [digests.generator, params.generator.precision, digests.ranker if looks else ""],
+        **_changed(params),
         "concept": own.training_digest,
         "train": train.decisive(),
         "seed": seed,

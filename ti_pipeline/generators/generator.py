@@ -212,7 +212,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
-    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}[device.type]
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1, "meta": 1}[device.type]
     if (device.index or 0) >= count:
         raise ParamsError(f"generator.device: there is no {name} on this machine ({count} {device.type} devices). Set it to auto or cpu.")
     return device

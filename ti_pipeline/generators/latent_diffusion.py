@@ -84,6 +84,9 @@ class LatentDiffusion(LatentModel):
     def _hooked(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         """As `predict`, layer by layer. Not by a compiled U-Net, which would be compiled again for each hook."""
         with ExitStack() as stack:
+            if self.unet.is_gradient_checkpointing:  # what is computed once more on the way back would hear without the hooks
+                self.unet.disable_gradient_checkpointing()
+                stack.callback(self.unet.enable_gradient_checkpointing)
             for i, layer in enumerate(self._cross_attention):
                 stack.callback(layer.register_forward_pre_hook(_hearing(condition.part(_own(i))), with_kwargs=True).remove)
             hidden, beside = condition.parts[HIDDEN], self.heard_beside(condition, x)
@@ -133,6 +136,7 @@ class LatentDiffusion(LatentModel):
         if self.unet._compiled_call_impl:
             of_text.clear()
         with ExitStack() as stack:
+            stack.enter_context(super().drawing())
             for module in of_text:
                 stack.callback(delattr, module, "forward")
                 module.forward = _remembering(module.forward)

@@ -14,12 +14,14 @@ from torch import nn
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Condition, Ids, Posterior, Rows
 from ti_pipeline.generators.placeholder import spell
+from ti_pipeline.generators.quantisation import LARGE
 from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.words.word import ONLY
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
+    from ti_pipeline.generators.memory import Offload
 
 HIDDEN = "hidden"  # the part of a Condition that has the states of tokens
 MASK = "mask"  # the part that says where there are any, where prompts have not all the same length
@@ -39,6 +41,8 @@ class LatentModel(ABC):
     dtype: torch.dtype  # of text encoders and denoiser
     memory_format: str = "contiguous"  # of the denoiser
     learn: tuple[str, ...] = ()  # names of the text encoders that learn words
+    quantised: str | None = None  # what the frozen weights are kept in, where it is less than `dtype`
+    offload: Offload | None = None
 
     DENOISER: ClassVar[tuple[str, str]]  # the folder and the class, of diffusers
     VAE: ClassVar[tuple[str, str]] = ("vae", "AutoencoderKL")
@@ -50,6 +54,18 @@ class LatentModel(ABC):
 
     @abstractmethod
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor: ...
+
+    @abstractmethod
+    def losses(
+        self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition, weight: torch.Tensor | None = None
+    ) -> torch.Tensor: ...
+
+    @abstractmethod
+    def solver(self, name: str, steps: int, shape: Sequence[int] | None = None) -> Any: ...
+
+    @property
+    @abstractmethod
+    def timesteps(self) -> int: ...
 
     @property
     @abstractmethod
@@ -91,7 +107,7 @@ class LatentModel(ABC):
         return condition
 
     def drawing(self) -> AbstractContextManager[None]:
-        return nullcontext()
+        return self.offload.drawing() if self.offload else nullcontext()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -130,12 +146,19 @@ class LatentModel(ABC):
             "memory_format": self.memory_format,
             "device": f"cpu {torch.backends.cpu.get_cpu_capability()}" if on_cpu else _name(self.device),
             **({"threads": str(torch.get_num_threads())} if on_cpu else {}),
+            **({"quantised": self.quantised} if self.quantised else {}),
             "torch": torch.__version__,
         }
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         return {**{name: encoder.model for name, encoder in self.encoders.items()}, "vae": self.vae, self.DENOISER[0]: self.denoiser}
+
+    def kept_in(self, name: str) -> str | None:
+        """What the weights of a network are quantised to."""
+        encoder = self.encoders.get(name)
+        large = name == self.DENOISER[0] or (encoder is not None and encoder.model.num_parameters() >= LARGE)
+        return self.quantised if large else None
 
     def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int], instead: str = "") -> Ids:
         spelt = [spell(prompt, dict.fromkeys(lengths, instead)) for prompt in prompts]

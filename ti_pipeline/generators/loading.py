@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,17 +13,21 @@ import torch
 
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators import quantisation
 from ti_pipeline.generators.family import learning
 from ti_pipeline.generators.generator import choose_device
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
 from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.measured import FORMATS, attention, choose, known
+from ti_pipeline.generators.memory import checkpoint, placed, tile
 from ti_pipeline.generators.prediction import saying
+from ti_pipeline.generators.quantisation import is_quantised
 from ti_pipeline.generators.reader import Frame, TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
 from ti_pipeline.generators.single_file import SingleFile, configured, load_single_file, part_class
 from ti_pipeline.generators.source import Source
 from ti_pipeline.generators.text_encoder import TextEncoder
+from ti_pipeline.model_files import safetensors_shapes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,16 +56,20 @@ class Text:
 def load_latent_model(
     kind: type[Model], texts: Mapping[str, Text], single: SingleFile, source: Source, settings: params.Generator
 ) -> Model:
-    """A generator of the given `kind` with the text encoders `texts`, by name. Raises what the loaders raise, and ParamsError."""
+    """A generator of the given `kind` with the text encoders `texts`, by name; on the device `meta` it is its shapes alone, and no weight
+    is read. Raises what the loaders raise, and ParamsError."""
     device = choose_device(settings.device)
+    if settings.quantise and device.type != "meta":
+        quantisation.check(settings.quantise, device)
     dtype, choice = choose_dtype(settings.precision, device), None
     learn = learning(source, settings.encoders)
-    if (auto := settings.precision == "auto" and device.type == "cpu") and (choice := known(source.digest, precisions(device))):
+    auto = settings.precision == "auto" and device.type == "cpu" and not settings.quantise
+    if auto and (choice := known(source.digest, precisions(device))):
         dtype = DTYPES[choice.precision]
     elif auto:
         dtype = torch.float32  # until it has been measured
     with _quiet():
-        generator = replace(_read(kind, texts, single, source, device, dtype), learn=learn)
+        generator = replace(_read(kind, texts, single, source, Manner(device, dtype, settings.quantise)), learn=learn)
         if auto and choice is None and isinstance(generator, LatentDiffusion):
             generator.denoiser.requires_grad_(False).eval()
             choice = choose(generator, precisions(device))
@@ -70,10 +79,31 @@ def load_latent_model(
     if choice and choice.threads:
         torch.set_num_threads(min(choice.threads, torch.get_num_threads()))
     for network in generator.networks.values():
-        network.requires_grad_(False).eval().to(device)
+        network.requires_grad_(False).eval()
+    if settings.vae_tile:
+        tile(generator.vae, settings.vae_tile)
+    if settings.checkpointing:
+        checkpoint(generator)
+    generator = placed(generator, settings.offload)
     if settings.compile:
         generator.denoiser.compile()
     return generator
+
+
+@dataclass(frozen=True)
+class Manner:
+    """Where weights are read to, in which type, and what those that are large are quantised to."""
+
+    device: torch.device
+    dtype: torch.dtype
+    quantise: str | None = None
+
+    def of(self, library: Any) -> dict[str, Any]:
+        """What `from_pretrained` of a library is told to quantise a network."""
+        if not self.quantise:
+            return {}
+        config = quantisation.config(self.quantise, library, self.dtype)
+        return {"quantization_config": config, **({"device_map": {"": self.device}} if self.device.type == "cuda" else {})}
 
 
 def text_readers(texts: Mapping[str, Text], source: Source, single: SingleFile) -> dict[str, TextReader]:
@@ -101,8 +131,8 @@ def _frames(text: Text, tokenizer: PreTrainedTokenizerBase, config: Mapping[str,
 def suited(generator: Model, dtype: torch.dtype, memory_format: str) -> Model:
     """In the type, memory format and attention that measure best; on a CPU the VAE likes channels last whatever the U-Net does."""
     denoiser, on_cpu = generator.denoiser, generator.device.type == "cpu"
-    if not getattr(denoiser, "hf_quantizer", None):  # what is quantised computes in the type that it was loaded for
-        denoiser.to(dtype)
+    if not is_quantised(denoiser):
+        torch.nn.Module.to(denoiser, dtype)
     if isinstance(generator, LatentDiffusion):
         denoiser.to(memory_format=FORMATS[memory_format])
         if on_cpu and dtype != torch.float32:
@@ -110,7 +140,8 @@ def suited(generator: Model, dtype: torch.dtype, memory_format: str) -> Model:
     if on_cpu and all(weight.ndim < 5 for weight in generator.vae.parameters()):  # one of moving pictures has another format
         generator.vae.to(memory_format=torch.channels_last)
     for encoder in generator.encoders.values():
-        torch.nn.Module.to(encoder.model, dtype)
+        if not is_quantised(encoder.model):
+            torch.nn.Module.to(encoder.model, dtype)
         if on_cpu and dtype != torch.float32:
             encoder.model.set_attn_implementation("eager")
     return replace(generator, dtype=dtype, memory_format=memory_format)
@@ -134,32 +165,56 @@ def precisions(device: torch.device) -> tuple[str, ...]:
     return ("float32", "bfloat16") if bfloat16 else ("float32",)
 
 
-def _read(
-    kind: type[Model], texts: Mapping[str, Text], single: SingleFile, source: Source, device: torch.device, dtype: torch.dtype
-) -> Model:
+def _read(kind: type[Model], texts: Mapping[str, Text], single: SingleFile, source: Source, manner: Manner) -> Model:
     """The networks as they come from the disk, on the CPU; the VAE in float32."""
+    if manner.device.type == "meta":
+        with configured(source, single) as folder:
+            return _from_folder(kind, texts, replace(source, path=folder), manner)
+    if source.layout == "folder":
+        return _from_folder(kind, texts, source, manner)
+    if manner.quantise:
+        raise ParamsError(
+            f"generator.quantise: the weights of a folder in diffusers' layout can be quantised, and {source.path.name} is a single file. "
+            "Give the model as a folder, or set generator.quantise to null."
+        )
+    parts = load_single_file(source, single, manner.dtype)
+    encoders = {name: _encoder(text, parts[text.tokenizer], parts[text.encoder]) for name, text in texts.items()}
+    scheduler = saying(parts["scheduler"], source.prediction) if source.prediction else parts["scheduler"]
+    vae, denoiser = parts[kind.VAE[0]], parts[kind.DENOISER[0]]
+    return kind(source.name, source.digest, encoders, vae, denoiser, scheduler, manner.device, manner.dtype)
+
+
+def _from_folder(kind: type[Model], texts: Mapping[str, Text], source: Source, manner: Manner) -> Model:
+    """Of a generator's shapes nobody asks for the digest of its weights, which would have to be read for it."""
     import diffusers
+    import transformers
 
     encoders: dict[str, TextEncoder] = {}
     (denoiser_part, denoiser_class), (vae_part, vae_class) = kind.DENOISER, kind.VAE
-    if source.layout == "file":
-        parts = load_single_file(source, single, dtype)
-        for name, text in texts.items():
-            model, tokenizer = parts[text.encoder], parts[text.tokenizer]
-            frames = _frames(text, tokenizer, model.config.to_dict())
-            encoders[name] = TextEncoder(tokenizer, model.get_submodule(text.inner), *frames)
-        vae, denoiser, scheduler = parts[vae_part], parts[denoiser_part], parts["scheduler"]
-    else:
-        for name, text in texts.items():
-            tokenizer, model = _tokenizer(source.path, text), _whole(part_class(text.model), source, text.encoder, dtype=dtype)
-            frames = _frames(text, tokenizer, model.config.to_dict())
-            encoders[name] = TextEncoder(tokenizer, model.get_submodule(text.inner), *frames)
-        vae = _whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
-        denoiser = _whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype)
-        scheduler = dict(diffusers.DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))
+    empty, dtype = manner.device.type == "meta", manner.dtype
+    whole: Callable[..., Any] = _empty if empty else _whole
+    for name, text in texts.items():
+        how = manner.of(transformers) if not empty and _is_large(source.path / text.encoder) else {}
+        model = whole(part_class(text.model), source, text.encoder, dtype=dtype, **how)
+        encoders[name] = _encoder(text, _tokenizer(source.path, text), model)
+    vae = whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
+    how = {} if empty else manner.of(diffusers)
+    denoiser = whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype, **how)
+    scheduler = dict(diffusers.DDIMScheduler.load_config(source.path / "scheduler", local_files_only=True))
     if source.prediction:
         scheduler = saying(scheduler, source.prediction)
-    return kind(source.name, source.digest, encoders, vae, denoiser, scheduler, device, dtype)
+    digest = "" if empty else source.digest
+    return kind(source.name, digest, encoders, vae, denoiser, scheduler, manner.device, dtype, quantised=manner.quantise)
+
+
+def _encoder(text: Text, tokenizer: PreTrainedTokenizerBase, model: Any) -> TextEncoder:
+    return TextEncoder(tokenizer, model.get_submodule(text.inner), *_frames(text, tokenizer, model.config.to_dict()))
+
+
+def _is_large(folder: Path) -> bool:
+    """Whether a text encoder is worth quantising, by the headers of its weights."""
+    shapes = [safetensors_shapes(file, "generator.model") for file in folder.glob("*.safetensors")]
+    return sum(prod(shape) for each in shapes for shape in each.values()) >= quantisation.LARGE
 
 
 def _whole(model: Any, source: Source, part: str, **how: Any) -> Any:
@@ -173,6 +228,18 @@ def _whole(model: Any, source: Source, part: str, **how: Any) -> Any:
             f"such as {lacking[0]}. Download that folder again."
         )
     return loaded
+
+
+def _empty(model: Any, source: Source, part: str, **how: torch.dtype) -> Any:
+    """A network of which there are the shapes, as its configuration has them."""
+    folder = source.path / part
+    with torch.device("meta"):
+        if hasattr(model, "config_class") and model.config_class:
+            network = model(model.config_class.from_pretrained(folder, local_files_only=True))
+        else:
+            network = model.from_config(model.load_config(folder, local_files_only=True))
+    (dtype,) = how.values()
+    return torch.nn.Module.to(network, dtype)
 
 
 @contextmanager

@@ -63,11 +63,15 @@ def choose(generator: LatentDiffusion, precisions: Sequence[str]) -> Choice:
     return choice
 
 
+def cache_folder() -> Path:
+    """Where what was measured on this machine is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ti-pipeline"
+
+
 def cache_file(digest: str, precisions: Sequence[str]) -> Path:
     """In the user's cache; another processor, torch, number of threads or generator has another name."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ti-pipeline"
     depends = [FORMAT, _processor(), torch.__version__, torch.get_num_threads(), digest, list(precisions)]
-    return folder / f"cpu-{digest_value(depends)[:16]}.json"
+    return cache_folder() / f"cpu-{digest_value(depends)[:16]}.json"
 
 
 def _measured(generator: LatentDiffusion, precisions: Sequence[str]) -> tuple[Choice, bool]:

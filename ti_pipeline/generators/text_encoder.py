@@ -87,10 +87,11 @@ class TextEncoder:
         words = len(self.table)
 
         def replace(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
-            learnt = F.embedding((ids - words).clamp(min=0), rows.to(ids.device)).to(output.dtype)
+            here = ids.to(output.device)  # where the encoder has come to
+            learnt = F.embedding((here - words).clamp(min=0), rows.to(here.device)).to(output.dtype)
             if (scale := getattr(module, "embed_scale", None)) is not None:  # Gemma's, on the way out of the table
-                learnt = learnt * scale.to(output.dtype)
-            return torch.where((ids >= words)[..., None], learnt, output)
+                learnt = learnt * scale.to(output)
+            return torch.where((here >= words)[..., None], learnt, output)
 
         hooks = [module.register_forward_hook(replace) for module in self._lookups()]
         try:

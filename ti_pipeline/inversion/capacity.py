@@ -17,19 +17,30 @@ PROBES = (1, 3)  # concepts in the two passes that are measured
 def largest_pack(device: torch.device, samples: int, concepts: int, run: Callable[[int], object]) -> int:
     """Concepts for one pass, at most `concepts`, of `samples` samples each; `run` makes a pass with so many concepts.
 
-    Two passes tell what a further concept needs. A number that memory limits is rounded down to a power of two, so that small
-    changes in what else runs on the machine change nothing. Where memory cannot be measured, the device's speed is the limit.
+    Two passes tell what a further concept needs. Where memory cannot be measured, the device's speed is the limit.
     """
-    most = max(1, min(concepts, ENOUGH[device.type] // samples))
+    most = worthwhile(device, samples, concepts)
     if most == 1:
         return 1
     few, more = (_peak(device, partial(run, probe)) for probe in PROBES)
-    free = _free(device)
+    free = free_bytes(device)
     if few is None or more is None or free is None or more <= few:
         return most
-    each = (more - few) / (PROBES[1] - PROBES[0])
-    fitting = max(1, 1 + int((SHARE * free - few) / each))
-    return most if fitting >= most else 1 << (fitting.bit_length() - 1)
+    return fitting(most, few, (more - few) / (PROBES[1] - PROBES[0]), free)
+
+
+def worthwhile(device: torch.device, samples: int, concepts: int) -> int:
+    """Concepts of `samples` samples each in a pass, at most `concepts`, from which on the device is no faster."""
+    return max(1, min(concepts, ENOUGH[device.type] // samples))
+
+
+def fitting(most: int, first: float, each: float, free: float) -> int:
+    """Concepts, at most `most`, of which the first needs so many bytes and `each` further one so many, where so many are free.
+
+    A number that memory limits is rounded down to a power of two, so that small changes in what else runs on the machine change nothing.
+    """
+    found = max(1, 1 + int((SHARE * free - first) / each))
+    return most if found >= most else 1 << (found.bit_length() - 1)
 
 
 def _peak(device: torch.device, run: Callable[[], object]) -> int | None:
@@ -51,7 +62,8 @@ def _peak(device: torch.device, run: Callable[[], object]) -> int | None:
     return _status("VmHWM") - before
 
 
-def _free(device: torch.device) -> int | None:
+def free_bytes(device: torch.device) -> int | None:
+    """Of the device's memory, or of the machine's; None where that is not known."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -34,7 +34,7 @@ def evaluation_fingerprint(models: Models, word: Word, manifest: Manifest, param
         **({"remark": said} if (said := models.judge_ranks) else {}),
     }
     settings = params.evaluate.model_dump(mode="json", exclude={"batch_size", "prompts"})
-    settings |= {"prompts": params.evaluate.prompts.get(manifest.kind), "seed": params.seed, "precision": params.generator.precision}
+    settings |= {"prompts": params.evaluate.prompts.get(manifest.kind), "seed": params.seed, **params.generator.decisive()}
     return fingerprint("evaluate", VERSION, inputs, settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -55,9 +56,7 @@ def read_order(workspace: Workspace, generator_digest: str, manifest: Manifest, 
     # batch_size is not in it: how many are made at a time is no property of a picture
     settings = params.generate.model_dump(mode="json", include={"candidates", "solver", "steps", "guidance_scale", "negative_prompt"})
     settings |= params.generate.model_dump(mode="json", include={"width", "height"}, exclude_none=True)
-    return Order(
-        briefs, learnt, fingerprint("generate", VERSION, inputs, {**settings, "seed": params.seed, "precision": params.generator.precision})
-    )
+    return Order(briefs, learnt, fingerprint("generate", VERSION, inputs, {**settings, "seed": params.seed, **params.generator.decisive()}))
 
 
 def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
@@ -74,6 +73,7 @@ def standing(workspace: Workspace, concept: str, wanted: str) -> Outcome | None:
 def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     """The seconds of a concept are the pictures that were made for it: they take equally long."""
     from ti_pipeline.candidates.draw import draw
+    from ti_pipeline.planning.speed import keep_speed
     from ti_pipeline.sampling.sample import Settings, even_batch
 
     generator, section, sheets = run.models.generator, run.params.generate, []
@@ -87,6 +87,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     beside = sum(len(read_table(run.workspace.candidate_table(plan.concept))) for plan in run.standing)
     size = even_batch(sum(len(sheet.plan) for sheet in sheets) + beside, section.batch_size, max(width, height))
     settings = Settings(section.solver, section.steps, section.guidance_scale, section.negative_prompt, size, (width, height))
+    began, pictures = time.monotonic(), sum(len(sheet.missing) for sheet in sheets)
     for sheet in draw(generator, sheets, settings, run.models.ranker_if_there, run.report):
         table = sheet.place.table
         if sheet.broken:
@@ -95,6 +96,9 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         else:
             reason = sheet.about.get("left_out", "")
             yield Outcome("generate", sheet.concept, "done", sheet.made, reason, str(table), digest_file(table))
+    if pictures >= size and not any(sheet.broken for sheet in sheets):
+        passes = section.steps * (2 if generator.contrasts(section.guidance_scale) else 1)
+        keep_speed("passes", generator, False, pictures * passes / (time.monotonic() - began))
 
 
 def _size(generator: Generator, section: Generate) -> tuple[int, int]:
@@ -174,7 +178,7 @@ def planned(generator: Generator, concept: str, order: Order, params: Params) ->
                 "height": height,
                 "generator": generator.name,
                 "generator_digest": generator.digest,
-                "precision": params.generator.precision,
+                **params.generator.decisive(),
                 "words": words,
             }
             yield Planned(brief, recipe, file_name(recipe))

@@ -67,7 +67,7 @@ def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params
     sections = params.section("seed") | {"train": settings_for(manifest, params.train).decisive()}
     if encoders:
         sections |= {"encoders": list(encoders)}
-    return fingerprint("train", VERSION, inputs, sections | {"precision": params.generator.precision})
+    return fingerprint("train", VERSION, inputs, sections | params.generator.decisive())
 
 
 def wanted_of(run: Run, manifest: Manifest) -> Wanted:

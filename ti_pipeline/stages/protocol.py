@@ -95,7 +95,7 @@ def own_prompts(workspace: Workspace, params: Params, slug: str) -> list[str]:
 
 def _sampling(params: Params) -> dict[str, Any]:
     said = params.evaluate.model_dump(mode="json", include={"solver", "steps", "guidance_scale"})
-    return said | {"precision": params.generator.precision}
+    return said | params.generator.decisive()
 
 
 def _says(path: Path) -> str:

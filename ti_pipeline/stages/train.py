@@ -96,6 +96,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     from ti_pipeline.inversion.job import Waiting, prepare_job
     from ti_pipeline.inversion.settings import settings_for
     from ti_pipeline.inversion.train import train_pack
+    from ti_pipeline.planning.speed import keep_speed
 
     for plan in (plan for plan in plans if plan.order.given):
         yield _taken_over(run, plan)
@@ -123,16 +124,22 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
 
         steps = {slug: settings_for(plan.order.manifest, run.params.train).steps for slug, plan in planned.items()}
         adopted = {saved.concept: saved for each in others.values() for saved in each}
+        once, per_step = checkpoint.exists(), run.params.train.batch_size * run.params.train.gradient_accumulation
         waiting = [
             Waiting(slug, steps[slug], plan.fingerprint, partial(prepare, plan.order.manifest), adopted.get(slug))
             for slug, plan in planned.items()
         ]
+        taken, samples = 0.0, 0
         for ended in train_pack(generator, waiting, run.params.train, checkpoint, run.report, _watcher(run, planned)):
+            if ended.trained and ended.concept not in adopted and not once:
+                taken, samples = taken + ended.seconds, samples + ended.trained.steps * per_step
             if ended.error:
                 yield Lost(ended.concept, ended.error, ended.seconds)
             elif ended.job and ended.trained:
                 plan = planned[ended.concept]
                 yield _finished(run, plan, _write(run, plan, ended.job, ended.trained), ended.seconds)
+        if samples:
+            keep_speed("samples", generator, run.params.generator.checkpointing, samples / taken)
     for path in (checkpoint, *others):
         path.unlink(missing_ok=True)
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.generators.tiny_stable_diffusion import write_folder
+from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.load import load_generator
+from ti_pipeline.params import Params, load
+from ti_pipeline.planning import plan as planning
+from ti_pipeline.planning.plan import plan
+from ti_pipeline.planning.speed import keep_speed
+from ti_pipeline.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def _params(*overrides: str) -> Params:
+    return load(ROOT / "params.yaml", [f"concepts.folder={ROOT / 'examples' / 'concepts'}", "generator.precision=float32", *overrides])
+
+
+def _workspace(tmp_path: Path, params: Params) -> Workspace:
+    return Workspace.at(tmp_path, params.concepts.folder)
+
+
+def test_the_numbers_of_the_miniature(tmp_path: Path) -> None:
+    params = _params()
+    generator = load_generator(params.generator)
+    said = plan(_workspace(tmp_path, params), params)
+    for name, network in generator.networks.items():
+        weights = [*network.parameters(), *network.buffers()]
+        assert said["weights"][name]["bytes"] == sum(weight.nbytes for weight in weights)
+    assert said["learnt"] == {"vectors": 1, "numbers": 256, "bytes": 1024}
+    assert said["pack"] == {"concepts": 5, "limited_by": "the collection"}
+    assert said["collection"] == {"concepts": 5, "samples": 5 * 200 * 4, "pictures": {"generate": 240, "evaluate": 5 * 16 + 4 * 16 + 8}}
+    assert said["activations"]["further_concept"] == pytest.approx(said["activations"]["concept"], rel=0.1)
+    assert set(said["seconds"].values()) == {None}
+    assert said["disk"]["candidates"] == 240 * 3 * 64**2
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_time_follows_from_what_this_machine_did_before(tmp_path: Path) -> None:
+    params = _params()
+    generator = load_generator(params.generator)
+    keep_speed("samples", generator, False, 100.0)
+    keep_speed("passes", generator, False, 400.0)
+    seconds = plan(_workspace(tmp_path, params), params)["seconds"]
+    assert (seconds["train"], seconds["generate"]) == (40.0, 240 * 20 * 2 / 400)
+    other = _params("generator.checkpointing=true")
+    assert plan(_workspace(tmp_path, other), other)["seconds"]["train"] is None
+
+
+def test_weights_are_not_read_and_memory_limits_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "model")
+    params = _params(f"generator.model={folder}")
+    before = plan(_workspace(tmp_path, params), params)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    header = weights.read_bytes()
+    weights.write_bytes(header[:-1000] + b"\xff" * 1000)  # not numbers any more
+    monkeypatch.setattr("ti_pipeline.inversion.capacity.free_bytes", lambda device: before["weights"]["bytes"] + 35 * 10**6)
+    said = plan(_workspace(tmp_path, params), params)
+    assert said["weights"] == before["weights"]
+    assert said["pack"]["limited_by"] == "memory" and said["pack"]["concepts"] in (1, 2, 4)
+
+
+def test_a_model_that_is_not_here_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    params = _params("generator.model=owner/model")
+    with pytest.raises(ParamsError, match="hf download owner/model"):
+        plan(_workspace(tmp_path, params), params)
+
+
+def test_the_command_says_it_to_people_and_programs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ti_pipeline.cli", "plan", "--workspace", str(tmp_path), "--params", str(ROOT / "params.yaml")]
+    command += ["--set", f"concepts.folder={ROOT / 'examples' / 'concepts'}", "--set", "generator.precision=float32"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "miniature (Stable Diffusion 1.x or 2.x)" in told and "not known before the first run" in told
+    said = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert said["generator"]["family"] == "Stable Diffusion 1.x or 2.x"
+    assert planning.ROW * said["disk"]["words"] == said["disk"]["checkpoint"]
