@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from benchmarks.report import Row, keep, machine
 from benchmarks.stable_diffusion import BATCH, _free, _measured, _timed, matrix_rate
 from ti_pipeline.generators import stable_diffusion_1 as sd1
+from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
 from ti_pipeline.generators.families import stable_diffusion_3, stable_diffusion_xl
 from ti_pipeline.generators.generator import choose_device
 from ti_pipeline.generators.latent_model import LatentModel
@@ -134,7 +135,7 @@ def write_folder(name: str, folder: Path, small: bool) -> None:
         (folder / part).mkdir(parents=True)
         (folder / part / file).write_text(json.dumps(config), encoding="utf-8")
         if part.startswith("text_encoder"):
-            sd1.clip_tokenizer().save_pretrained(folder / part.replace("text_encoder", "tokenizer"))
+            clip_tokenizer().save_pretrained(folder / part.replace("text_encoder", "tokenizer"))
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
 
 

@@ -18,10 +18,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.report import Row, keep, machine
 from ti_pipeline.generators import stable_diffusion_1 as sd1
+from ti_pipeline.generators.clip_tokenizer import CONTEXT, clip_tokenizer
 from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.families.stable_diffusion import StableDiffusion
 from ti_pipeline.generators.generator import Generator, choose_device
 from ti_pipeline.generators.loading import choose_dtype, suited
+from ti_pipeline.generators.reader import Frame
 from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.inversion.leaves import Learning, Leaves
@@ -85,8 +87,8 @@ def build(device: torch.device) -> Networks:
 def frozen(networks: Networks, device: torch.device, dtype: torch.dtype) -> Generator:
     text, unet, vae = networks
     text.requires_grad_(False)
-    encoders = {ONLY: TextEncoder(sd1.clip_tokenizer(), text, sd1.CONTEXT)}
-    generator = StableDiffusion("sd15", "", encoders, vae.float(), unet, dict(sd1.SCHEDULER), device, dtype)
+    encoders = {ONLY: TextEncoder(clip_tokenizer(), text, Frame(CONTEXT))}
+    generator = StableDiffusion("sd15", "", encoders, vae.float(), unet, dict(sd1.SCHEDULER), device, dtype, learn=(ONLY,))
     return suited(generator, dtype, "channels_last" if device.type == "cuda" else "contiguous")
 
 
@@ -135,7 +137,7 @@ def plain_steps(
         with torch.no_grad():
             z0 = (vae.encode(pixel).latent_dist.sample() * vae.config.scaling_factor).float()
         noise, t = torch.randn_like(z0), torch.randint(0, 1000, (BATCH,), device=device)
-        ids = torch.randint(0, len(table), (BATCH, sd1.CONTEXT), device=device)
+        ids = torch.randint(0, len(table), (BATCH, CONTEXT), device=device)
         predicted = unet(diffusion.noisy(z0, noise, t).to(dtype), t, text(ids)[0].to(dtype)).sample
         loss = F.mse_loss(predicted.float(), noise)
         loss.backward()
@@ -186,7 +188,7 @@ def _measured(name: str, device: torch.device, work: Callable[[], tuple[int, flo
 
 
 def _ids(generator: Generator) -> torch.Tensor:
-    ids = torch.randint(0, len(generator.encoders[ONLY].table), (BATCH, sd1.CONTEXT))
+    ids = torch.randint(0, len(generator.encoders[ONLY].table), (BATCH, CONTEXT))
     ids[:, 5] = len(generator.encoders[ONLY].table)
     return ids
 

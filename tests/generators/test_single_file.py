@@ -113,8 +113,9 @@ def test_a_file_says_and_draws_what_its_folder_does(case: Case, tmp_path: Path) 
     for name, part in ours.parts.items():
         torch.testing.assert_close(part, theirs.parts[name], rtol=0, atol=1e-5)
     assert np.abs(case.drawn(loaded).astype(int) - case.drawn(case.generator)).max() <= 1  # weights lie otherwise in memory
-    reader = TokenizersAlone(find_source(generator_settings(path)))
-    assert reader.encoders.keys() == case.generator.encoders.keys() and reader.context == case.generator.context
+    reader = TokenizersAlone(find_source(generator_settings(path)), tuple(case.generator.learning))
+    frames = {name: each.frame for name, each in reader.learning.items()}
+    assert frames == {name: each.frame for name, each in case.generator.learning.items()}
 
 
 def test_half_precision_and_what_trainers_put_around_it(case: Case, tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_gguf(flux: Case, sd3: Case, tmp_path: Path) -> None:
         ours, theirs = case.drawn(loaded).astype(float), case.drawn(case.generator).astype(float)
         assert 0 < np.abs(ours - theirs).mean() < 3
         z0, t = torch.randn(1, *loaded.latent_shape), torch.tensor([500])
-        rows = {name: encoder.table[:1].clone().requires_grad_() for name, encoder in loaded.encoders.items()}
+        rows = {name: encoder.table[:1].clone().requires_grad_() for name, encoder in loaded.learning.items()}
         ids = loaded.tokenise(["a <x> cat"], {"<x>": 1})
         gradients = torch.autograd.grad(loaded.losses(z0, z0, t, loaded.condition(ids, rows)).sum(), list(rows.values()))
         assert all(gradient.abs().max() > 0 for gradient in gradients)

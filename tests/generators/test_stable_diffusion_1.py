@@ -9,7 +9,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from ti_pipeline.generators.stable_diffusion_1 import clip_tokenizer, write_configuration
+from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
+from ti_pipeline.generators.stable_diffusion_1 import write_configuration
 
 
 def test_tokenizer_is_clips() -> None:

@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, T5Config, T5EncoderModel, T5TokenizerFa
 from tests.generators.tiny_stable_diffusion import TEXT, VAE
 from tests.generators.tiny_stable_diffusion_xl import LARGER
 from ti_pipeline.generators import stable_diffusion_1 as sd1
+from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
 from ti_pipeline.generators.families import flux, stable_diffusion_3
 
 SMALL, LARGE, T5 = 32, 48, 96  # widths of the text encoders
@@ -68,7 +69,7 @@ def _write(folder: Path, index: dict, scheduler: dict, clips: dict[str, dict], d
     for part, config in clips.items():
         write_config(folder / part, config)
         tokenizer = folder / part.replace("text_encoder", "tokenizer")
-        sd1.clip_tokenizer().save_pretrained(tokenizer)
+        clip_tokenizer().save_pretrained(tokenizer)
         if part == "text_encoder_2":
             config = tokenizer / "tokenizer_config.json"
             config.write_text(json.dumps(json.loads(config.read_text()) | {"pad_token": "!"}))

@@ -12,7 +12,7 @@ from diffusers import SanaPipeline
 from transformers import Gemma2Config, GemmaTokenizer, Qwen2_5_VLConfig, Qwen2Tokenizer, Qwen3Config
 
 from tests.generators.tiny_flow import VAE_16, WORDS, write_parts
-from ti_pipeline.generators import stable_diffusion_1 as sd1
+from ti_pipeline.generators import clip_tokenizer as clip
 from ti_pipeline.generators.families import qwen_image, sana, z_image
 
 WIDTH = 32  # of the text encoders
@@ -92,7 +92,7 @@ def _write(folder: Path, index: dict, scheduler: dict, text: transformers.Pretra
 def _write_qwen_tokenizer(folder: Path) -> int:
     """The rows of the table that belongs to it: a few more than there are pieces, as in the published ones."""
     words = f"{WORDS} {qwen_image.BEFORE} Describe user system assistant"
-    vocabulary, merges = _pieces("Ġ", "".join(sd1._byte_letters()), words, alone=("Describe", "user", "system", "assistant"))
+    vocabulary, merges = _pieces("Ġ", "".join(clip._byte_letters()), words, alone=("Describe", "user", "system", "assistant"))
     tokenizer = Qwen2Tokenizer({piece: i for i, piece in enumerate([SPECIAL[0], *vocabulary])}, merges)
     tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL[1:])})
     tokenizer.chat_template = CHAT

@@ -11,6 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from tests.generators.tiny_stable_diffusion import TEXT, VAE
 from ti_pipeline.generators import stable_diffusion_1 as sd1
+from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
 from ti_pipeline.generators.families.stable_diffusion_xl import MODEL_INDEX
 
 SMALL, LARGE = 32, 48  # widths of the two text encoders
@@ -60,7 +61,7 @@ def write_folder(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(value), encoding="utf-8")
     for name in ("tokenizer", "tokenizer_2"):
-        sd1.clip_tokenizer().save_pretrained(folder / name)
+        clip_tokenizer().save_pretrained(folder / name)
     config = folder / "tokenizer_2" / "tokenizer_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"pad_token": "!"}))
     torch.manual_seed(6)

@@ -41,7 +41,8 @@ class Given:
     def source(self) -> Any:
         """What is asked of it: these models have one text encoder, which learns."""
         given = self.generator
-        return SimpleNamespace(digest=given.digest, name=getattr(given, "name", ""), layers=getattr(given, "layers", 0), family=FAMILY)
+        asked = {key: getattr(given, key, plain) for key, plain in (("name", ""), ("layers", 0), ("diffuses", True))}
+        return SimpleNamespace(digest=given.digest, family=FAMILY, **asked)
 
     @property
     def ranker_if_there(self) -> Any:

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ti_pipeline.generators.stable_diffusion_1 import clip_tokenizer
+from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
 
 Rows = dict[str, torch.Tensor]  # [n, d] by text encoder
 KNOWN = {768: "v1", 1024: "v2"}

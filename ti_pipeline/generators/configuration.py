@@ -27,7 +27,7 @@ def write_parts(parts: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
 
 def write_clip_tokenizer(folder: Path, pad: str | None = None) -> None:
     """OpenAI CLIP's; `pad` is the piece that fills a prompt up, where it is not the one that ends it."""
-    from ti_pipeline.generators.stable_diffusion_1 import clip_tokenizer
+    from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
 
     tokenizer = clip_tokenizer()
     if pad:

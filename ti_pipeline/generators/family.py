@@ -49,7 +49,7 @@ class Family:
     layers: bool = False
     diffuses: bool = False
     denoiser: str = ""
-    tables: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict, hash=False)
     loads_words: bool = False
     encoders: Callable[[Source], Mapping[str, bool]] = lambda source: {ONLY: True}
 

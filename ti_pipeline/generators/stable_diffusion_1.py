@@ -1,17 +1,14 @@
 """The configuration that every Stable Diffusion 1.x shares, as its authors published it.
 
-Only what differs from diffusers' and transformers' own defaults is named. The vocabulary is OpenAI's CLIP's, in open_clip's package.
+Only what differs from diffusers' and transformers' own defaults is named.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from transformers import CLIPTokenizer
+from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
 
 MODEL_INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -73,9 +70,6 @@ VAE = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
 }
-CONTEXT = 77
-START, END = "<|startoftext|>", "<|endoftext|>"
-_MERGES = 48894  # of those in the file, the ones that CLIP took
 
 
 def write_configuration(folder: Path) -> None:
@@ -91,28 +85,3 @@ def write_configuration(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(value), encoding="utf-8")
     clip_tokenizer().save_pretrained(folder / "tokenizer")
-
-
-def clip_tokenizer() -> CLIPTokenizer:
-    """OpenAI CLIP's tokenizer of 49,408 words, from the merges in open_clip's package."""
-    packed = resources.files("open_clip") / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")[1 : _MERGES + 1]
-    merges: Any = [tuple(line.split()) for line in lines]  # its type says text, and text with a space is not taken
-    alphabet = _byte_letters()
-    pieces = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *("".join(merge) for merge in merges), START, END]
-    return CLIPTokenizer(
-        vocab={piece: i for i, piece in enumerate(pieces)},
-        merges=merges,
-        unk_token=END,
-        bos_token=START,
-        eos_token=END,
-        pad_token=END,
-        model_max_length=CONTEXT,
-    )
-
-
-def _byte_letters() -> list[str]:
-    """A visible letter for each byte, in GPT-2's order (byte-level BPE; Radford et al. 2019)."""
-    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return [chr(byte) for byte in visible] + [chr(256 + i) for i in range(len(hidden))]

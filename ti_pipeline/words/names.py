@@ -69,6 +69,6 @@ def check_apart(lengths: Mapping[str, int]) -> None:
 
 @cache
 def _pieces() -> frozenset[str]:
-    from ti_pipeline.generators.stable_diffusion_1 import clip_tokenizer
+    from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
 
     return frozenset(piece.removesuffix("</w>") for piece in clip_tokenizer().get_vocab())

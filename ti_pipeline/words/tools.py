@@ -58,7 +58,7 @@ TOOLS: dict[str, Tool] = {
         Tool("invoke", "InvokeAI", "<{name}>", "in the prompt, with the file added in the model manager", (_ONE, _TWO), _EVERYWHERE),
         Tool("kohya", "kohya’s sd-scripts", "{name}", "in the prompt, with --textual_inversion_embeddings", (_ONE, _TWO), _EVERYWHERE),
         Tool(
-            "onetrainer", "OneTrainer", "{token}", "with the file as an additional embedding of this placeholder",
+            "onetrainer", "OneTrainer", "{token}", "with the file as one more embedding of this placeholder",
             (_ONE, _TWO, _THREE, _WITH_T5), {**_EVERYWHERE, ONLY: "emp_params"},
         ),
         Tool("swarmui", "SwarmUI", "<embed:{name}>", "in the prompt, with the file in Models/Embeddings/", (_ONE, _TWO), _EVERYWHERE),

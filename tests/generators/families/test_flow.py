@@ -128,7 +128,7 @@ def test_the_loss_is_the_published_one_and_reaches_every_part_of_the_word(stock:
     gradients = torch.autograd.grad(losses.sum(), list(rows.values()))
 
     sigma = stock.sigmas((t + 0.5) / LEVELS)
-    torch.testing.assert_close(generator.levels[t], sigma)
+    torch.testing.assert_close(generator.levels(generator.tokens(z0.shape))[t], sigma)
     tables = [stock.table(name).requires_grad_() for name in rows]
     at = sigma[:, None, None, None]
     said = stock.velocity((1 - at) * z0 + at * noise, sigma, PROMPT.format(THING))

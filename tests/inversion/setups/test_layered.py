@@ -140,7 +140,7 @@ def test_other_families_with_such_layers(mix: Mix, tmp_path: Path, write: Callab
 
 def test_a_generator_without_such_layers_is_refused(mix: Mix, tmp_path: Path) -> None:
     mixed = mix(mug=("setup=layered",), cup=("setup=context", "setups.context.attention=0.3"), jug=("setup=context", "steps=2"))
-    mixed.generator = load_tiny(write_flux(tmp_path / "flux"))
+    mixed.generator = load_tiny(write_flux(tmp_path / "flux"), encoders=("clip_l", "t5"))
     for slug, setup in (("mug", "layered"), ("cup", "context")):
         with pytest.raises(ParamsError, match=f"train.setup: {setup} needs the cross-attention layers of a U-Net .* flux has none"):
             mixed.job(slug)

@@ -196,7 +196,7 @@ def job(slug):
     return prepare_job(generator, read_manifest(workspace, slug), settings(slug), 0, "mug", generator.arithmetic, sight)
 
 def sight():
-    return load_ranker(params.Ranker(model=sys.argv[6], pretrained=None), "cpu")
+    return load_ranker(params.Ranker(model=sys.argv[6], pretrained=None, likeness="clip", dino=None), "cpu")
 
 def progress(done, total, text):
     if done == end:
