@@ -27,7 +27,8 @@ from ti_pipeline.workspace import CHOICES, CONCEPTS, Workspace
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 OF_MODEL = {
     "source": {"generator"}, "generator": {"generator"}, "reader_if_there": {"reader"}, "ranker": {"ranker"}, "embed": {"ranker"},
-    "ranker_if_there": {"ranker"}, "sight": {"ranker"}, "judge_ranks": {"judge", "ranker"}, "judge": {"judge"}, "choose_initializer": {"generator", "ranker"},
+    "ranker_if_there": {"ranker"},
+    "sight": {"ranker"}, "judge_ranks": {"judge", "ranker"}, "judge": {"judge"}, "choose_initializer": {"generator", "ranker"},
 }  # fmt: skip
 OPENED = """
 import json, os, sys
