@@ -241,9 +241,9 @@ def test_the_size_of_a_pack_is_measured(collection: Collection, monkeypatch: pyt
     cpu = torch.device("cpu")
     assert largest_pack(cpu, 4, 1000, run) == 24
     assert largest_pack(cpu, 4, 5, run) == 5
-    monkeypatch.setattr(capacity, "_free", lambda device: 14 * 64 * 2**20)
+    monkeypatch.setattr(capacity, "free_bytes", lambda device: 14 * 64 * 2**20)
     assert largest_pack(cpu, 4, 1000, run) == 8  # 80 % of fourteen, down to a power of two, however the two readings waver
-    monkeypatch.setattr(capacity, "_free", lambda device: 10)
+    monkeypatch.setattr(capacity, "free_bytes", lambda device: 10)
     assert largest_pack(cpu, 4, 1000, run) == 1
 
 
