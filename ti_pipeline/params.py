@@ -24,7 +24,7 @@ from ti_pipeline.section import Section
 from ti_pipeline.sight.settings import Judge, Ranker
 from ti_pipeline.versioning.settings import Inbox, Publish, Storage, Versions
 
-_MISSING = "is missing. Copy it from the params.yaml of the repository"
+_MISSING = "is missing. Copy it from a params.yaml of this version, which `ti-pipeline init FOLDER` writes"
 
 
 class Concepts(Section):
