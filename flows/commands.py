@@ -63,12 +63,14 @@ def _whole(path: Path | None) -> str | None:
 def _flow(name: str, given: dict[str, Any]) -> dict:
     import httpx
 
+    from flows.signals import ends_when_told
+
     file, overlay = given["params"], given.get("overlay")  # wrong params are told before a server is started
     place, _ = open_workspace(
         Path(given["workspace"]), Path(file) if file else None, given["overrides"], Path(overlay) if overlay else None
     )
     prefect_server, flows, turn = _prefect()
-    with turn(place.root, note), prefect_server(place.root):
+    with ends_when_told(), turn(place.root, note), prefect_server(place.root):
         try:
             state = flows[name](**given | {"workspace": str(place.root)}, return_state=True)
         except httpx.HTTPError as error:

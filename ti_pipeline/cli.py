@@ -28,7 +28,7 @@ from ti_pipeline.stages.stage import Run, Stage
 from ti_pipeline.stages.table import STAGES
 from ti_pipeline.stages.turns import OVERVIEW, turn
 from ti_pipeline.studio import commands as studio
-from ti_pipeline.terminal import log_to_stderr, print_outcomes, print_plan, print_status, print_study, progress, say, say_json
+from ti_pipeline.terminal import STOPPED, log_to_stderr, print_outcomes, print_plan, print_status, print_study, progress, say, say_json
 from ti_pipeline.versioning import commands
 from ti_pipeline.words import commands as words
 from ti_pipeline.workspace import Outcome, Workspace
@@ -294,7 +294,7 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)  # with this mode a command's Exit comes back as its status
         if status == 130:  # typer's for Ctrl-C
-            say("Stopped. What is done is kept; the same command continues from there.", err=True)
+            say(STOPPED, err=True)
         sys.exit(status)
     except PipelineError as error:
         say(f"ti-pipeline: {error}", err=True)

@@ -24,6 +24,7 @@ Step = Callable[[int, int, str], None]
 STYLE = {"done": "green", "up-to-date": "dim", "stale": "yellow", "missing": "yellow", "quarantined": "yellow", "failed": "red"}
 QUIET_SECONDS = 60.0
 NOTEBOOK_SECONDS = 0.2  # between two states of its bar
+STOPPED = "Stopped. What is done is kept; the same command continues from there."
 TIME = "%Y-%m-%d %H:%M:%S"
 _REASON = 24  # cells that a table's last column must have left on a terminal, else it is written in lines
 

@@ -1,0 +1,54 @@
+"""A run that was told to end and does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.processes import ROOT, started, wait_for
+from ti_pipeline.terminal import STOPPED
+
+DEAF = """
+import signal, time
+from flows.signals import ends_when_told
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: print("heard", flush=True))
+with ends_when_told(0.5):
+    print("here", flush=True)
+    while True:
+        time.sleep(60)
+"""
+IN_TIME = """
+import os, signal, time
+from flows.signals import ends_when_told
+before = signal.set_wakeup_fd(-1)
+try:
+    with ends_when_told(0.5):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+except KeyboardInterrupt:
+    pass
+assert signal.set_wakeup_fd(-1) == before
+time.sleep(1)
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_what_does_not_end_is_ended(number: signal.Signals, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with started([sys.executable, "-c", DEAF], log, dict(os.environ)) as process:
+        wait_for(lambda: "here" in log.read_text(), process, log)
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+        assert log.read_text() == f"here\nheard\n{STOPPED}\n"
+
+
+def test_what_ends_by_itself_is_left_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_TIME], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
