@@ -34,7 +34,7 @@ def test_passes_without_content_take_what_those_with_it_do(write, checkpointing:
     settings = generator_settings(folder, checkpointing=checkpointing)
     real = load_tiny(folder, checkpointing=checkpointing)
     expected = training_bytes(real, 2, 1), drawing_bytes(real, 2, 1, True)
-    with hollow(outline(find_source(settings), settings, CPU)) as shapes:
+    with hollow(outline(find_source(settings), settings, CPU), 1) as shapes:
         assert (training_bytes(shapes, 2, 1), drawing_bytes(shapes, 2, 1, True)) == expected
 
 
@@ -46,6 +46,6 @@ def test_a_sample_takes_what_was_measured_on_a_gpu(tmp_path: Path) -> None:
     settings = generator_settings(tmp_path, precision="bfloat16")
     source = Source("sd15", tmp_path, "folder")
     generator = source.family.load(source, settings.model_copy(update={"device": "meta"}))  # with attention as it is on a GPU
-    with hollow(generator) as shapes:
+    with hollow(generator, 1) as shapes:
         each = training_bytes(shapes, 2, 1) - training_bytes(shapes, 1, 1)
     assert each == pytest.approx(measured, rel=0.1)
