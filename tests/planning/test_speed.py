@@ -36,7 +36,9 @@ def test_training_leaves_its_samples_a_second(generator: Generator, workspace: W
     assert kept_speed("samples", generator, True) and kept_speed("samples", generator, False) == speed
 
 
-def test_one_that_goes_on_says_nothing_of_its_speed(generator: Generator, workspace: Workspace, validated: Make, settings: Settings) -> None:  # noqa: F811
+def test_one_that_goes_on_says_nothing_of_its_speed(
+    generator: Generator, workspace: Workspace, validated: Make, settings: Settings
+) -> None:  # noqa: F811
     def stop(done: int, total: int, text: str) -> None:
         if done == 3:
             raise KeyboardInterrupt
