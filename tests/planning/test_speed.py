@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.candidates.small_workspace import add_concept, add_word, small_params
-from tests.inversion.conftest import folder, generator, settings, validated, workspace  # noqa: F401
 from tests.stages.one import generate_one, train_one
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
@@ -26,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_training_leaves_its_samples_a_second(generator: Generator, workspace: Workspace, validated: Make, settings: Settings) -> None:  # noqa: F811
+def test_training_leaves_its_samples_a_second(generator: Generator, workspace: Workspace, validated: Make, settings: Settings) -> None:
     assert kept_speed("samples", generator, False) is None
     outcome = train_one(workspace, generator, validated("mug"), settings("train.gradient_accumulation=2"))
     speed = kept_speed("samples", generator, False)
@@ -38,7 +37,7 @@ def test_training_leaves_its_samples_a_second(generator: Generator, workspace: W
 
 def test_one_that_goes_on_says_nothing_of_its_speed(
     generator: Generator, workspace: Workspace, validated: Make, settings: Settings
-) -> None:  # noqa: F811
+) -> None:
     def stop(done: int, total: int, text: str) -> None:
         if done == 3:
             raise KeyboardInterrupt
@@ -51,7 +50,7 @@ def test_one_that_goes_on_says_nothing_of_its_speed(
 
 @pytest.mark.parametrize(("scale", "passes"), [(4.0, 2), (1.0, 1)])
 def test_drawing_leaves_its_passes_a_second_but_not_those_of_less_than_a_batch(
-    generator: Generator,  # noqa: F811
+    generator: Generator,
     tmp_path: Path,
     scale: float,
     passes: int,
@@ -69,10 +68,10 @@ def test_drawing_leaves_its_passes_a_second_but_not_those_of_less_than_a_batch(
 
 
 def test_where_it_cannot_be_kept_the_work_is_done_all_the_same(
-    generator: Generator,  # noqa: F811
-    workspace: Workspace,  # noqa: F811
-    validated: Make,  # noqa: F811
-    settings: Settings,  # noqa: F811
+    generator: Generator,
+    workspace: Workspace,
+    validated: Make,
+    settings: Settings,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

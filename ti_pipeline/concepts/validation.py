@@ -136,9 +136,8 @@ def validate_concept(concept: Concept, settings: Validate, embed: Embed | None) 
     if len(seen) > settings.max_pictures:
         warnings.append(f"{_count(len(seen))}; more than {settings.max_pictures} rarely make a better word")
     can_be_used = seen or (concept.word and not rows)
-    return Validation(
-        concept.slug, tuple(rows), tuple(warnings), "" if can_be_used else _why_nothing(rows, listing.subfolders), own | beside
-    )
+    why = "" if can_be_used else _why_nothing(rows, listing.subfolders)
+    return Validation(concept.slug, tuple(rows), tuple(warnings), why, own | beside)
 
 
 def _masks(entries: Sequence[Entry], accepted: Sequence[Row]) -> tuple[dict[str, tuple[str, str]], list[Row]]:

@@ -3,8 +3,8 @@
 Where the values of `configurations/` were looked up, all of them in public repositories:
 
 - `latent_diffusion_text`: CompVis/stable-diffusion, `configs/latent-diffusion/txt2img-1p4B-eval.yaml` (the same as in the paper's
-  rinongal/textual_inversion, `txt2img-1p4B-finetune.yaml`). Its "linear" schedule is linear in the square roots, and its DDIM sampler begins
-  one step late and ends on the first alpha (`ldm/modules/diffusionmodules/util.py`).
+  rinongal/textual_inversion, `txt2img-1p4B-finetune.yaml`). Its "linear" schedule is linear in the square roots, and its DDIM sampler takes
+  each timestep one later and ends on the first alpha (`ldm/modules/diffusionmodules/util.py`).
 - `stable_diffusion_2`, `stable_diffusion_xl`: the folders of stabilityai/stable-diffusion-2-inpainting and
   diffusers/stable-diffusion-xl-1.0-inpainting-0.1, which differ from the models for text in the first layer alone, as
   lllyasviel/stable-diffusion-webui-forge has them in `backend/huggingface/`.
