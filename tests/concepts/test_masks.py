@@ -12,6 +12,7 @@ from ti_pipeline import params
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.folder import list_folder
 from ti_pipeline.concepts.manifest import Manifest, read_manifest, write_manifest
+from ti_pipeline.concepts.pictures import has_clear_colours
 from ti_pipeline.concepts.validation import Validation, validate_concept
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.stages.learnt import training_fingerprint
@@ -91,6 +92,60 @@ def test_an_alpha_channel_is_a_mask_and_a_file_goes_before_it(folder: Path) -> N
     Image.new("L", SIZE, 200).save(folder / "a-mask.png")
     manifest = validated(folder)[1]
     assert manifest.open_mask(manifest.pictures[0]).getextrema() == (200, 200)
+
+
+def cut_out(path: Path, **how: object) -> Image.Image:
+    """Saves a picture of few colours of which one, the left half, is transparent; returns what counts of it."""
+    colours = Image.open(path.parent / "a.png").convert("RGB").quantize(31)
+    colours.putpalette([*colours.getpalette()[: 31 * 3], 10, 200, 30])
+    colours.paste(31, (0, 0, SIZE[0] // 2, SIZE[1]))
+    colours.save(path, **({"transparency": 31} | how))
+    return Image.eval(half(), lambda level: 255 - level)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_transparent_colours_of_a_palette_are_a_mask(folder: Path, suffix: str) -> None:
+    counts = cut_out(folder / f"d.{suffix}")
+    manifest = validated(folder)[1]
+    assert [picture.mask and picture.mask.file for picture in manifest.pictures] == [None, None, None, f"d.{suffix}"]
+    assert Image.open(folder / f"d.{suffix}").mode == "P" and manifest.masked
+    assert manifest.open_mask(manifest.pictures[3]).tobytes() == counts.tobytes()
+    half().save(folder / "d-mask.png")
+    manifest = validated(folder)[1]
+    assert manifest.pictures[3].mask.file == "d-mask.png"
+    assert manifest.open_mask(manifest.pictures[3]).tobytes() == half().tobytes()
+
+
+def test_levels_of_a_palettes_transparency_count_in_part(folder: Path) -> None:
+    cut_out(folder / "d.png", transparency=bytes([255] * 31 + [100]))
+    manifest = validated(folder)[1]
+    assert manifest.open_mask(manifest.pictures[3]).getextrema() == (100, 255)
+
+
+def test_a_palette_of_which_no_place_is_transparent_is_no_mask(folder: Path) -> None:
+    Image.open(folder / "a.png").quantize(16).save(folder / "d.png")
+    Image.open(folder / "a.png").quantize(16).save(folder / "e.gif", transparency=200)
+    manifest = validated(folder)[1]
+    assert len(manifest.pictures) == 5 and not manifest.masked
+
+
+@pytest.mark.parametrize(("suffix", "how"), [("png", {}), ("gif", {}), ("png", {"transparency": bytes([255] * 31 + [100])})])
+def test_only_pictures_with_transparent_colours_change_what_validation_stands_under(folder: Path, suffix: str, how: dict) -> None:
+    def wanted() -> str:
+        return validate_fingerprint(load_concept(folder), PARAMS, "r")
+
+    file = folder / f"d.{suffix}"
+    cut_out(file, **how)
+    assert has_clear_colours(file)
+    clear = wanted()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ti_pipeline.stages.validate.has_clear_colours", lambda path: False)
+        assert wanted() != clear
+        cut_out(file, transparency=None)
+        before = wanted()
+    assert not any(has_clear_colours(entry.path) for entry in list_folder(folder).files) and wanted() == before
+    file.write_bytes(file.read_bytes()[:20])  # and nothing is raised by what is no whole picture
+    assert not has_clear_colours(file) and not has_clear_colours(folder / "not there")
 
 
 def test_a_mask_is_upright_as_its_picture(folder: Path) -> None:

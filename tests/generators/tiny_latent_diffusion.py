@@ -20,7 +20,6 @@ WORDS = (
     "a an the of on in with and photo picture rendering rendition good clean dirty dark cool bright close up cropped nice small weird large"
 )
 WORDS += " my one is red blue cat dog mug moon beach toy ##s ##ing . , - < >"
-SCHEDULER = {**sd1.SCHEDULER, "beta_start": 0.0015, "beta_end": 0.0195}
 
 
 def write_folder(folder: Path) -> Path:
@@ -29,7 +28,7 @@ def write_folder(folder: Path) -> Path:
     pieces = [*PIECES, *WORDS.split(), *letters, *(f"##{letter}" for letter in letters)]
     files = {
         "model_index.json": MODEL_INDEX,
-        "scheduler/scheduler_config.json": SCHEDULER,
+        "scheduler/scheduler_config.json": sd1.SCHEDULER,
         "unet/config.json": sd1.UNET | UNET | {"cross_attention_dim": WIDTH},
         "vqvae/config.json": sd1.VAE | VAE,
     }

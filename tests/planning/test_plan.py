@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from ti_pipeline.planning.speed import keep_speed
 from ti_pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("generator", "learnt", "weights", "activations", "pack", "collection", "seconds", "disk")
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +91,23 @@ def test_the_command_says_it_to_people_and_programs(tmp_path: Path) -> None:
     said = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
     assert said["generator"]["family"] == "Stable Diffusion 1.x or 2.x"
     assert planning.ROW * said["disk"]["words"] == said["disk"]["checkpoint"]
+    values, units = flat(said), documented()
+    assert set(values) == set(units)
+    allowed = {"text": (str, type(None)), "seconds": (float, int, type(None))}
+    for key, value in values.items():
+        assert isinstance(value, allowed.get(units[key], int)), key
+
+
+def flat(value: object, key: str = "") -> dict[str, object]:
+    """The values of a document by the keys that lead to them, with NAME for those of text encoders and networks."""
+    if not isinstance(value, dict):
+        return {key: value}
+    named = key in ("weights", "generator.text_encoders")
+    own = {each: "NAME" if named and each != "bytes" else each for each in value}
+    return {name: leaf for each in value for name, leaf in flat(value[each], f"{key}.{own[each]}".strip(".")).items()}
+
+
+def documented() -> dict[str, str]:
+    """The unit of each key, by the table in `docs/memory.md`."""
+    rows = re.findall(r"^\| `([a-z._A-Z]+)` \| (\w+) \|", (ROOT / "docs" / "memory.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return {key: unit for key, unit in rows if key.partition(".")[0] in PARTS}

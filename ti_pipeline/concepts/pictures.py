@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin
+from PIL import ExifTags, GifImagePlugin, Image, ImageFile, PngImagePlugin
 from pillow_heif import HeifImageFile
 
+from ti_pipeline.concepts import png
 from ti_pipeline.concepts.colour import on_background, to_srgb
 from ti_pipeline.concepts.formats import PictureError as PictureError
 from ti_pipeline.concepts.formats import opened
 from ti_pipeline.concepts.gaps import missing
 
 ALPHA = {"RGBA", "LA", "PA", "RGBa", "La"}  # modes of pictures that have such a channel
+_PNG = b"\x89PNG\r\n\x1a\n"
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,11 +47,15 @@ class Header:
 
 @dataclass(frozen=True)
 class Decoded:
-    """`image` is RGB, upright, sRGB, without transparency; `orientation` is the EXIF value that the file had, 1 to 8."""
+    """`image` is RGB, upright, sRGB, without transparency; `orientation` is the EXIF value that the file had, 1 to 8.
+
+    `clear` is whether a place of the file's picture was transparent.
+    """
 
     image: Image.Image
     orientation: int
     warnings: tuple[str, ...]
+    clear: bool
 
 
 def read_header(path: Path) -> Header:
@@ -75,7 +81,8 @@ def decode(path: Path, background: tuple[int, int, int], *, thorough: bool = Tru
         image = on_background(colours, alpha, background)
         if turn in _UPRIGHT:
             image = image.transpose(_UPRIGHT[turn])
-    return Decoded(image, stored if stored != 1 else turn, (*remarks, warning) if warning and warning not in remarks else remarks)
+    said = (*remarks, warning) if warning and warning not in remarks else remarks
+    return Decoded(image, stored if stored != 1 else turn, said, alpha is not None and alpha.getextrema()[0] != 255)
 
 
 def open_picture(path: Path, background: tuple[int, int, int]) -> Image.Image:
@@ -89,13 +96,26 @@ def open_mask(path: Path) -> Image.Image:
 
 
 def open_alpha(path: Path) -> Image.Image:
-    """How opaque each place of a picture is (L), upright; white where it has no alpha channel. Raises PictureError."""
+    """How opaque each place of a picture is (L), upright; white where nothing is transparent. Raises PictureError."""
     with opened(path) as here:
         here.picture.load()
         turn = 1 if isinstance(here.picture, HeifImageFile) else _orientation(here.picture)
         colours, alpha, _ = to_srgb(here.picture)
         alpha = alpha or Image.new("L", colours.size, 255)
         return alpha.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else alpha
+
+
+def has_clear_colours(path: Path) -> bool:
+    """Whether a PNG or GIF says that colours of it are transparent, which its mode does not tell; by what precedes the pixels alone."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            if start == _PNG:
+                return png.has_clear_colours(file)
+            file.seek(0)
+            return start.startswith(b"GIF") and "transparency" in GifImagePlugin.GifImageFile(file).info
+    except Exception:  # a decoder may raise anything; whoever opens the picture says what is wrong with it
+        return False
 
 
 def _frames(picture: ImageFile.ImageFile) -> int | None:

@@ -47,6 +47,17 @@ def mended(file: BinaryIO) -> tuple[BinaryIO, tuple[str, ...]]:
     return (_without(file, left_out) if left_out else file), tuple(warnings)
 
 
+def has_clear_colours(file: BinaryIO) -> bool:
+    """Whether it says how opaque its colours are (tRNS), by the chunks before its picture. Raises struct.error where it ends in them."""
+    at = _SIGNATURE
+    while True:
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind in (b"tRNS", b"IDAT"):
+            return kind == b"tRNS"
+        at += 12 + length
+
+
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int, bool]]:
     """(kind, start, length of the data, whether the checksum is right) up to the end of the picture or of what can be read."""
     at = _SIGNATURE

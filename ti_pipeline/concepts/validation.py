@@ -14,7 +14,7 @@ from PIL import Image
 from ti_pipeline.concepts import looks
 from ti_pipeline.concepts.concept import Concept
 from ti_pipeline.concepts.folder import MASK, Entry, list_folder
-from ti_pipeline.concepts.pictures import Header, PictureError, decode, open_mask, read_header
+from ti_pipeline.concepts.pictures import ALPHA, Header, PictureError, decode, open_mask, read_header
 from ti_pipeline.files import digest_file
 from ti_pipeline.params import Validate
 
@@ -49,7 +49,8 @@ class Row:
 class Validation:
     """Rows sorted by file name, warnings about the set as a whole, and why it is quarantined (empty when it is not).
 
-    `masks` are those of accepted pictures, by their names: file and digest. One that cannot be used is among the refused rows.
+    `masks` are those of accepted pictures, by their names: file and digest; a picture's own where colours of it are transparent, which
+    its mode does not tell. One that cannot be used is among the refused rows.
     """
 
     concept: str
@@ -78,6 +79,7 @@ class _Seen:
     row: Row
     hash: np.uint64
     blank: bool
+    clear: bool
 
 
 class _Eye:
@@ -123,7 +125,8 @@ def validate_concept(concept: Concept, settings: Validate, embed: Embed | None) 
         seen += [accepted] if accepted else []
     remarks = _compare(seen, settings, eye)
     rows = [replace(row, warnings=row.warnings + remarks.get(row.file, ())) for row in rows]
-    masks, unusable = _masks(listing.masks, [each.row for each in seen])
+    own = {each.row.file: (each.row.file, each.row.digest or "") for each in seen if each.clear and each.row.mode not in ALPHA}
+    beside, unusable = _masks(listing.masks, [each.row for each in seen])
     rows = sorted([*rows, *unusable], key=lambda row: row.file) if unusable else rows
     warnings = [f"subfolder {name}: not looked into; a set is one folder" for name in listing.subfolders]
     if concept.word and not rows:
@@ -133,7 +136,8 @@ def validate_concept(concept: Concept, settings: Validate, embed: Embed | None) 
     if len(seen) > settings.max_pictures:
         warnings.append(f"{_count(len(seen))}; more than {settings.max_pictures} rarely make a better word")
     can_be_used = seen or (concept.word and not rows)
-    return Validation(concept.slug, tuple(rows), tuple(warnings), "" if can_be_used else _why_nothing(rows, listing.subfolders), masks)
+    why = "" if can_be_used else _why_nothing(rows, listing.subfolders)
+    return Validation(concept.slug, tuple(rows), tuple(warnings), why, own | beside)
 
 
 def _masks(entries: Sequence[Entry], accepted: Sequence[Row]) -> tuple[dict[str, tuple[str, str]], list[Row]]:
@@ -204,7 +208,7 @@ def _examine(entry: Entry, settings: Validate, eye: _Eye) -> tuple[Row, _Seen | 
         decision="accepted",
         warnings=tuple(warnings),
     )
-    seen = _Seen(row, looks.perceptual_hash(image), bool(blank))
+    seen = _Seen(row, looks.perceptual_hash(image), bool(blank), decoded.clear)
     eye.see(image)
     return row, seen
 

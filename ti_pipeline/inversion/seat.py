@@ -49,7 +49,9 @@ class Seat:
         """At the start or, with what a checkpoint has of this very job, from there; a step that was not kept is not to be had again."""
         if saved is None or saved.key != job.key or any(s <= saved.state.step and s not in saved.state.kept for s in job.train.kept_at):
             return cls(job, State(), Learning.begun(job.one), job.learner)
-        one = replace(job.one, leaves=saved.learning.one.leaves, lengths=saved.learning.one.lengths)
+        there = saved.learning.one.leaves
+        in_order = dict.fromkeys([*job.one.leaves, *there])  # a norm over several is a sum, and a file has an order of its own
+        one = replace(job.one, leaves={name: there[name] for name in in_order if name in there}, lengths=saved.learning.one.lengths)
         return cls(job, saved.state, replace(saved.learning, one=one), _learner(job, job.learner, job.one, one))
 
     def give(self) -> Learning:

@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 
 from ti_pipeline.generators.generator import Condition, Generator
 from ti_pipeline.generators.latent_model import LatentModel
+from ti_pipeline.generators.placeholder import prompt_length
 
 _WORD = "<word>"
 _PROMPT = f"a photo of a {_WORD}"
-_TOKENS = 64  # of it, with what a language model's template puts around it
 
 
 class Peak(TorchDispatchMode):
@@ -50,19 +50,24 @@ class Peak(TorchDispatchMode):
 
 
 class _Length(TorchFunctionMode):
-    """What a text encoder is told that asks how long its prompts are: ids without content do not say it."""
+    """What is told to a family that asks how many tokens its prompts have: ids without content do not say it."""
+
+    def __init__(self, tokens: int):
+        super().__init__()
+        self.tokens = tokens
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
-        return _TOKENS if func is torch.Tensor.__int__ else func(*args, **(kwargs or {}))
+        return self.tokens if func in (torch.Tensor.__int__, torch.Tensor.item) else func(*args, **(kwargs or {}))
 
 
 @contextmanager
-def hollow(outline: LatentModel) -> Iterator[LatentModel]:
+def hollow(outline: LatentModel, vectors: int) -> Iterator[LatentModel]:
     """A generator on the device `meta`, as one on a CPU whose tensors have no content; there attention is fused, as it is on a GPU.
 
-    `outline` is used up.
+    Its prompts have a word of `vectors` vectors. `outline` is used up.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True), _Length():
+    tokens = max(prompt_length(encoder, _PROMPT, {_WORD: vectors}) for encoder in outline.encoders.values())
+    with FakeTensorMode(allow_non_fake_inputs=True), _Length(tokens):
         for network in outline.networks.values():
             network.to_empty(device="cpu")
             if isinstance(network, PreTrainedModel):

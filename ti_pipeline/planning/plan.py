@@ -54,7 +54,7 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
         "device": generator.arithmetic["device"],
         "text_encoders": widths,
     }
-    with hollow(generator) as shapes:
+    with hollow(generator, params.train.longest) as shapes:
         first, second = (training_bytes(shapes, count * params.train.batch_size, params.train.longest) for count in (1, 2))
         decoded = min(batch, max(1, DECODED_PIXELS // generator.resolution**2))
         drawing = drawing_bytes(shapes, batch, decoded, guided)

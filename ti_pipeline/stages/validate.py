@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ti_pipeline.concepts.concept import Concept, concept_digest, discover
 from ti_pipeline.concepts.folder import Entry, list_folder
 from ti_pipeline.concepts.manifest import write_manifest
+from ti_pipeline.concepts.pictures import has_clear_colours
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, table_metadata
 from ti_pipeline.params import Params
@@ -42,6 +43,8 @@ def validate_fingerprint(concept: Concept, params: Params, ranker: str) -> str:
     inputs = {"concept": concept_digest(concept), "files": files, "subfolders": listing.subfolders, "ranker": ranker}
     if listing.masks:
         inputs["masks"] = [(entry.name, entry.refusal or _digest(entry)) for entry in listing.masks]
+    if clear := [entry.name for entry in listing.files if not entry.refusal and has_clear_colours(entry.path)]:
+        inputs["clear colours"] = clear  # masks, since they are looked for
     return fingerprint("validate", VERSION, inputs, params.section("validate"))
 
 
