@@ -139,6 +139,6 @@ def test_a_key_that_an_older_file_lacks_is_named_with_where_to_get_it(tmp_path: 
     del tree["train"]["setup"], tree["gallery"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(
-        ParamsError, match=r"train\.setup: is missing\. Copy it from the params\.yaml of the repository.*\n.*gallery: is missing"
+        ParamsError, match=r"train\.setup: is missing\. Copy it from a params\.yaml of this version.*\n.*gallery: is missing"
     ):
         load(tmp_path / "params.yaml")

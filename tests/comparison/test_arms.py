@@ -82,3 +82,9 @@ def test_the_comparison_that_ships_has_every_setup() -> None:
     assert {arm.caption for arm in made} == {None, "short", "long"}
     quick = next(arm for arm in made if arm.name == "quick")
     assert quick.train.steps * 4 == made[0].train.steps  # a quarter of the steps that a plain word has
+
+
+@pytest.mark.parametrize("name", ["set-size", "sweeps"])
+def test_the_sweeps_that_ship_can_be_learnt(name: str) -> None:
+    params = load(PARAMS, overlay=PARAMS.parent / "examples" / f"{name}.yaml")
+    assert len(arms(params)) == 1 + sum(len(sweep.values) for sweep in params.compare.sweeps.values())

@@ -14,7 +14,6 @@ from ti_pipeline.concepts.folder import list_folder
 from ti_pipeline.concepts.manifest import Manifest, read_manifest, write_manifest
 from ti_pipeline.concepts.validation import Validation, validate_concept
 from ti_pipeline.errors import ConceptError
-from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.stages.learnt import training_fingerprint
 from ti_pipeline.stages.validate import validate_fingerprint
 from ti_pipeline.workspace import Workspace
@@ -111,7 +110,7 @@ def test_where_there_is_none_no_digest_knows_of_them(folder: Path) -> None:
     def digests(masks: str) -> tuple[str, str]:
         chosen = params.load(Path(__file__).parents[2] / "params.yaml", [f"train.masks={masks}"])
         manifest = validated(folder)[1]
-        assert settings_for(manifest, chosen.train).masks == (masks if manifest.masked else "auto")
+        assert chosen.train.for_concept(manifest).masks == (masks if manifest.masked else "auto")
         return training_fingerprint("g", "", manifest, chosen), validate_fingerprint(load_concept(folder), chosen, "r")
 
     without = digests("auto")

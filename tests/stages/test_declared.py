@@ -141,6 +141,8 @@ class Watched:
             return getattr(self._section, key)
         if key == "model_dump":
             return self._dump
+        if key == "for_concept":
+            return lambda manifest: type(self._section).for_concept(self, manifest)
         if key == "model_copy":
             return lambda update: Watched(self._section.model_copy(update=update), self._name, self._read)
         if isinstance(made_of_fields := getattr(type(self._section), key, None), property):

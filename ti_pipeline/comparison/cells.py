@@ -18,7 +18,6 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError
 from ti_pipeline.evaluation.report import PICTURES, PROMPT
 from ti_pipeline.files import digest_value, write_json, write_text
-from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.params import Params, Train
 from ti_pipeline.workspace import COMPARING, Workspace
 
@@ -135,7 +134,7 @@ def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Di
         if arm.pictures > len(manifest.pictures):
             raise ConceptError(manifest.slug, f"it has {len(manifest.pictures)} pictures, fewer than {arm.pictures}")
         own = with_first(own, arm.pictures)
-    settings = settings_for(own, arm.train)
+    settings = arm.train.for_concept(own)
     looks = settings.chosen.looks or not manifest.initializer
     train = settings.model_copy(update={"keep_steps": tuple(step for step in params.compare.steps if step < settings.steps)})
     depends = {

@@ -15,7 +15,6 @@ from ti_pipeline.errors import ConceptError
 from ti_pipeline.generators.placeholder import check_prompt, word_ids
 from ti_pipeline.generators.reader import Reader
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
-from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.params import Params
 from ti_pipeline.workspace import Outcome, Workspace
 
@@ -38,7 +37,7 @@ def foretold(workspace: Workspace, outcome: Outcome, params: Params, tokens: Set
 
 def _check_training(manifest: Manifest, params: Params, reader: Reader) -> None:
     """Where CLIP is to choose the initializer, a caption counts by itself: a word in it may give way to the learnt one."""
-    vectors = settings_for(manifest, params.train).longest
+    vectors = params.train.for_concept(manifest).longest
     for prompt in prompts_for(manifest.kind, manifest.token, None, ""):
         check_prompt(reader, manifest.slug, prompt, {manifest.token: vectors})
     prompts: list[list[str]] = []
@@ -76,7 +75,7 @@ def _too_long(manifest: Manifest, params: Params, reader: Reader) -> Iterator[st
     named.append(("generate", "generate.negative_prompt", params.generate.negative_prompt))
     named += [("evaluate", f"the prompt {cut(text)!r}", text) for text in params.evaluate.prompts.get(manifest.kind, ())]
     for stage, name, text in named:
-        lengths = {manifest.token: settings_for(manifest, params.train).longest} | dict.fromkeys(words_in([text]), 1)
+        lengths = {manifest.token: params.train.for_concept(manifest).longest} | dict.fromkeys(words_in([text]), 1)
         try:
             check_prompt(reader, manifest.slug, text.replace(PLACE, manifest.token), lengths, name)
         except ConceptError as error:

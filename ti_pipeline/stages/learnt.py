@@ -61,10 +61,9 @@ def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params
     empty elsewhere. `encoders` are the text encoders that learn, where not all of them do.
     """
     from ti_pipeline.inversion.job import VERSION
-    from ti_pipeline.inversion.settings import settings_for
 
     inputs = {"generator": generator, "manifest": manifest.training_digest} | ({"ranker": ranker} if ranker else {})
-    sections = params.section("seed") | {"train": settings_for(manifest, params.train).decisive()}
+    sections = params.section("seed") | {"train": params.train.for_concept(manifest).decisive()}
     if encoders:
         sections |= {"encoders": list(encoders)}
     return fingerprint("train", VERSION, inputs, sections | params.generator.decisive())
@@ -73,9 +72,8 @@ def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params
 def wanted_of(run: Run, manifest: Manifest) -> Wanted:
     """Raises ConceptError for a kind of concept that nothing is drawn of."""
     from ti_pipeline.generators.family import some_of
-    from ti_pipeline.inversion.settings import settings_for
 
-    train, source = settings_for(manifest, run.params.train), run.models.source
+    train, source = run.params.train.for_concept(manifest), run.models.source
     ranker = run.models.ranker.digest if train.chosen.looks or not manifest.initializer else ""
     trained = training_fingerprint(source.digest, ranker, manifest, run.params, some_of(source, run.params.generator.encoders))
     word, curve, strip = trained, "", ""
@@ -151,10 +149,9 @@ def film_of(run: Run, manifest: Manifest, wanted: Wanted) -> Film:
 
 def finish(run: Run, manifest: Manifest, wanted: Wanted, learnt: Learnt) -> Path:
     """Write what follows from what was learnt, the word last."""
-    from ti_pipeline.inversion.settings import settings_for
     from ti_pipeline.words.files import write_word
 
-    slug, train = manifest.slug, settings_for(manifest, run.params.train)
+    slug, train = manifest.slug, run.params.train.for_concept(manifest)
     _finish_strip(run, manifest, wanted, learnt, train)
     step, chosen = int(learnt.provenance["chosen_step"]), dict[str, str]()
     if wanted.curve:

@@ -94,7 +94,6 @@ def half_done(run: Run) -> set[str]:
 def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     """Each word is written as soon as it is learnt, the embedding last; the run's next call goes on from this one's checkpoint."""
     from ti_pipeline.inversion.job import Waiting, prepare_job
-    from ti_pipeline.inversion.settings import settings_for
     from ti_pipeline.inversion.train import train_pack
     from ti_pipeline.planning.speed import keep_speed
 
@@ -117,12 +116,12 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
 
         def prepare(manifest: Manifest) -> Job:
             initializer = manifest.initializer or run.models.choose_initializer([manifest.open(picture) for picture in manifest.pictures])
-            train = settings_for(manifest, run.params.train)
+            train = run.params.train.for_concept(manifest)
             job = prepare_job(generator, manifest, train, run.params.seed, initializer, arithmetic, lambda: run.models.ranker)
             _check_drawn(generator, manifest, train)
             return job
 
-        steps = {slug: settings_for(plan.order.manifest, run.params.train).steps for slug, plan in planned.items()}
+        steps = {slug: run.params.train.for_concept(plan.order.manifest).steps for slug, plan in planned.items()}
         adopted = {saved.concept: saved for each in others.values() for saved in each}
         once, per_step = checkpoint.exists(), run.params.train.batch_size * run.params.train.gradient_accumulation
         waiting = [

@@ -17,7 +17,6 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.job import prepare_job
-from ti_pipeline.inversion.settings import settings_for
 from ti_pipeline.inversion.setups import setups
 from ti_pipeline.inversion.setups.setup import CHANGES, Setup, name_of
 from ti_pipeline.stages.learnt import training_fingerprint
@@ -136,7 +135,7 @@ def test_settings_of_setups_that_are_not_used_may_be_missing_or_make_no_sense() 
 
 def test_a_concept_whose_own_settings_do_not_go_with_the_setup_is_refused_by_name(validated: Make, settings: Settings) -> None:
     grows = settings("train.setup=progressive", "train.setups.progressive.grow_at=[2, 4]")
-    assert settings_for(validated(), grows.train).longest == 3
+    assert grows.train.for_concept(validated()).longest == 3
     for about, why in (("vectors: 2", "starts with one vector, and `vectors` is 2"), ("steps: 4", "after step 4 of 4 would learn nothing")):
         manifest = validated(about=f"initializer: mug\n{about}\n")
         with pytest.raises(ConceptError, match=f"mug: its own settings in concept.yaml do not go with train.setup: .*{why}"):
