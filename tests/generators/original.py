@@ -94,6 +94,35 @@ def qwen_image(folder: Path) -> Tensors:
     return under(UNET, weights(folder, "transformer"))
 
 
+def deep_vae(folder: Path) -> Tensors:
+    """MIT's deep compression autoencoder, whose attention is of 1 × 1 convolutions."""
+    names = {
+        "encoder.conv_in": "encoder.project_in.conv",
+        "encoder.conv_out": "encoder.project_out.0.conv",
+        "decoder.conv_in": "decoder.project_in.conv",
+        "decoder.norm_out": "decoder.project_out.0",
+        "decoder.conv_out": "decoder.project_out.2.conv",
+        "attn.to_qkv_multiscale.0.proj_in": "context_module.main.aggreg.0.0",
+        "attn.to_qkv_multiscale.0.proj_out": "context_module.main.aggreg.0.1",
+        "attn.to_out": "context_module.main.proj.conv",
+        "attn.norm_out": "context_module.main.proj.norm",
+        "conv_out.conv_inverted": "local_module.main.inverted_conv.conv",
+        "conv_out.conv_depth": "local_module.main.depth_conv.conv",
+        "conv_out.conv_point": "local_module.main.point_conv.conv",
+        "conv_out.norm": "local_module.main.point_conv.norm",
+        ".conv1.": ".main.conv1.conv.",
+        ".conv2.": ".main.conv2.conv.",
+    }
+    made = _renamed(_joined(weights(folder, "vae"), "attn.to_{}", "context_module.main.qkv.conv", "qkv"), names)
+    found: Tensors = {}
+    for name, tensor in made.items():
+        name = re.sub(r"(encoder|decoder)\.(?:down|up)_blocks\.(\d+)\.(\d+)\.", r"\1.stages.\2.op_list.\3.", name)
+        name = re.sub(r"(op_list\.\d+)\.norm\.", r"\1.main.conv2.norm.", name)
+        convolves = ".qkv.conv." in name or ".proj.conv." in name
+        found[re.sub(r"(op_list\.\d+)\.conv\.", r"\1.main.conv.conv.", name)] = tensor[:, :, None, None] if convolves else tensor
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
 def language_model(folder: Path) -> Tensors:
     """A language model as its authors publish it, with the head that says the next token."""
     tensors = weights(folder, "text_encoder")

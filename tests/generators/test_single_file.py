@@ -317,7 +317,7 @@ def test_a_language_model_and_a_vae_as_files(case: Case, tmp_path: Path) -> None
     text = original.language_model(case.folder)
     start = {"SANA": "text_encoders.gemma2_2b.transformer.", "Z-Image": "text_encoders.qwen3_4b.transformer."}[case.name]
     save_file(text, tmp_path / "text.safetensors")
-    vae = original.vae(case.folder) if case.name == "Z-Image" else original.weights(case.folder, "vae")
+    vae = original.vae(case.folder) if case.name == "Z-Image" else original.deep_vae(case.folder)
     save_file(vae, tmp_path / "vae.safetensors")
     path = case.file(tmp_path)
     given = {"text_encoder": str(tmp_path / "text.safetensors"), "vae": str(tmp_path / "vae.safetensors")}
