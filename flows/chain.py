@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from flows.train_on_devices import train_on_devices
 from tasks.failures import explained
 from tasks.report import show, summarise
-from tasks.stages import counted, run_task
+from tasks.stages import check, counted, run_task
 from tasks.turn import as_flow_run
 from tasks.versions import keep, merged, take_in
 from ti_pipeline.errors import ParamsError
@@ -64,9 +64,11 @@ def run_stages(call: Call, chosen: Callable[[Params], Sequence[str]], *, whole: 
         place, settings = call.open()
         stage = "run"
         with as_flow_run(place.root, str(flow_run.get_id()), get_run_logger().info):
+            stages = chosen(settings)
+            check(stages, place, settings)
             taken = take_in(place, settings) if whole else {}
             names, outcomes = call.concepts, []
-            for stage in chosen(settings):
+            for stage in stages:
                 several = stage == "train" and len(settings.train.devices) > 1
                 done = (train_on_devices if several else partial(run_task, stage))(place, settings, names, force=call.force)
                 outcomes += done

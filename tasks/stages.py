@@ -58,6 +58,14 @@ def run_task(name: str, workspace: Workspace, params: Params, names: Sequence[st
     return TASKS[name].with_options(timeout_seconds=limit(name, count))(workspace, params, names, force=force)
 
 
+def check(names: Sequence[str], workspace: Workspace, params: Params) -> None:
+    """Raises ParamsError for what one of the stages could not do when its turn comes."""
+    run = Run.over(workspace, params)
+    for name in names:
+        if refuse := STAGES[name].check:
+            refuse(run)
+
+
 def limit(name: str, concepts: int) -> float:
     """Seconds after which a stage over so many concepts hangs."""
     return max(concepts, 1) * STAGES[name].hours * 3600

@@ -10,7 +10,7 @@ from ti_pipeline.concepts.texts import LONGEST
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]  # more is a slip of the finger, and would fill the memory
 Solver = Literal["ddim", "dpmsolver++", "euler", "unipc"]
-Guidance = Annotated[float, Field(ge=1)]
+Guidance = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Briefs = dict[Literal["object", "style"], list[Annotated[str, Field(max_length=LONGEST)]]]
 

@@ -19,7 +19,7 @@ def test_nothing_is_compared_unless_it_is_asked_for() -> None:
 
 
 def test_an_arm_is_the_baseline_but_for_its_keys() -> None:
-    tables = "two: {vectors: 2}, held: {setup: regularised, setups.regularised.weight: 0.5}, few: {pictures: 2, guidance_scale: 3}"
+    tables = "two: {vectors: 2}, held: {setup: regularised, setups.regularised.weight: 0.5}, few: {pictures: 2, guidance_scale: 0}"
     params = load(PARAMS, [f"compare.setups={{{tables}, said: {{caption: long}}}}"])
     base, two, held, few, said = arms(params)
     assert (base.name, base.train, base.pictures, base.caption) == ("one word", params.train, None, None)
@@ -27,7 +27,7 @@ def test_an_arm_is_the_baseline_but_for_its_keys() -> None:
     assert two.train == params.train.model_copy(update={"vectors": 2})
     assert held.train.decisive()["setup"] == {"regularised": {"weight": 0.5}}
     assert params.train.setups.regularised.weight == 0.03  # the tree is not shared
-    assert (few.pictures, few.guidance_scale, few.train) == (2, 3.0, params.train)
+    assert (few.pictures, few.guidance_scale, few.train) == (2, 0.0, params.train)
     assert said.caption == "long"
 
 

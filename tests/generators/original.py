@@ -81,6 +81,54 @@ def flux(folder: Path) -> Tensors:
     return made | under("text_encoders.t5xxl.transformer.", weights(folder, "text_encoder_2"))
 
 
+def sana(folder: Path) -> Tensors:
+    return under(UNET, sana_transformer(weights(folder, "transformer")))
+
+
+def z_image(folder: Path) -> Tensors:
+    return under(UNET, z_image_transformer(weights(folder, "transformer")))
+
+
+def qwen_image(folder: Path) -> Tensors:
+    """Its authors have no other names than diffusers."""
+    return under(UNET, weights(folder, "transformer"))
+
+
+def deep_vae(folder: Path) -> Tensors:
+    """MIT's deep compression autoencoder, whose attention is of 1 × 1 convolutions."""
+    names = {
+        "encoder.conv_in": "encoder.project_in.conv",
+        "encoder.conv_out": "encoder.project_out.0.conv",
+        "decoder.conv_in": "decoder.project_in.conv",
+        "decoder.norm_out": "decoder.project_out.0",
+        "decoder.conv_out": "decoder.project_out.2.conv",
+        "attn.to_qkv_multiscale.0.proj_in": "context_module.main.aggreg.0.0",
+        "attn.to_qkv_multiscale.0.proj_out": "context_module.main.aggreg.0.1",
+        "attn.to_out": "context_module.main.proj.conv",
+        "attn.norm_out": "context_module.main.proj.norm",
+        "conv_out.conv_inverted": "local_module.main.inverted_conv.conv",
+        "conv_out.conv_depth": "local_module.main.depth_conv.conv",
+        "conv_out.conv_point": "local_module.main.point_conv.conv",
+        "conv_out.norm": "local_module.main.point_conv.norm",
+        ".conv1.": ".main.conv1.conv.",
+        ".conv2.": ".main.conv2.conv.",
+    }
+    made = _renamed(_joined(weights(folder, "vae"), "attn.to_{}", "context_module.main.qkv.conv", "qkv"), names)
+    found: Tensors = {}
+    for name, tensor in made.items():
+        name = re.sub(r"(encoder|decoder)\.(?:down|up)_blocks\.(\d+)\.(\d+)\.", r"\1.stages.\2.op_list.\3.", name)
+        name = re.sub(r"(op_list\.\d+)\.norm\.", r"\1.main.conv2.norm.", name)
+        convolves = ".qkv.conv." in name or ".proj.conv." in name
+        found[re.sub(r"(op_list\.\d+)\.conv\.", r"\1.main.conv.conv.", name)] = tensor[:, :, None, None] if convolves else tensor
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def language_model(folder: Path) -> Tensors:
+    """A language model as its authors publish it, with the head that says the next token."""
+    tensors = weights(folder, "text_encoder")
+    return under("model.", tensors) | {"lm_head.weight": tensors["embed_tokens.weight"].clone()}
+
+
 def open_clip(tensors: Tensors) -> Tensors:
     """A CLIP of transformers by open_clip's names."""
     made: Tensors = {}
@@ -209,6 +257,65 @@ def flux_transformer(tensors: Tensors) -> Tensors:
                 made[f"{place}img_attn.qkv.{end}"] = torch.cat([tensors[f"{own}attn.to_{letter}.{end}"] for letter in "qkv"])
             elif found[3] == "attn.add_q_proj":
                 made[f"{place}txt_attn.qkv.{end}"] = torch.cat([tensors[f"{own}attn.add_{letter}_proj.{end}"] for letter in "qkv"])
+    return made
+
+
+def sana_transformer(tensors: Tensors) -> Tensors:
+    """NVIDIA's names and joined projections of SANA, with the places and the empty caption that nothing reads."""
+    names = {
+        "patch_embed.proj": "x_embedder.proj",
+        "time_embed.emb.timestep_embedder.linear_1": "t_embedder.mlp.0",
+        "time_embed.emb.timestep_embedder.linear_2": "t_embedder.mlp.2",
+        "time_embed.linear": "t_block.1",
+        "caption_projection.linear_1": "y_embedder.y_proj.fc1",
+        "caption_projection.linear_2": "y_embedder.y_proj.fc2",
+        "caption_norm": "attention_y_norm",
+        "transformer_blocks": "blocks",
+        "attn1.to_out.0": "attn.proj",
+        "attn2.to_out.0": "cross_attn.proj",
+        "attn2.to_q": "cross_attn.q_linear",
+        "ff.conv_inverted": "mlp.inverted_conv.conv",
+        "ff.conv_depth": "mlp.depth_conv.conv",
+        "ff.conv_point": "mlp.point_conv.conv",
+        "proj_out": "final_layer.linear",
+    }
+    made = _renamed(_joined(_joined(tensors, "attn1.to_{}", "attn.qkv", "qkv"), "attn2.to_{}", "cross_attn.kv_linear", "kv"), names)
+    made["final_layer.scale_shift_table"] = made.pop("scale_shift_table")
+    width, caption = made["x_embedder.proj.weight"].shape[0], made["y_embedder.y_proj.fc1.weight"].shape[1]
+    return made | {"pos_embed": torch.zeros(1, 32**2, width), "y_embedder.y_embedding": torch.zeros(300, caption)}
+
+
+def z_image_transformer(tensors: Tensors) -> Tensors:
+    """The names of Z-Image in user interfaces, which have it among the relatives of Lumina."""
+    names = {
+        "all_final_layer.2-1.": "final_layer.",
+        "all_x_embedder.2-1.": "x_embedder.",
+        "attention.to_out.0": "attention.out",
+        "attention.norm_": "attention.",
+    }
+    made = _renamed(_joined(tensors, "attention.to_{}", "attention.qkv", "qkv"), names)
+    return {re.sub(r"attention\.([qk])\.", r"attention.\1_norm.", name): tensor for name, tensor in made.items()}
+
+
+def _renamed(tensors: Tensors, names: dict[str, str]) -> Tensors:
+    made: Tensors = {}
+    for name, tensor in tensors.items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        made[name] = tensor
+    return made
+
+
+def _joined(tensors: Tensors, separate: str, together: str, letters: str) -> Tensors:
+    """With several projections, by their letters, as one."""
+    made: Tensors = {}
+    for name, tensor in tensors.items():
+        letter = next((letter for letter in letters if f".{separate.format(letter)}." in name), None)
+        if letter is None:
+            made[name] = tensor
+        elif letter == letters[0]:
+            each = [tensors[name.replace(separate.format(letter), separate.format(other))] for other in letters]
+            made[name.replace(separate.format(letter), together)] = torch.cat(each)
     return made
 
 

@@ -27,6 +27,11 @@ OF_FLUX = {"double_blocks.0.img_attn.qkv.weight": (8, 8), "single_blocks.0.linea
 OF_FLUX |= {"double_blocks.0.img_attn.norm.key_norm.scale": (8,), "txt_in.weight": (8, 8), "vector_in.in_layer.weight": (8, 8)}
 OF_SD3 = {"joint_blocks.0.x_block.attn.qkv.weight": (8, 8), "x_embedder.proj.weight": (8, 16, 2, 2), "pos_embed": (1, 4, 8)}
 OF_SD3 |= {"context_embedder.weight": (8, 8), "y_embedder.mlp.0.weight": (8, 8)}
+OF_SANA = {"attention_y_norm.weight": (8,), "x_embedder.proj.weight": (2240, 32, 1, 1), "y_embedder.y_proj.fc1.weight": (8, 8)}
+OF_Z_IMAGE = {"layers.0.adaLN_modulation.0.weight": (8, 8), "cap_embedder.0.weight": (8,), "x_embedder.weight": (16, 64)}
+OF_Z_IMAGE |= {"layers.0.attention.q_norm.weight": (8,)}
+OF_QWEN = {"transformer_blocks.0.img_mod.1.weight": (8, 8), "txt_norm.weight": (8,), "txt_in.weight": (8, 8), "img_in.weight": (8, 64)}
+OF_QWEN |= {"transformer_blocks.0.attn.norm_q.weight": (8,), "transformer_blocks.0.attn.add_k_proj.weight": (8, 8)}
 FILES = {
     "a LoRA": {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 8)},
     "a LoRA.": {"unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": (4, 8)},
@@ -55,6 +60,18 @@ FILES = {
     "a FLUX.1 without text_encoder and text_encoder_2 and tokenizer_2 and vae": OF_FLUX,
     "a Stable Diffusion 3 without text_encoder and text_encoder_2 and vae": OF_SD3,
     "a Stable Diffusion XL without text_encoder_2": OF_XL,
+    "a transformer by diffusers' names.": {"all_x_embedder.2-1.weight": (8, 64), "layers.0.adaLN_modulation.0.weight": (8, 8)},
+    "a transformer by diffusers' names..": {"caption_norm.weight": (8,), "patch_embed.proj.weight": (8, 32, 1, 1)},
+    "a SANA without text_encoder and tokenizer and vae": OF_SANA | {"blocks.0.cross_attn.q_linear.weight": (8, 8)},
+    "a SANA of another size": OF_SANA | {"x_embedder.proj.weight": (8, 32, 1, 1)},
+    "a SANA-Sprint": OF_SANA | {"cfg_embedder.mlp.0.weight": (8, 8)},
+    "a SANA 1.5, of which diffusers reads no single file": OF_SANA | {"blocks.0.attn.q_norm.weight": (8,)},
+    "a Z-Image without text_encoder and tokenizer and vae": OF_Z_IMAGE,
+    "a Z-Image Omni": OF_Z_IMAGE | {"siglip_embedder.0.weight": (8,)},
+    "a Qwen-Image without text_encoder and tokenizer and vae": OF_QWEN,
+    "a Qwen-Image that works on a picture": OF_QWEN | {"__index_timestep_zero__": (1,)},
+    "a Qwen-Image that works on a picture.": OF_QWEN | {"time_text_embed.addition_t_embedding.weight": (2, 8)},
+    "a Qwen-Image 2.1": {"txt_in.text_norm.weight": (8,)},
     "a latent diffusion without tokenizer": WHOLE | {f"{TEXT}transformer.token_emb.weight": (8, 8)},
     "an inpainting model (FLUX.1 Fill)": OF_FLUX | {"img_in.weight": (8, 384)},
     "a model that draws from more than text.": OF_FLUX | {"img_in.weight": (8, 128)},
@@ -75,18 +92,12 @@ FILES = {
     "no model that this loads: nothing among its 4 tensors": WHOLE | {LABELS: (8, 8)},
     "a file without a single tensor": {},
 }
-# Until a family takes them from single files.
-FROM_FOLDERS = {
-    "a SANA": {"attention_y_norm.weight": (8,), "blocks.0.cross_attn.q_linear.weight": (8, 8)},
-    "a Z-Image": {"layers.0.adaLN_modulation.0.weight": (8, 8), "cap_embedder.0.weight": (8,)},
-    "a Qwen-Image": {"transformer_blocks.0.img_mod.1.weight": (8, 8), "transformer_blocks.0.attn.add_k_proj.weight": (8, 8)},
-}
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
-@pytest.mark.parametrize("what", {**FILES, **FROM_FOLDERS})
+@pytest.mark.parametrize("what", FILES)
 def test_a_file_is_told_by_the_names_in_it(tmp_path: Path, what: str, suffix: str) -> None:
-    path, tensors = tmp_path / f"thing{suffix}", {name: torch.zeros(shape) for name, shape in {**FILES, **FROM_FOLDERS}[what].items()}
+    path, tensors = tmp_path / f"thing{suffix}", {name: torch.zeros(shape) for name, shape in FILES[what].items()}
     if suffix == ".ckpt":
         torch.save({"state_dict": tensors}, path)
     else:

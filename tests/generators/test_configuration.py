@@ -17,7 +17,7 @@ from tests.generators.tiny_stable_diffusion import generator_settings
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.configuration import published, write_clip_tokenizer
 from ti_pipeline.generators.diffusion import Diffusion
-from ti_pipeline.generators.families import flux, stable_diffusion, stable_diffusion_3
+from ti_pipeline.generators.families import flux, qwen_image, sana, stable_diffusion, stable_diffusion_3, z_image
 from ti_pipeline.generators.single_file import configured
 from ti_pipeline.generators.source import find_source
 
@@ -43,6 +43,11 @@ SIZES = {
     ("flux", "text_encoder"): CLIP_L,
     ("flux", "text_encoder_2"): T5,
     ("flux", "vae"): VAE_16,
+    ("sana", "text_encoder"): 2_024_517_888 + 256_000 * 2304,  # without and with its vocabulary (Gemma 2, table 2)
+    ("z_image", "transformer"): 6_154_908_736,
+    ("z_image", "text_encoder"): 4_022_468_096,
+    ("z_image", "vae"): VAE_16,
+    ("qwen_image", "transformer"): 20_430_401_088,
 }
 SD35_LARGE = {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "qk_norm": "rms_norm"}
 SD35_MEDIUM = {"pos_embed_max_size": 384, "qk_norm": "rms_norm", "dual_attention_layers": list(range(13))}
@@ -78,6 +83,43 @@ def test_a_flux_is_told_by_its_tensors(guided: bool) -> None:
     named = original.flux_transformer(dict(empty(config).state_dict()))
     found = flux.transformer_config({name: tuple(tensor.shape) for name, tensor in named.items()})
     assert found == {key: config[key] for key in found} and len(found) == 8
+
+
+SANA_SMALL = {"num_layers": 28, "num_attention_heads": 36, "num_cross_attention_heads": 16, "cross_attention_head_dim": 72}
+SANA_SMALL |= {"cross_attention_dim": 1152}
+
+
+@pytest.mark.parametrize(("more", "billions"), [({}, 1.6), (SANA_SMALL, 0.59)])
+def test_a_sana_is_told_by_its_tensors(more: dict, billions: float) -> None:
+    model = empty(config := published("sana")["transformer"] | more)
+    assert sum(weight.numel() for weight in model.parameters()) / 1e9 == pytest.approx(billions, rel=0.02)
+    shapes = {name: tuple(tensor.shape) for name, tensor in original.sana_transformer(dict(model.state_dict())).items()}
+    found = sana.transformer_config(shapes)
+    assert found == {key: config[key] for key in found} and len(found) == 9
+    wide = sana.transformer_config(shapes | {"pos_embed": (1, 64**2, 1)})
+    assert (wide["sample_size"], wide["interpolation_scale"]) == (64, 1.0)
+
+
+def test_a_sana_for_4096_pixels_has_its_own_shift(tmp_path: Path) -> None:
+    tensors = {"attention_y_norm.weight": torch.zeros(8), "x_embedder.proj.weight": torch.zeros(1152, 32, 1, 1)}
+    tensors |= {"y_embedder.y_proj.fc1.weight": torch.zeros(8, 2304)}
+    for edge, shift in ((32, 3.0), (128, 6.0)):
+        save_file(tensors | {"pos_embed": torch.zeros(1, edge**2, 1)}, tmp_path / "one.safetensors")
+        sana._configure(tmp_path / "one.safetensors", tmp_path)
+        assert diffusers.DPMSolverMultistepScheduler.load_config(tmp_path / "scheduler")["flow_shift"] == shift
+
+
+def test_a_z_image_is_told_by_its_tensors() -> None:
+    config = published("z_image")["transformer"]
+    named = original.z_image_transformer(dict(empty(config).state_dict()))
+    found = z_image.transformer_config({name: tuple(tensor.shape) for name, tensor in named.items()})
+    assert found == {key: config[key] for key in found} and len(found) == 7
+
+
+def test_a_qwen_image_is_told_by_its_tensors() -> None:
+    config = published("qwen_image")["transformer"]
+    found = qwen_image.transformer_config({name: tuple(tensor.shape) for name, tensor in empty(config).state_dict().items()})
+    assert found == {key: config[key] for key in found} and len(found) == 4
 
 
 def test_clips_vocabulary_ships(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from tests.generators import original, tiny_latent_diffusion, tiny_stable_diffusion_xl
 from tests.generators.original import Tensors
 from tests.generators.tiny_flow import FLUX, write_flux, write_stable_diffusion_3
+from tests.generators.tiny_language import write_qwen_image, write_sana, write_z_image
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator, weight_digests
@@ -31,13 +32,17 @@ PROMPT = "a photo of a red cat on the moon"
 
 @dataclass
 class Case:
-    """A tiny folder, the same weights by the names of the original code, and what is drawn of them."""
+    """A tiny folder, the same weights by the names of the original code, the parts that these lack, and what is drawn of them."""
 
     name: str
     folder: Path
     tensors: Tensors
+    parts: dict[str, str]
     generator: Generator
     solver: str
+
+    def load(self, path: Path) -> Generator:
+        return load_tiny(path, parts=self.parts)
 
     def drawn(self, generator: Generator) -> np.ndarray:
         ((_, picture),) = sample(generator, [PROMPT], {}, [7], Settings(self.solver, 2, 3.0, "", 1))
@@ -58,7 +63,11 @@ MAKERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Tensors], str]]
     "Stable Diffusion XL": (tiny_stable_diffusion_xl.write_folder, original.stable_diffusion_xl, "ddim"),
     "Stable Diffusion 3": (write_stable_diffusion_3, original.stable_diffusion_3, "euler"),
     "FLUX.1": (write_flux, original.flux, "euler"),
+    "SANA": (write_sana, original.sana, "euler"),
+    "Z-Image": (write_z_image, original.z_image, "euler"),
+    "Qwen-Image": (write_qwen_image, original.qwen_image, "euler"),
 }
+ALONE = ("SANA", "Z-Image", "Qwen-Image")  # whose files hold the transformer and nothing else
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -79,7 +88,8 @@ def sd3(tmp_path_factory: pytest.TempPathFactory) -> Case:
 def made(name: str, place: Path) -> Case:
     write, named, solver = MAKERS[name]
     folder = write(place / "tiny")
-    return Case(name, folder, named(folder), load_tiny(folder), solver)
+    parts = dict.fromkeys(("text_encoder", "vae"), str(folder)) if name in ALONE else {}
+    return Case(name, folder, named(folder), parts, load_tiny(folder), solver)
 
 
 @pytest.fixture(autouse=True)
@@ -107,13 +117,13 @@ def small_flux(monkeypatch: pytest.MonkeyPatch) -> None:
 @torch.no_grad()
 def test_a_file_says_and_draws_what_its_folder_does(case: Case, tmp_path: Path) -> None:
     path = case.file(tmp_path)
-    loaded = load_tiny(path)
+    loaded = case.load(path)
     assert loaded.name == "dream" and weight_digests(loaded) == weight_digests(case.generator)
     theirs, ours = encode(case.generator, [PROMPT], {}), encode(loaded, [PROMPT], {})
     for name, part in ours.parts.items():
         torch.testing.assert_close(part, theirs.parts[name], rtol=0, atol=1e-5)
     assert np.abs(case.drawn(loaded).astype(int) - case.drawn(case.generator)).max() <= 1  # weights lie otherwise in memory
-    reader = TokenizersAlone(find_source(generator_settings(path)), tuple(case.generator.learning))
+    reader = TokenizersAlone(find_source(generator_settings(path, parts=case.parts)), tuple(case.generator.learning))
     frames = {name: each.frame for name, each in reader.learning.items()}
     assert frames == {name: each.frame for name, each in case.generator.learning.items()}
 
@@ -124,16 +134,18 @@ def test_half_precision_and_what_trainers_put_around_it(case: Case, tmp_path: Pa
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in case.tensors.items()}
     path = case.file(tmp_path).with_suffix(".ckpt")
     torch.save({"epoch": 3, "state_dict": {"state_dict": half | averaged}}, path)
-    loaded = load_tiny(path)
+    loaded = case.load(path)
     for part, network in loaded.networks.items():
         theirs = case.generator.networks[part].state_dict()
-        assert all(torch.equal(weight, theirs[name].half().to(weight.dtype)) for name, weight in network.state_dict().items())
+        if part == loaded.DENOISER[0] or not case.parts:
+            theirs = {name: weight.half().to(weight.dtype) for name, weight in theirs.items()}
+        assert all(torch.equal(weight, theirs[name]) for name, weight in network.state_dict().items())
     path = (
         case.file(tmp_path / "other", {f"state_dict.{name}": tensor for name, tensor in case.tensors.items()})
         if (tmp_path / "other").mkdir() is None
         else path
     )
-    assert weight_digests(load_tiny(path)) == weight_digests(case.generator)
+    assert weight_digests(case.load(path)) == weight_digests(case.generator)
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -141,7 +153,7 @@ def test_fp8(case: Case, tmp_path: Path, scaled: bool) -> None:
     """As it is, and with a scale for each weight, as user interfaces write it."""
     small: Tensors = {}
     for name, tensor in case.tensors.items():
-        if tensor.ndim != 2 or not name.startswith(original.UNET):
+        if tensor.ndim != 2 or not (name.startswith(original.UNET) and name.endswith(".weight")):
             small[name] = tensor
             continue
         scale = tensor.abs().max() / 448 if scaled else torch.tensor(1.0)
@@ -151,7 +163,7 @@ def test_fp8(case: Case, tmp_path: Path, scaled: bool) -> None:
             small[name.removesuffix(".weight") + ".scale_input"] = scale.clone()
     if scaled:
         small[f"{original.UNET}scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
-    loaded = load_tiny(case.file(tmp_path, small))
+    loaded = case.load(case.file(tmp_path, small))
     whole = case.generator.networks[case.generator.DENOISER[0]].state_dict()
     differ = 0
     for name, weight in loaded.networks[loaded.DENOISER[0]].state_dict().items():
@@ -246,34 +258,84 @@ def test_a_clip_without_its_projection_is_projected_by_the_identity(sd3: Case, t
         load_tiny(sd3.file(tmp_path / "other", {each: tensor for each, tensor in sd3.tensors.items() if each != other}))
 
 
-def test_gguf(flux: Case, sd3: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["Stable Diffusion 3", "FLUX.1", *ALONE], indirect=True)
+def test_gguf(case: Case, tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
-    for case in (flux, sd3):
-        (tmp_path / case.name).mkdir()
-        whole = {name.removeprefix(original.UNET): tensor for name, tensor in case.tensors.items() if name.startswith(original.UNET)}
-        path = case.file(tmp_path / case.name, {"nothing": torch.zeros(1)}).with_suffix(".gguf")
-        writer = gguf.GGUFWriter(path, "flux")
-        for name, tensor in whole.items():
-            many = tensor.ndim == 2 and tensor.shape[1] % 32 == 0 and name != "pos_embed"
-            kind = gguf.GGMLQuantizationType.Q8_0 if many else gguf.GGMLQuantizationType.F32
-            writer.add_tensor(name, gguf.quantize(tensor.numpy(), kind), raw_dtype=kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        given = {part: str(case.folder) for part in case.generator.networks if part in ("vae",)}
-        given |= {part.name: str(case.folder) for part in case.folder.iterdir() if part.name.startswith("text_encoder")}
-        loaded = load_tiny(path, parts=given)
-        stored = {weight.dtype for weight in loaded.denoiser.parameters()}
-        assert torch.uint8 in stored  # it stays as small as the file
-        ours, theirs = case.drawn(loaded).astype(float), case.drawn(case.generator).astype(float)
-        assert 0 < np.abs(ours - theirs).mean() < 3
-        z0, t = torch.randn(1, *loaded.latent_shape), torch.tensor([500])
-        rows = {name: encoder.table[:1].clone().requires_grad_() for name, encoder in loaded.learning.items()}
-        ids = loaded.tokenise(["a <x> cat"], {"<x>": 1})
-        gradients = torch.autograd.grad(loaded.losses(z0, z0, t, loaded.condition(ids, rows)).sum(), list(rows.values()))
-        assert all(gradient.abs().max() > 0 for gradient in gradients)
+    whole = {name.removeprefix(original.UNET): tensor for name, tensor in case.tensors.items() if name.startswith(original.UNET)}
+    path = case.file(tmp_path, {"nothing": torch.zeros(1)}).with_suffix(".gguf")
+    writer = gguf.GGUFWriter(path, "flux")
+    for name, tensor in whole.items():
+        many = tensor.ndim == 2 and tensor.shape[1] % 32 == 0 and "weight" in name
+        kind = gguf.GGMLQuantizationType.Q8_0 if many else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(name, gguf.quantize(tensor.numpy(), kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    given = {part.name: str(case.folder) for part in case.folder.iterdir() if part.name.startswith(("text_encoder", "vae"))}
+    loaded = load_tiny(path, parts=given)
+    stored = {weight.dtype for weight in loaded.denoiser.parameters()}
+    assert torch.uint8 in stored  # it stays as small as the file
+    ours, theirs = case.drawn(loaded).astype(float), case.drawn(case.generator).astype(float)
+    assert 0 < np.abs(ours - theirs).mean() < 3
+    z0, t = torch.randn(1, *loaded.latent_shape), torch.tensor([500])
+    rows = {name: encoder.table[:1].clone().requires_grad_() for name, encoder in loaded.learning.items()}
+    ids = loaded.tokenise(["a <x> cat"], {"<x>": 1})
+    gradients = torch.autograd.grad(loaded.losses(z0, z0, t, loaded.condition(ids, rows)).sum(), list(rows.values()))
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_a_gguf_that_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(ParamsError, match="no GGUF file"):
-        broken = tmp_path / "broken.gguf"
-        broken.write_bytes(b"GGUF" + bytes(100))
         load_tiny(broken)
+
+
+@pytest.mark.parametrize("case", ALONE, indirect=True)
+def test_a_transformer_under_a_language_model_says_what_it_lacks(case: Case, tmp_path: Path) -> None:
+    """By its own names alone, as people download it."""
+    tensors = {name.removeprefix(original.UNET): tensor for name, tensor in case.tensors.items()}
+    path = case.file(tmp_path, tensors)
+    shutil.rmtree(path.with_suffix("") / "tokenizer")
+    model = {"SANA": "Gemma 2 2B", "Z-Image": "Qwen3 4B", "Qwen-Image": "Qwen2.5-VL 7B"}[case.name]
+    with pytest.raises(ParamsError) as error:
+        load_tiny(path)
+    said = str(error.value)
+    assert f"dream.safetensors is a {case.name} without text_encoder and tokenizer and vae" in said
+    assert f"Set generator.parts.text_encoder to a folder with {model} (config.json and its .safetensors)" in said
+    assert f"generator.parts.tokenizer to a folder with the vocabulary of {model} (tokenizer.json and tokenizer_config.json)" in said
+    assert ("of which diffusers reads no single file" in said) == (case.name == "Qwen-Image")
+    given = {part: str(case.folder) for part in ("text_encoder", "tokenizer", "vae")}
+    assert weight_digests(load_tiny(path, parts=given)) == weight_digests(case.generator)
+
+
+@pytest.mark.parametrize("case", ("SANA", "Z-Image"), indirect=True)
+def test_a_language_model_and_a_vae_as_files(case: Case, tmp_path: Path) -> None:
+    """The language model by the names of its authors; within the file of the transformer too, as user interfaces save all in one."""
+    text = original.language_model(case.folder)
+    start = {"SANA": "text_encoders.gemma2_2b.transformer.", "Z-Image": "text_encoders.qwen3_4b.transformer."}[case.name]
+    save_file(text, tmp_path / "text.safetensors")
+    vae = original.vae(case.folder) if case.name == "Z-Image" else original.deep_vae(case.folder)
+    save_file(vae, tmp_path / "vae.safetensors")
+    path = case.file(tmp_path)
+    given = {"text_encoder": str(tmp_path / "text.safetensors"), "vae": str(tmp_path / "vae.safetensors")}
+    assert weight_digests(load_tiny(path, parts=given)) == weight_digests(case.generator)
+    (tmp_path / "whole").mkdir()
+    whole = case.file(tmp_path / "whole", case.tensors | original.under(start, text) | original.under(original.VAE, vae))
+    assert weight_digests(load_tiny(whole)) == weight_digests(case.generator)
+
+
+@pytest.mark.parametrize("case", ["Qwen-Image"], indirect=True)
+def test_a_vae_of_qwen_image_as_a_file_is_refused(case: Case, tmp_path: Path) -> None:
+    save_file(original.weights(case.folder, "vae"), tmp_path / "vae.safetensors")
+    with pytest.raises(ParamsError, match="generator.parts.vae to a folder with its VAE .*, of which diffusers reads no single file"):
+        load_tiny(case.file(tmp_path), parts=case.parts | {"vae": str(tmp_path / "vae.safetensors")})
+
+
+@pytest.mark.parametrize("case", ["SANA"], indirect=True)
+def test_a_sana_without_what_nothing_reads(case: Case, tmp_path: Path) -> None:
+    lacking = {name: tensor for name, tensor in case.tensors.items() if not name.endswith(("pos_embed", "y_embedding"))}
+    assert len(lacking) == len(case.tensors) - 2
+    assert weight_digests(case.load(case.file(tmp_path, lacking))) == weight_digests(case.generator)

@@ -50,6 +50,17 @@ def test_the_numbers_of_the_miniature(tmp_path: Path) -> None:
     assert not (tmp_path / "artifacts").exists()
 
 
+def test_pictures_of_another_size_take_what_their_pixels_do_or_are_refused(tmp_path: Path) -> None:
+    params = _params("generate.width=128")
+    square, wide = (plan(_workspace(tmp_path, each), each) for each in (_params(), params))
+    assert wide["disk"]["candidates"] == 2 * square["disk"]["candidates"]
+    assert wide["activations"]["drawing"] > 1.5 * square["activations"]["drawing"]
+    assert wide["activations"]["concept"] == square["activations"]["concept"]
+    wrong = _params("generate.width=102")
+    with pytest.raises(ParamsError, match="generate.width and generate.height: miniature draws no 102 × 64 pixels: both must be multiples"):
+        plan(_workspace(tmp_path, wrong), wrong)
+
+
 def test_time_follows_from_what_this_machine_did_before(tmp_path: Path) -> None:
     params = _params()
     generator = load_generator(params.generator)

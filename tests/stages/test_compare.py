@@ -19,14 +19,17 @@ import pytest
 import torch
 import yaml
 
+from tests.generators.tiny_flow import write_flux
 from tests.stages.quick import ROOT, quick, run
 from ti_pipeline.comparison.cells import Cell, Digests, Files, wanted
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.evaluation.draw import Studio, sample_seed
 from ti_pipeline.evaluation.metrics import alike, editability
-from ti_pipeline.files import digest_file
+from ti_pipeline.files import digest_file, digest_value
+from ti_pipeline.inversion.job import VERSION as TRAINING
 from ti_pipeline.params import Params
 from ti_pipeline.sampling.sample import Settings
+from ti_pipeline.stages.compare import _digests
 from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.stages.status import survey
@@ -83,6 +86,38 @@ def cells(workspace: Workspace, params: Params, slug: str) -> list[Cell]:
     models = Run.over(workspace, params).models
     digests = Digests(models.source.digest, models.ranker.digest, models.judge.digest)
     return wanted(params, read_manifest(workspace, slug), digests).cells
+
+
+def by_encoders(workspace: Workspace, encoders: tuple[str, ...]) -> dict[tuple[str, int], Cell]:
+    manifest = read_manifest(workspace, "fox")
+    return {(cell.arm, cell.seed): cell for cell in wanted(small(), manifest, Digests("generator", "ranker", "judge", encoders)).cells}
+
+
+def test_other_text_encoders_are_other_words_and_change_no_reference(compared: Workspace) -> None:
+    usual, other = by_encoders(compared, ()), by_encoders(compared, ("clip_l", "t5"))
+    for key, cell in usual.items():
+        assert (other[key].digest == cell.digest) == (cell.lesson is None)
+        assert cell.lesson is None or other[key].lesson.word != cell.lesson.word
+    lesson, params = usual["one word", 1].lesson, small()
+    depends = {
+        "version": TRAINING,
+        "models": ["generator", params.generator.precision, ""],
+        "concept": read_manifest(compared, "fox").training_digest,
+        "train": lesson.train.decisive(),
+        "seed": 1,
+    }
+    assert lesson.word == digest_value(depends)  # as comparisons have it that know nothing of text encoders
+
+
+def test_only_a_choice_of_text_encoders_that_is_not_the_familys_own_counts(tmp_path: Path) -> None:
+    model = write_flux(tmp_path / "model")
+
+    def chosen(encoders: str) -> tuple[str, ...]:
+        params = small(TABLES, f"generator.model={model}", f"generator.encoders={encoders}")
+        return _digests(Run.over(Workspace.at(tmp_path, "concepts"), params)).encoders
+
+    assert chosen("null") == chosen("[clip_l]") == ()
+    assert chosen("[t5, clip_l]") == chosen("[clip_l, t5]") == ("clip_l", "t5") and chosen("[t5]") == ("t5",)
 
 
 def made(workspace: Workspace) -> dict[Path, tuple[str, int]]:

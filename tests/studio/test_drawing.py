@@ -53,6 +53,11 @@ def test_a_brief_that_is_typed_gives_the_candidates_of_that_brief(duck, generato
     assert [picture.place for picture in same] == [1, 2, 3] and same.best.reason.startswith("1st of 3: likeness ")
 
 
+def test_pictures_have_the_size_that_is_set(duck, generator: Generator, miniature: Ranker) -> None:
+    made = drawn(duck[0], PROMPT, generator, miniature, params=small_params(width=96))
+    assert {(picture.image.size, picture.recipe["width"], picture.recipe["height"]) for picture in made} == {((96, 64), 96, 64)}
+
+
 def test_what_stands_is_not_drawn_again_and_what_else_is_there_stays(duck, generator: Generator, miniature: Ranker, tmp_path: Path) -> None:
     workspace, _ = duck
     out = tmp_path / "out"

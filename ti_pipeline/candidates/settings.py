@@ -20,13 +20,14 @@ class Generate(Section):
     steps: Positive
     """[steps] Solver steps per picture (50 in the paper). More give finer pictures, with ever less gain, and take longer in proportion."""
     guidance_scale: Guidance
-    """[1] Strength of classifier-free guidance; 1 is none. 2 suits the miniature; Stable Diffusion wants 5 to 10. Raised, pictures follow
-    the prompt more literally, vary less, and in the end oversaturate."""
+    """[1] Strength of guidance, as the model's own pipeline counts it: up to 1 there is none, with Z-Image at 0 (which its Turbo wants),
+    with the paper's latent diffusion at 1. 2 suits the miniature; Stable Diffusion wants 5 to 10. Raised, pictures follow the prompt more
+    literally, vary less, and in the end oversaturate."""
     negative_prompt: Annotated[str, Field(max_length=LONGEST)]
     """What to steer away from, in all candidates. A learnt word is written as `<its-token>`. No effect without guidance."""
     width: Positive | None
-    """[pixels] Of a candidate; `null` is the model's own square. A multiple of 8 for Stable Diffusion and SDXL, of 16 for Stable Diffusion
-    3 and FLUX; sizes of about the square's area look best."""
+    """[pixels] Of a candidate; `null` is the model's own square. A multiple of 8 for Stable Diffusion and SDXL, of 32 for SANA, of 16 for
+    other transformers; sizes of about the square's area look best."""
     height: Positive | None
     """[pixels] As `width`."""
     batch_size: Positive | Literal["auto"]

@@ -71,7 +71,8 @@ def _arm(params: Params, name: str, where: str, table: Table) -> Arm:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise ValueError(f"compare.{where}: {f'{key}: ' if key else ''}{first['msg'].removeprefix('Value error, ')}") from None
-    return Arm(name, train, table, said.pictures, said.guidance_scale or params.compare.guidance_scale, said.caption)
+    guidance = params.compare.guidance_scale if said.guidance_scale is None else said.guidance_scale
+    return Arm(name, train, table, said.pictures, guidance, said.caption)
 
 
 def _put(tree: Table, key: str, value: Any) -> None:

@@ -36,14 +36,16 @@ _MARKS = (
     (("double_stream_modulation_img.", "single_stream_modulation."), "a FLUX.2, which this does not load", DRAWS),
     (("double_stream_blocks.",), "a HiDream, which this does not load", DRAWS),
     (("double_layers.",), "an AuraFlow, which this does not load", DRAWS),
+    (("txt_in.text_norm.",), "a Qwen-Image 2.1, which this does not load", DRAWS),
     (("clip_txt_mapper.", "channelwise."), "a Stable Cascade, which this does not load", DRAWS),
 )
 # Denoisers that are looked for after those that a family takes from a file.
-_FROM_FOLDERS = (
-    (("attention_y_norm.",), "a SANA", _FOLDERS),
-    (("layers.0.adaLN_modulation.0.",), "a Z-Image", _FOLDERS),
-    (("img_mod.1.", "txt_mlp.net."), "a Qwen-Image", _FOLDERS),
-    (("single_transformer_blocks.", "transformer_blocks.0.attn.add_k_proj."), "a transformer by diffusers' names", _FOLDERS),
+_OTHERS = (
+    (
+        ("single_transformer_blocks.", "transformer_blocks.0.attn.add_k_proj.", "all_x_embedder.", "caption_norm."),
+        "a transformer by diffusers' names",
+        _FOLDERS,
+    ),
     (("cap_embedder.",), "a Lumina, which this does not load", DRAWS),
     (("cross_attn.q_linear.",), "a PixArt, which this does not load", DRAWS),
 )
@@ -116,7 +118,7 @@ def family_of_file(path: Path) -> Family:
     if family := next((family for family in families() if family.told(shapes)), None):
         family.check_file(path, shapes)
         return family
-    _refuse_marked(path, shapes, _FROM_FOLDERS)
+    _refuse_marked(path, shapes, _OTHERS)
     whole = any(name.startswith(WHOLE) for name in shapes)
     for names, what in _ALONE:
         if not whole and any(name in shapes for name in names):

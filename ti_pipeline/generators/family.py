@@ -83,6 +83,12 @@ def learning(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in there if name in wanted)
 
 
+def other_than_usual(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """As `learning`, and empty where that is the family's own choice."""
+    names = learning(source, wanted)
+    return names if names != learning(source, None) else ()
+
+
 def some_of(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
     """As `learning`, and empty where all of them learn."""
     names = learning(source, wanted)

@@ -14,11 +14,12 @@ class Generator(Section):
 
     model: str
     """`miniature` (embedded, for trying things out), a folder in diffusers' layout, a `.safetensors`, `.ckpt` or `.gguf` file, or a hub
-    name such as `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x, SDXL, Stable Diffusion 3, 3.5, FLUX.1 and
-    the paper's latent diffusion; as folders also SANA, Z-Image and Qwen-Image. Another model means new words, candidates and all else."""
+    name such as `stable-diffusion-v1-5/stable-diffusion-v1-5`: Stable Diffusion 1.x and 2.x, SDXL, Stable Diffusion 3, 3.5, FLUX.1,
+    SANA, Z-Image, Qwen-Image and the paper's latent diffusion. Another model means new words, candidates and all else."""
     parts: dict[str, str | None]
     """What a single file lacks, by diffusers' names for the parts of its model (`vae`, `text_encoder_2`, `tokenizer_2`, …): files with
-    weights, or folders in diffusers' layout. `null` leaves out a part that the model can do without, as Stable Diffusion 3 its T5."""
+    weights, or folders in diffusers' layout. `null` leaves out a part that the model can do without, as Stable Diffusion 3 its T5. Give a
+    Z-Image's `scheduler` where it is not Turbo: a file does not tell."""
     revision: str | None
     """Branch, tag or commit of a hub name; `null` is its main branch. Set a commit to get the same weights on every machine."""
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"])

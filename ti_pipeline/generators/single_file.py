@@ -39,8 +39,9 @@ class SingleFile:
 
     `index` is the `model_index.json` of its stock pipeline. `configure` writes the configurations of a file that ship into a folder, or
     raises ParamsError that says what to put beside the file. `prefixes` begin the names of each part's weights in a file; the first that
-    is there counts. `needed` says what to give for a part that does not ship. `identity` are the text encoders whose projection is the
-    identity where a file has none.
+    is there counts. `needed` says what to give for a part that does not ship, `folders` are the networks that only a folder can give.
+    `identity` are the text encoders whose projection is the identity where a file has none. `idle` are tensors that the stock converter
+    of a part asks for and throws away, and that not every file has.
     """
 
     index: dict[str, Any]
@@ -48,6 +49,8 @@ class SingleFile:
     prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needed: Mapping[str, str] = field(default_factory=dict)
     identity: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    idle: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def starts(self, part: str) -> tuple[str, ...]:
         return self.prefixes.get(part, _PREFIXES.get(part, ()))
@@ -70,7 +73,11 @@ def configured(source: Source, how: SingleFile) -> Iterator[Path]:
             (folder / part).symlink_to(found.resolve(), target_is_directory=True)
         shapes = tensor_shapes(source.path)
         for part in parts:
-            has_weights = not _is_network(part) or source.given.get(part) or _start(shapes, how.starts(part)) is not None
+            given = source.given.get(part)
+            if part in how.folders:
+                has_weights = given is not None and given.is_dir()
+            else:
+                has_weights = not _is_network(part) or given is not None or _start(shapes, how.starts(part)) is not None
             if not has_weights or not (folder / part).is_dir():
                 without.append(part)
         if without:
@@ -127,12 +134,9 @@ def part_class(name: str) -> Any:
     return found or getattr(latent_diffusion.pipeline_latent_diffusion, name)
 
 
-def lacks_configuration(path: Path, what: str, parts: tuple[str, ...]) -> ParamsError:
-    """For a file that cannot be read without the configuration beside it."""
-    return ParamsError(
-        f"{SETTING}: {path.name} is {what}. Put its configuration in diffusers' layout (the folders {', '.join(parts)}; no weights) "
-        f"into {path.with_suffix('')}."
-    )
+def beside(path: Path, part: str) -> Path:
+    """The folder beside a single file that may have the configuration of a part."""
+    return path.with_suffix("") / part
 
 
 def _parts(source: Source, how: SingleFile) -> list[str]:
@@ -148,7 +152,7 @@ def _parts(source: Source, how: SingleFile) -> list[str]:
 
 def _own_configuration(source: Source, part: str) -> Path | None:
     """The folder with that of a part which the user has given, or put beside the file."""
-    places = [source.given.get(part), source.path.with_suffix("") / part]
+    places = [source.given.get(part), beside(source.path, part)]
     return next((place for place in places if place and place.is_dir() and any(place.glob("*.json"))), None)
 
 
@@ -180,6 +184,7 @@ def _from_tensors(part: Part, how: SingleFile, tensors: Tensors, dtype: torch.dt
             tensors = unscaled(tensors, dtype)
         if part.kind == "UNet2DConditionModel":  # it looks for the names as they are in a whole file
             tensors = {f"{WHOLE}{name}": tensor for name, tensor in tensors.items()}
+        tensors = dict.fromkeys(how.idle.get(part.name, ()), torch.empty(0)) | tensors
         where = {"config": str(part.folder), "subfolder": part.name, "local_files_only": True}
         try:
             network = kind.from_single_file(tensors, torch_dtype=dtype, **where, **more)

@@ -90,11 +90,12 @@ def training_bytes(generator: Generator, samples: int, vectors: int) -> int:
 
 
 @torch.no_grad()
-def drawing_bytes(generator: Generator, batch: int, decoded: int, guided: bool) -> int:
-    """The most that a step of `batch` pictures takes while `decoded` others are decoded; `guided` by what is said without a prompt."""
+def drawing_bytes(generator: Generator, shape: tuple[int, int, int], batch: int, decoded: int, guided: bool) -> int:
+    """The most that a step of `batch` pictures takes, whose latents have this shape, while `decoded` others are decoded; `guided` by what
+    is said without a prompt."""
     condition = generator.condition(generator.tokenise([_PROMPT.replace(_WORD, "cat")], {}), None)
     heard = Condition.cat([condition] * (2 * batch if guided else batch))
-    x, latents = (torch.zeros(count, *generator.latent_shape) for count in (len(heard), decoded))
+    x, latents = (torch.zeros(count, *shape) for count in (len(heard), decoded))
     step = _most(generator, lambda: generator.predict(x, torch.tensor(500), heard))
     return step + _most(generator, lambda: generator.decode(latents))
 

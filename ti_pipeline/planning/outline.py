@@ -22,9 +22,15 @@ def outline(source: Source, settings: params.Generator, device: torch.device) ->
     if settings.quantise:
         quantisation.check(settings.quantise, device)
     precision = str(_dtype(source, settings, device)).removeprefix("torch.")
+    generator = shapes_of(source, settings, precision)
+    return suited(replace(generator, device=device), generator.dtype, "contiguous")
+
+
+def shapes_of(source: Source, settings: params.Generator, precision: str = "float32") -> LatentModel:
+    """The generator of a source on the device `meta`, whatever the device that it would be loaded on."""
     generator = source.family.load(source, settings.model_copy(update={"device": "meta", "precision": precision, "compile": False}))
     assert isinstance(generator, LatentModel)
-    return suited(replace(generator, device=device), generator.dtype, "contiguous")
+    return generator
 
 
 def _dtype(source: Source, settings: params.Generator, device: torch.device) -> torch.dtype:

@@ -19,7 +19,8 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
     """JSON values: the generator, what is learnt, bytes of weights and activations, concepts in a pack, time and disk of the collection.
 
     Seconds are None where nothing was measured on this machine, and bytes of activations where they do not follow from shapes.
-    Raises ParamsError for a generator that is not on this machine, and for what `generator.quantise` cannot do here.
+    Raises ParamsError for a generator that is not on this machine, for what `generator.quantise` cannot do here, and for a size of pictures
+    that the generator does not draw.
     """
     from ti_pipeline.generators.generator import choose_device
     from ti_pipeline.generators.quantisation import weight_bytes
@@ -27,11 +28,13 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
     from ti_pipeline.planning.outline import outline
     from ti_pipeline.planning.speed import kept_speed
     from ti_pipeline.sampling.sample import DECODED_PIXELS, even_batch
+    from ti_pipeline.stages.generate import size_of
 
     run, settings = Run.over(workspace, params), params.generator
     concepts = [each for each in run.once(discovered).values() if isinstance(each, Concept)]
     device, source = choose_device(settings.device), run.models.source_here
     generator = outline(source, settings, device)
+    width, height = size_of(generator, params.generate)
     widths = {name: encoder.table.shape[1] for name, encoder in generator.learning.items()}
     numbers = params.train.longest * sum(widths.values())
     weights = {
@@ -43,7 +46,7 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
     }
     samples, pictures = _samples(params, concepts), _pictures(params, concepts)
     speeds = kept_speed("samples", generator, settings.checkpointing), kept_speed("passes", generator, False)
-    batch = even_batch(pictures["generate"], params.generate.batch_size, generator.resolution)
+    batch = even_batch(pictures["generate"], params.generate.batch_size, max(width, height))
     guided = generator.contrasts(params.generate.guidance_scale)
     about = {
         "name": source.name,
@@ -56,8 +59,8 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
     }
     with hollow(generator, params.train.longest) as shapes:
         first, second = (training_bytes(shapes, count * params.train.batch_size, params.train.longest) for count in (1, 2))
-        decoded = min(batch, max(1, DECODED_PIXELS // generator.resolution**2))
-        drawing = drawing_bytes(shapes, batch, decoded, guided)
+        decoded = min(batch, max(1, DECODED_PIXELS // (width * height)))
+        drawing = drawing_bytes(shapes, shapes.latents_of(width, height), batch, decoded, guided)
     return {
         "generator": about,
         "learnt": {"vectors": params.train.longest, "numbers": numbers, "bytes": 4 * numbers},
@@ -66,7 +69,7 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
         "pack": _pack(params, len(concepts), device, first, second - first, sum(each["bytes"] for each in weights.values())),
         "collection": {"concepts": len(concepts), "samples": samples, "pictures": pictures},
         "seconds": _seconds(params, samples, pictures, speeds, guided),
-        "disk": _disk(workspace, len(concepts), numbers, pictures["generate"], generator.resolution),
+        "disk": _disk(workspace, len(concepts), numbers, pictures["generate"], width * height),
     }
 
 
@@ -106,10 +109,10 @@ def _seconds(
     return {"train": trained and samples / trained, **{stage: drawn and count / drawn for stage, count in passes.items()}}
 
 
-def _disk(workspace: Workspace, concepts: int, numbers: int, pictures: int, edge: int) -> dict[str, int]:
+def _disk(workspace: Workspace, concepts: int, numbers: int, pictures: int, pixels: int) -> dict[str, int]:
     """Bytes: of pictures as many as earlier ones of the workspace have, or without any as many as their pixels, which is the most."""
     sizes = [file.stat().st_size for file in workspace.candidates("*").parent.glob("*/*.png")]
-    each = sum(sizes) // len(sizes) if sizes else 3 * edge**2
+    each = sum(sizes) // len(sizes) if sizes else 3 * pixels
     return {
         "words": 4 * numbers * concepts,
         "checkpoint": ROW * 4 * numbers * concepts,

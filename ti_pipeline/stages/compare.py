@@ -20,7 +20,11 @@ from ti_pipeline.workspace import COMPARING, COMPARISON, CONCEPTS, MANIFESTS, Ou
 
 
 def _digests(run: Run) -> Digests:
-    return Digests(run.models.source.digest, run.models.ranker.digest, run.models.judge.digest)
+    from ti_pipeline.generators.family import other_than_usual
+
+    models = run.models
+    encoders = other_than_usual(models.source, run.params.generator.encoders)
+    return Digests(models.source.digest, models.ranker.digest, models.judge.digest, encoders)
 
 
 def _wanted(run: Run, slug: str) -> Wanted:

@@ -77,7 +77,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     from ti_pipeline.sampling.sample import Settings, even_batch
 
     generator, section, sheets = run.models.generator, run.params.generate, []
-    width, height = _size(generator, section)
+    width, height = size_of(generator, section)
     for plan in plans:
         try:
             sheets.append(_sheet(run, plan))
@@ -101,7 +101,15 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         keep_speed("passes", generator, False, pictures * passes / (time.monotonic() - began))
 
 
-def _size(generator: Generator, section: Generate) -> tuple[int, int]:
+def _check(run: Run) -> None:
+    """The size that is set, by the generator's shapes; no weight is read."""
+    if run.params.generate.width or run.params.generate.height:
+        from ti_pipeline.planning.outline import shapes_of
+
+        size_of(shapes_of(run.models.source, run.params.generator), run.params.generate)
+
+
+def size_of(generator: Generator, section: Generate) -> tuple[int, int]:
     """Width and height of candidates in pixels. Raises ParamsError for a size that the generator does not draw."""
     width, height = section.width or generator.resolution, section.height or generator.resolution
     try:
@@ -158,7 +166,7 @@ def planned(generator: Generator, concept: str, order: Order, params: Params) ->
     from ti_pipeline.candidates.sheet import Planned
     from ti_pipeline.sampling.seeds import candidate_seed
 
-    settings, (width, height) = params.generate, _size(generator, params.generate)
+    settings, (width, height) = params.generate, size_of(generator, params.generate)
     unwanted = words_in([settings.negative_prompt])
     for brief in order.briefs:
         words = {word.token: word.digest for token, word in order.words.items() if token in (*brief.words, *unwanted)}
@@ -204,6 +212,7 @@ GENERATE = Stage(
     hours=12,
     plan=_plan,
     work=_work,
+    check=_check,
     together=True,
     scratch=(LOOKS,),
     withdraw=_withdraw,

@@ -15,7 +15,7 @@ from ti_pipeline.generators.placeholder import check_width
 from ti_pipeline.ranking.select import rank_candidates
 from ti_pipeline.sampling.sample import Settings, even_batch, sample
 from ti_pipeline.sight.ranker import Ranker
-from ti_pipeline.stages.generate import planned
+from ti_pipeline.stages.generate import planned, size_of
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.studio.drawn import Drawn, Picture
 from ti_pipeline.studio.prompt import Asked, Known, check_length, understand
@@ -48,8 +48,9 @@ def _pictures(run: Run, asked: Asked, plan: Sequence[Planned], folder: Path | No
     """One for each of the plan, in its order. A batch has the shape that it would have if nothing stood."""
     missing = [i for i, one in enumerate(plan) if not (folder and stands(folder / one.file, one.recipe))]
     section, generator = run.params.generate, run.models.generator
-    size = even_batch(len(plan), section.batch_size, generator.resolution)
-    settings = Settings(section.solver, section.steps, section.guidance_scale, section.negative_prompt, size)
+    edges = size_of(generator, section)
+    size = even_batch(len(plan), section.batch_size, max(edges))
+    settings = Settings(section.solver, section.steps, section.guidance_scale, section.negative_prompt, size, edges)
     prompts, seeds = [plan[i].brief.prompt for i in missing], [plan[i].recipe["seed"] for i in missing]
     made: dict[int, Image.Image] = {}
     for index, picture in sample(generator, prompts, asked.order.words, seeds, settings) if missing else ():

@@ -91,9 +91,10 @@ def test_what_it_draws_is_what_the_stock_pipeline_draws(stock: Stock, word: Word
 
 
 @torch.no_grad()
-def test_without_guidance_it_draws_what_the_stock_pipeline_draws(stock: Stock, word: Word) -> None:
-    theirs = stock.draw(PROMPT.format(THING), "a red dog", initial_noise([7], stock.generator.latent_shape), stock.unguided)
-    ours = drawn(stock, word, PROMPT.format("<x>"), Settings(stock.solver, STEPS, stock.unguided, "a red dog", 1))
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_with_little_guidance_it_draws_what_the_stock_pipeline_draws(stock: Stock, word: Word, scale: float) -> None:
+    theirs = stock.draw(PROMPT.format(THING), "a red dog", initial_noise([7], stock.generator.latent_shape), scale)
+    ours = drawn(stock, word, PROMPT.format("<x>"), Settings(stock.solver, STEPS, scale, "a red dog", 1))
     assert np.abs(ours - theirs).max() <= 0.5 / 255 + 1e-5
 
 

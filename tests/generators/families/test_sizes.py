@@ -64,15 +64,16 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @torch.no_grad()
-def test_it_draws_what_the_stock_pipeline_draws(case: Case) -> None:
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
+def test_it_draws_what_the_stock_pipeline_draws(case: Case, scale: float) -> None:
     generator, pipe = case.generator, case.pipe
     shape = generator.latents_of(WIDTH, HEIGHT)
     assert shape[1:] == (8, 12)
-    noise, settings = initial_noise([7], shape), Settings(case.solver, 4, 4.0, "", 1, (WIDTH, HEIGHT))
+    noise, settings = initial_noise([7], shape), Settings(case.solver, 4, scale, "", 1, (WIDTH, HEIGHT))
     ours = denoise(generator, noise, case.heard, generator.unconditional(), settings)
     if case.name in ("sd", "xl", "ldm"):
         pipe.scheduler = generator.solver(case.solver, 4)
-    how = {"num_inference_steps": 4, "guidance_scale": 4.0, "width": WIDTH, "height": HEIGHT, "output_type": "latent"}
+    how = {"num_inference_steps": 4, "guidance_scale": scale, "width": WIDTH, "height": HEIGHT, "output_type": "latent"}
     if case.name == "ldm":  # it has no way to give latents
         drawn = torch.from_numpy(pipe([PROMPT], latents=noise, **how | {"output_type": "np"}).images[0]).permute(2, 0, 1)[None]
         torch.testing.assert_close((generator.decode(ours) / 2 + 0.5).clamp(0, 1), drawn, rtol=0, atol=1e-5)

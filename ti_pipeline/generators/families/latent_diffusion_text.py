@@ -51,6 +51,9 @@ class LatentDiffusionText(LatentDiffusion):
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         return Condition({"hidden": self.read(ONLY, ids, rows).last_hidden_state})
 
+    def contrasts(self, scale: float) -> bool:
+        return scale != 1
+
 
 def _texts() -> dict[str, Text]:
     from ti_pipeline.generators.loading import Text

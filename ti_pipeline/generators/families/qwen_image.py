@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ti_pipeline.generators.checkpoint import blocks, denoiser_shapes, tensor_shapes
+from ti_pipeline.generators.configuration import published, write_parts
 from ti_pipeline.generators.families.flux import packed, unpacked
-from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Posterior, Rows
+from ti_pipeline.generators.language_model import LanguageModel, needed
 from ti_pipeline.generators.latent_flow import LatentFlow
 from ti_pipeline.generators.latent_model import HIDDEN, MASK
 from ti_pipeline.generators.reader import Frame
-from ti_pipeline.generators.refusals import check_channels, check_text_width, part_config
-from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+from ti_pipeline.generators.refusals import check_channels, check_text_width, part_config, refusal
+from ti_pipeline.generators.single_file import SingleFile
 from ti_pipeline.words.word import ONLY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from ti_pipeline import params
-    from ti_pipeline.generators.loading import Text
-    from ti_pipeline.generators.reader import TextReader
-    from ti_pipeline.generators.source import Source
+    from ti_pipeline.model_files import Shapes
 
-PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 BEFORE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
     "objects and background:<|im_end|>\n<|im_start|>user\n"
@@ -125,31 +122,41 @@ def _frames(tokenizer: PreTrainedTokenizerBase) -> tuple[Frame, None]:
     return Frame(DROPPED + HEARD, BEFORE, AFTER), None
 
 
-def _texts() -> dict[str, Text]:
-    """The language model reads; the eyes beside it are not kept."""
-    from ti_pipeline.generators.loading import Text
-
-    model = "Qwen2_5_VLForConditionalGeneration"
-    return {ONLY: Text("tokenizer", "text_encoder", model, "Qwen2Tokenizer", frames=_frames, inner="model.language_model")}
-
-
-def _load(source: Source, settings: params.Generator) -> LatentFlow:
-    from ti_pipeline.generators.loading import load_latent_model
-
-    return load_latent_model(QwenImage, _texts(), _SINGLE, source, settings)
-
-
-def _readers(source: Source) -> Mapping[str, TextReader]:
-    from ti_pipeline.generators.loading import text_readers
-
-    return text_readers(_texts(), source, _SINGLE)
-
-
 def _configure(path: Path, folder: Path) -> None:
-    raise lacks_configuration(path, "a Qwen-Image checkpoint without its configuration", PARTS)
+    parts = published("qwen_image")
+    parts["transformer"] |= transformer_config(denoiser_shapes(tensor_shapes(path)))
+    write_parts(parts, folder)
 
 
-_SINGLE = SingleFile(MODEL_INDEX, _configure)
+def transformer_config(shapes: Shapes) -> dict[str, Any]:
+    width, head = shapes["img_in.weight"][0], shapes["transformer_blocks.0.attn.norm_q.weight"][0]
+    return {
+        "num_layers": blocks(shapes, "transformer_blocks"),
+        "attention_head_dim": head,
+        "num_attention_heads": width // head,
+        "joint_attention_dim": shapes["txt_in.weight"][1],
+    }
+
+
+_SINGLE = SingleFile(
+    MODEL_INDEX,
+    _configure,
+    needed=needed("Qwen2.5-VL 7B")
+    | {"vae": "a folder with its VAE in diffusers' layout (config.json and .safetensors), of which diffusers reads no single file"},
+    folders=("text_encoder", "vae"),
+)
+
+
+def _told(shapes: Shapes) -> bool:
+    found = denoiser_shapes(shapes)
+    return "transformer_blocks.0.img_mod.1.weight" in found and "txt_norm.weight" in found
+
+
+def _check_file(path: Path, shapes: Shapes) -> None:
+    found = denoiser_shapes(shapes)
+    if "time_text_embed.addition_t_embedding.weight" in found or "__index_timestep_zero__" in found:
+        raise refusal(path, "a Qwen-Image that works on a picture that is there", "Give a Qwen-Image that draws from text.")
+    check_channels(path, found["img_in.weight"][1] // 4, 16)
 
 
 def _check(folder: Path) -> None:
@@ -159,15 +166,5 @@ def _check(folder: Path) -> None:
     check_text_width(folder, transformer.get("joint_attention_dim", 3584), text.get("text_config", text).get("hidden_size", 3584))
 
 
-FAMILY = Family(
-    name="Qwen-Image",
-    pipelines=frozenset({"QwenImagePipeline"}),
-    parts=PARTS,
-    weights=("text_encoder", "transformer", "vae"),
-    told=lambda shapes: False,
-    check=_check,
-    load=_load,
-    readers=_readers,
-    denoiser="QwenImageTransformer2DModel",
-    tables={ONLY: "text_encoder"},
-)
+# the language model reads; the eyes beside it are not kept
+FAMILY = LanguageModel(QwenImage, _SINGLE, _frames, inner="model.language_model").family("Qwen-Image", _told, _check, _check_file)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ti_pipeline.generators.family import Family
+from ti_pipeline.generators.checkpoint import blocks, denoiser_shapes, tensor_shapes
+from ti_pipeline.generators.configuration import published, write_parts
 from ti_pipeline.generators.generator import Condition, Ids, Rows
+from ti_pipeline.generators.language_model import LanguageModel, needed
 from ti_pipeline.generators.latent_flow import LatentFlow
 from ti_pipeline.generators.latent_model import HIDDEN, MASK
 from ti_pipeline.generators.reader import Frame
-from ti_pipeline.generators.refusals import check_channels, check_text_width, part_config
-from ti_pipeline.generators.single_file import SingleFile, lacks_configuration
+from ti_pipeline.generators.refusals import check_channels, check_text_width, part_config, refusal
+from ti_pipeline.generators.single_file import SingleFile
 from ti_pipeline.words.word import ONLY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from ti_pipeline import params
-    from ti_pipeline.generators.loading import Text
-    from ti_pipeline.generators.reader import TextReader
-    from ti_pipeline.generators.source import Source
+    from ti_pipeline.model_files import Shapes
 
-PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 CONTEXT = 512  # tokens, those of the template among them
 MODEL_INDEX = {
     "_class_name": "ZImagePipeline",
@@ -82,29 +79,45 @@ def _frames(tokenizer: PreTrainedTokenizerBase) -> tuple[Frame, None]:
     return Frame(CONTEXT, before, after), None
 
 
-def _texts() -> dict[str, Text]:
-    from ti_pipeline.generators.loading import Text
-
-    return {ONLY: Text("tokenizer", "text_encoder", "Qwen3Model", "Qwen2Tokenizer", frames=_frames)}
-
-
-def _load(source: Source, settings: params.Generator) -> LatentFlow:
-    from ti_pipeline.generators.loading import load_latent_model
-
-    return load_latent_model(ZImage, _texts(), _SINGLE, source, settings)
-
-
-def _readers(source: Source) -> Mapping[str, TextReader]:
-    from ti_pipeline.generators.loading import text_readers
-
-    return text_readers(_texts(), source, _SINGLE)
-
-
 def _configure(path: Path, folder: Path) -> None:
-    raise lacks_configuration(path, "a Z-Image checkpoint without its configuration", PARTS)
+    """The schedule is Turbo's: nothing in a file tells the two models apart."""
+    parts = published("z_image")
+    parts["transformer"] |= transformer_config(denoiser_shapes(tensor_shapes(path)))
+    write_parts(parts, folder)
 
 
-_SINGLE = SingleFile(MODEL_INDEX, _configure)
+def transformer_config(shapes: Shapes) -> dict[str, Any]:
+    width, head = shapes["x_embedder.weight"][0], shapes["layers.0.attention.q_norm.weight"][0]
+    rows = head * 3 // 8  # of a head's numbers, how many say in which row a token is, and as many in which column
+    return {
+        "dim": width,
+        "n_layers": blocks(shapes, "layers"),
+        "n_refiner_layers": blocks(shapes, "noise_refiner"),
+        "n_heads": width // head,
+        "n_kv_heads": width // head,
+        "cap_feat_dim": shapes["cap_embedder.0.weight"][0],
+        "axes_dims": [head - 2 * rows, rows, rows],
+    }
+
+
+_SINGLE = SingleFile(
+    MODEL_INDEX,
+    _configure,
+    {"text_encoder": ("text_encoders.qwen3_4b.transformer.",)},
+    needed("Qwen3 4B"),
+)
+
+
+def _told(shapes: Shapes) -> bool:
+    found = denoiser_shapes(shapes)
+    return "layers.0.adaLN_modulation.0.weight" in found and "x_embedder.weight" in found
+
+
+def _check_file(path: Path, shapes: Shapes) -> None:
+    found = denoiser_shapes(shapes)
+    if any(name.startswith("siglip_embedder.") for name in found):
+        raise refusal(path, "a Z-Image Omni, which looks at pictures beside the text", "Give a Z-Image.")
+    check_channels(path, found["x_embedder.weight"][1] // 4, 16)
 
 
 def _check(folder: Path) -> None:
@@ -114,15 +127,4 @@ def _check(folder: Path) -> None:
     check_text_width(folder, transformer.get("cap_feat_dim", 2560), text.get("hidden_size", 2560))
 
 
-FAMILY = Family(
-    name="Z-Image",
-    pipelines=frozenset({"ZImagePipeline"}),
-    parts=PARTS,
-    weights=("text_encoder", "transformer", "vae"),
-    told=lambda shapes: False,
-    check=_check,
-    load=_load,
-    readers=_readers,
-    denoiser="ZImageTransformer2DModel",
-    tables={ONLY: "text_encoder"},
-)
+FAMILY = LanguageModel(ZImage, _SINGLE, _frames).family("Z-Image", _told, _check, _check_file)

@@ -66,11 +66,14 @@ class Context(Setup):
         from ti_pipeline.generators.placeholder import check_prompt
 
         token, generator, longest = subject.manifest.token, subject.generator, subject.train.longest
+        if not generator.spoken:
+            reason = f"context: {generator.name} does not say which of the states that it hears are of which word of a prompt."
+            raise ConceptError(subject.manifest.slug, f"{reason} Choose another train.setup.")
         if not any(name in generator.learning for name in generator.spoken):
             reason = (
-                f"context: of {generator.name} it is not known what is heard of each word of a prompt, or no text encoder that says it "
+                f"context: {generator.name} hears the words of a prompt from {' and '.join(generator.spoken)}, where nothing is learnt."
             )
-            raise ConceptError(subject.manifest.slug, f"{reason}learns. Choose another train.setup, or other generator.encoders.")
+            raise ConceptError(subject.manifest.slug, f"{reason} Name one of them in generator.encoders, or choose another train.setup.")
         prompts = [text.replace(PLACE, token) for text in getattr(self.prompts, subject.manifest.kind)]
         for prompt in prompts:
             check_prompt(generator, subject.manifest.slug, prompt, {token: longest})
