@@ -52,7 +52,8 @@ def exported(model: str, count: int = 2, **changes: object) -> Export:
     rng = np.random.default_rng(3)
     vectors = {name: rng.normal(0, 0.02, (count, width)).astype(np.float32) for name, width in WIDTHS[model].items()}
     about = {"concept": "fox", "generator": "my-model", "initializer": "toy", "steps": "300", "version": "ti-pipeline 1"}
-    return replace(Export("ti-fox", "<fox>", "object", vectors, about, "Ann", "CC BY 4.0", picture()), **changes)
+    drawn = (("a <fox> on the moon", picture()),)
+    return replace(Export("ti-fox", "<fox>", "object", vectors, about, "Ann", "CC BY 4.0", drawn), **changes)
 
 
 def same(read: dict[str, torch.Tensor], export: Export) -> bool:
