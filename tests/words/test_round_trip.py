@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 
 from tests.candidates.small_workspace import add_concept
+from tests.hub_server import hub_server, use
 from tests.stages.quick import quick, run
 from tests.words.test_export import USED_BY, exported
+from ti_pipeline import cli
 from ti_pipeline.concepts.manifest import read_manifest
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import atomic
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.models import Models
 from ti_pipeline.sampling.sample import Settings, sample
 from ti_pipeline.words.export import Export, export_of, write_export
 from ti_pipeline.words.files import read_word, write_word
-from ti_pipeline.words.incoming import bring_in, words_at
+from ti_pipeline.words.incoming import bring_in, located, words_at
 from ti_pipeline.words.tools import TOOLS, Tool
 from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Workspace
@@ -63,12 +70,48 @@ def test_it_draws_the_same_picture_in_another_workspace(
     source = written(export, TOOLS[tool], tmp_path / "out")
     there = Workspace.at(tmp_path / "there", "concepts")
     (word,) = words_at(source)
-    bring_in(there, generator, word, "my-duck", source)
+    bring_in(there, generator, word, "my-duck", located(str(source)))
     assert run(there, PARAMS, "validate", "train")["train"]["my-duck"].state == "done"
     ours, theirs = read_word(here.embedding("duck-toy")), read_word(there.embedding("my-duck"))
     assert torch.equal(ours.rows[ONLY], theirs.rows[ONLY]) and theirs.class_words == "toy"
     assert read_manifest(there, "my-duck").owner == "Ann"
     assert np.array_equal(picture(there, "my-duck", generator), drawn)
+
+
+def test_it_comes_from_the_hub_by_its_name(
+    leaving: tuple[Workspace, Export, np.ndarray], generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command, through the real client; what is not there is said."""
+    _, export, drawn = leaving
+    there = Workspace.at(tmp_path / "there", "concepts")
+    there.root.mkdir()
+    (there.root / "params.yaml").write_text(yaml.safe_dump(PARAMS.model_dump(mode="json", by_alias=True)))
+    files = {name.removeprefix(f"{export.name}/"): content for name, content in export.files(TOOLS["sd-concepts"]).items()}
+
+    def call(name: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["ti-pipeline", "import", name, "--as", "my-duck", "--workspace", str(there.root)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0
+
+    with hub_server() as hub:
+        use(hub, monkeypatch, str(tmp_path / "cache"))
+        hub.repositories["team/duck"] = {**files, "notes.exe": b"never asked for", "concept_images/0.webp": picture_bytes()}
+        assert call("team/duck") == 0 and hub.asked == []
+        with pytest.raises(ParamsError, match="team/goose: .* no such repository on the hub. .* `hf auth login`"):
+            located("team/goose")
+    with pytest.raises(ParamsError, match="team/goose: could not be downloaded .*Download it elsewhere, and give the folder"):
+        located("team/goose")
+    assert [path.name for path in sorted((there.concepts / "my-duck").iterdir())] == ["0.webp", "concept.yaml", "word.safetensors"]
+    assert not list((tmp_path / "cache").rglob("notes.exe"))
+    assert run(there, PARAMS, "validate", "train")["train"]["my-duck"].state == "done"
+    assert read_word(there.embedding("my-duck")).provenance["imported_from"] == "team/duck"
+    assert np.array_equal(picture(there, "my-duck", generator), drawn)
+
+
+def picture_bytes() -> bytes:
+    Image.effect_noise((128, 128), 60).convert("RGB").save(packed := io.BytesIO(), format="WEBP", lossless=True)
+    return packed.getvalue()
 
 
 @pytest.mark.parametrize("count", [1, 2])
