@@ -25,7 +25,7 @@ from ti_pipeline.params import Params, load
 from ti_pipeline.workspace import Workspace
 
 WORKSPACE = "TI_PIPELINE_WORKSPACE"
-LOSSES = {"inbox", "versions", "published"}  # whole steps; one set of the inbox that is refused is a concept that fell out
+LOSSES = {"inbox", "versions", "published", "hub"}  # whole steps; one set of the inbox that is refused is a concept that fell out
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tasks.failures import DELAYS, shown
 from ti_pipeline.concepts.texts import visible
 from ti_pipeline.errors import PipelineError
 from ti_pipeline.params import Params
+from ti_pipeline.versioning.hub import upload
 from ti_pipeline.versioning.inbox import bring_in
 from ti_pipeline.versioning.publish import publish as publish_galleries
 from ti_pipeline.versioning.record import record as record_run
@@ -59,14 +60,24 @@ def versioning(workspace: Workspace, params: Params, lost: list[str]) -> dict[st
 
 @task(name="publish", **_OPTIONS)
 def publish(workspace: Workspace, params: Params, began: datetime) -> dict[str, Any]:
-    """Galleries and embeddings to readers, and a link to them."""
+    """Galleries with the words in them to readers, and a link to them."""
     log = get_run_logger()
     done = publish_galleries(workspace, params, log.info, began)
     log.info("%s", done)
     if done.state in ("published", "up-to-date"):
         with shown():
-            create_markdown_artifact(f"[Galleries and embeddings]({done.url}), build `{done.build}`", key="published")
+            create_markdown_artifact(f"[Galleries and words]({done.url}), build `{done.build}`", key="published")
     return done.to_json() | {"said": str(done)}
+
+
+@task(name="hub", **_OPTIONS)
+def hub(workspace: Workspace, params: Params) -> list[dict[str, Any]]:
+    """The words that `publish.hub` names to their repositories."""
+    log = get_run_logger()
+    words = upload(workspace, params, log.info)
+    for word in words:
+        (log.info if word.ok else log.warning)("hub: %s", word)
+    return [word.to_json() for word in words]
 
 
 def take_in(workspace: Workspace, params: Params) -> dict[str, Any]:
@@ -75,16 +86,17 @@ def take_in(workspace: Workspace, params: Params) -> dict[str, Any]:
 
 
 def keep(workspace: Workspace, params: Params, summary: Mapping[str, Any], began: datetime | None) -> dict[str, Any]:
-    """The run's last two steps; returns their part of the summary. Without `began` nothing is published."""
+    """The run's last steps; returns their part of the summary. Without `began` nothing is published."""
     recorded = _guarded("versions", lambda: versioning(workspace, params, sorted(summary["reasons"])))
     if not summary["gallery"] or not began:
         return merged(recorded)
     published = _guarded("published", lambda: publish(workspace, params, began))
-    withheld = published.get("published", {}).get("state") == "withheld"
+    uploaded = _guarded("hub", lambda: hub(workspace, params)) if params.publish.hub else {}
+    parts = {"published": published.get("published", {})} | {f"hub: {word['concept']}": word for word in uploaded.get("hub", ())}
+    withheld = {step: part["reason"] for step, part in parts.items() if part.get("state") == "withheld"}
     done = recorded.get("versions", {})
-    if withheld and not done.get("reason") and not done.get("left_out"):  # with either, the run was not meant for everybody
-        published = published | {"troubles": {"published": published["published"]["reason"]}}
-    return merged(recorded, published)
+    trial = done.get("reason") or done.get("left_out")  # the run was not meant for everybody
+    return merged(recorded, published, uploaded, {} if trial else {"troubles": withheld})
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +116,7 @@ def _guarded(step: str, work: Callable[[], Any]) -> dict[str, Any]:
         return {"notes": [f"{step}: {why}"], "troubles": {step: why}}
     if isinstance(done, dict):
         return {step: done, "notes": [done["said"]]}
-    counts = Counter(arrival["state"] for arrival in done)
-    note = f"inbox: {', '.join(f'{number} {state}' for state, number in counts.items()) or 'empty'}"
-    failed = {f"{step}: {arrival['set']}": arrival["reason"] for arrival in done if arrival["state"] == "failed"}
+    counts = Counter(each["state"] for each in done)
+    note = f"{step}: {', '.join(f'{number} {state}' for state, number in counts.items()) or 'empty'}"
+    failed = {f"{step}: {each.get('set') or each['concept']}": each["reason"] for each in done if each["state"] == "failed"}
     return {step: done, "notes": [note, *(f"{name}: {why}" for name, why in failed.items())], "troubles": failed}

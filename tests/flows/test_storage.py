@@ -27,9 +27,13 @@ from prefect.logging.handlers import APILogHandler
 from flows.train_concepts import train_concepts
 from tests.flows.conftest import SMALL
 from tests.flows.processes import ROOT, artifact
+from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.versioning import git
 from ti_pipeline.versioning.local_server import Server, serving
 from ti_pipeline.versioning.registry import versions
+from ti_pipeline.words.export import export_of
+from ti_pipeline.words.tools import TOOLS
+from ti_pipeline.workspace import Workspace
 
 IMAGE_SET = ROOT / "examples" / "concepts" / "fox"
 BUCKETS = ("drop", "objects", "readers")
@@ -116,11 +120,12 @@ def test_what_is_dropped_ends_as_a_learnt_pushed_and_published_concept(run, clon
     assert [row["stage"] for row in versions(clone)] == ["candidate"] and git.changed(clone, "data", "dvc.lock", "params.yaml") == []
 
     build, url = summary["published"]["build"], summary["published"]["url"]
-    assert run.link == f"[Galleries and embeddings]({url}), build `{build}`" and url == f"{s3.endpoint}/readers/galleries/index.html"
+    assert run.link == f"[Galleries and words]({url}), build `{build}`" and url == f"{s3.endpoint}/readers/galleries/index.html"
     pointer = admin.get_object(Bucket="readers", Key="galleries/index.html")["Body"].read().decode()
     assert f"builds/{build}/galleries/index.html" in pointer
-    word = admin.get_object(Bucket="readers", Key=f"galleries/builds/{build}/embeddings/fox/learned_embeds.safetensors")["Body"].read()
-    assert word == (clone / "artifacts" / "embeddings" / "fox" / "learned_embeds.safetensors").read_bytes()
+    word = admin.get_object(Bucket="readers", Key=f"galleries/builds/{build}/galleries/fox/word/ti-fox.safetensors")["Body"].read()
+    place = Workspace.at(clone, "data/concepts")
+    assert word == export_of(place, read_manifest(place, "fox"), "ti-fox").weights(TOOLS["diffusers"])
     page = admin.head_object(Bucket="readers", Key=f"galleries/builds/{build}/galleries/fox/index.html")
     assert page["ContentType"] == "text/html; charset=utf-8"
 

@@ -16,12 +16,12 @@ from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path, pictures_folder
 from ti_pipeline.files import digest_file, write_json, write_table
-from ti_pipeline.gallery.exhibit import read_word
 from ti_pipeline.inversion.curve import SCHEMA as CURVE
 from ti_pipeline.inversion.strip import write_strip
 from ti_pipeline.params import Params, load
 from ti_pipeline.ranking.select import rank_candidates
 from ti_pipeline.stages import reasons
+from ti_pipeline.words.export import read_rows
 from ti_pipeline.workspace import MANIFESTS, Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def draw(number: int, size: int = 64) -> Image.Image:
 
 
 def make_workspace(
-    root: Path, slug: str = "toy", names: tuple[str, ...] = ("a.png", "b.png", "c.png"), settings: str = "token: <toy>\n"
+    root: Path, slug: str = "toy", names: tuple[str, ...] = ("a.png", "b.png", "c.png"), settings: str = "token: <toy>\n", width: int = 32
 ) -> Workspace:
     """A validated concept of drawn pictures, with a word of two vectors."""
     workspace = Workspace.at(root, "concepts")
@@ -55,9 +55,8 @@ def make_workspace(
     (folder / "concept.yaml").write_text(settings, encoding="utf-8")
     assert validate_one(workspace, load_concept(folder), small_params()).ok
     workspace.embedding(slug).parent.mkdir(parents=True)
-    save_file(
-        {"<toy>": np.ones((2, 32), np.float32)}, workspace.embedding(slug), {"initializer": "ball", "steps": "300", "generator": "tiny"}
-    )
+    about = {"initializer": "ball", "steps": "300", "generator": "tiny"}
+    save_file({"<toy>": np.ones((2, width), np.float32)}, workspace.embedding(slug), about)
     return workspace
 
 
@@ -139,7 +138,7 @@ def add_learning(workspace: Workspace, slug: str = "toy", chosen: int = 100) -> 
     save_file(
         {"<toy>": np.ones((2, 32), np.float32)},
         word,
-        {**read_word(word, slug).provenance, "fingerprint": "of the toy", "chosen_step": "100"},
+        {**read_rows(word, slug)[1], "fingerprint": "of the toy", "chosen_step": "100"},
     )
     write_table(workspace.curve(slug), rows, CURVE, {"fingerprint": "of the toy", "compromise": "0.6"})
     write_strip(workspace.strip(slug), {step: draw(step + 1) for step in (0, 100, 200, 300)}, "of the film")
@@ -161,7 +160,7 @@ def collection(root: Path) -> tuple[Workspace, Params]:
     workspace, _ = whole(root / "now")
     add_learning(workspace)
     add_evaluation(workspace)
-    make_workspace(root / "now", "ink", settings="token: <ink>\nkind: style\nowner: Studio Ö\n")
+    make_workspace(root / "now", "ink", settings="token: <ink>\nkind: style\nowner: Studio Ö\n", width=768)
     add_candidates(workspace, "ink", ("a cat as <ink>",), first=900)
     (workspace.concepts / "broken").mkdir()
     (workspace.concepts / "broken" / "a.png").write_bytes(b"no picture")

@@ -3,16 +3,11 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 import typer.main
-from safetensors.numpy import save_file
 
 from tests.gallery.page_parser import Page
 from tests.gallery.small_gallery import COUNT, add_candidates, add_evaluation, copied, make_workspace, small_params, whole
@@ -22,9 +17,6 @@ from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import read_table, write_table
-from ti_pipeline.gallery.exhibit import read_word
-from ti_pipeline.words.files import write_word
-from ti_pipeline.words.word import Word as LearntWord
 
 
 def data_of(workspace, slug="toy") -> dict:
@@ -44,7 +36,7 @@ def test_a_page_shows_all_that_there_is(tmp_path: Path):
     assert text.count(f"4 best of {COUNT}") == 2
     assert "from 3 pictures, starting from the word ball" in text
     assert "48 % of the way from the plain word ball to your photos (43 to 53 %)" in text.replace("\u202f", " ")
-    assert 'pipe.load_textual_inversion("toy.safetensors")' in text and "embedding:toy" in text
+    assert 'pipe.load_textual_inversion("ti-toy.safetensors", token="<toy>")' in text and 'pipe.load_textual_inversion("ti-toy")' in text
     assert "learnt on tiny in 300 steps" in text
     assert "Almost the same picture as no." in text
     picture = data_of(workspace)["pictures"].popitem()[1]
@@ -235,27 +227,3 @@ def test_gallery_is_a_command_of_its_own_and_has_others(words: list[str], called
     context = group.make_context("gallery", list(words), resilient_parsing=True)
     left = [*context._protected_args, *context.args]
     assert left[0] == called[0] and (called[1] is None or left[1:] == called[1])
-
-
-def test_of_a_word_with_rows_for_each_layer_the_mean_is_loaded(tmp_path: Path) -> None:
-    path, layers = tmp_path / "word.safetensors", torch.stack([torch.ones(2, 8), 3 * torch.ones(2, 8), 5 * torch.ones(2, 8)])
-    write_word(path, replace(LearntWord.layered("<toy>", {"text": layers}), provenance={"token": "<toy>"}))
-    word = read_word(path, "toy")
-    assert word.vectors == 2
-    loaded: list[dict] = []
-    exec(word.for_diffusers(str(path)), {"pipe": SimpleNamespace(load_textual_inversion=loaded.append)})
-    assert loaded[0].keys() == {"<toy>"} and torch.equal(loaded[0]["<toy>"], 3 * torch.ones(2, 8))
-
-
-def test_a_word_for_several_text_encoders_is_loaded_part_by_part(tmp_path: Path) -> None:
-    path = tmp_path / "word.safetensors"
-    save_file({"clip_l": np.ones((2, 32), np.float32), "clip_g": np.ones((2, 48), np.float32)}, path, {"token": "<toy>"})
-    word = read_word(path, "toy")
-    assert word.vectors == 2
-    loaded: list[tuple] = []
-    pipe = SimpleNamespace(text_encoder="small", tokenizer="a", text_encoder_2="large", tokenizer_2="b")
-    pipe.load_textual_inversion = lambda rows, token, text_encoder, tokenizer: loaded.append(
-        (rows.shape[1], token, text_encoder, tokenizer)
-    )
-    exec(word.for_diffusers(str(path)), {"pipe": pipe})
-    assert loaded == [(32, "<toy>", "small", "a"), (48, "<toy>", "large", "b")]

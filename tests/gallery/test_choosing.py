@@ -17,7 +17,10 @@ from tests.gallery.screenshots import until
 from tests.gallery.server import Server
 from tests.gallery.small_gallery import COUNT
 from ti_pipeline.choices.files import gather, read_exported
+from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.files import read_table
+from ti_pipeline.words.export import Export, export_of
+from ti_pipeline.words.tools import TOOLS
 from ti_pipeline.workspace import Workspace
 
 UNSENT = "localStorage.getItem(`ti-gallery/${document.documentElement.dataset.gallery}/unsent`)"
@@ -214,10 +217,10 @@ def test_picks_are_taken_away_as_zip_and_contact_sheets(toy: Page, made: Path):
     expect(card(toy, 0).locator(".why")).not_to_be_empty()
     file, content = downloaded(toy, "#take-button", "[data-do=zip]")
     names = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    assert file.suggested_filename == "toy-2.zip" and len(names) == 4 and {"recipes.txt", "toy.safetensors"} < set(names)
+    assert file.suggested_filename == "toy-2.zip" and len(names) == 4 and {"recipes.txt", "ti-toy.safetensors"} < set(names)
     packed = zipfile.ZipFile(io.BytesIO(content))
-    word = (made / "artifacts" / "embeddings" / "toy" / "learned_embeds.safetensors").read_bytes()
-    assert packed.read("toy.safetensors") == word
+    word = exported(made).files(TOOLS["diffusers"])
+    assert packed.read("ti-toy.safetensors") == word["ti-toy.safetensors"]
     originals = {path.read_bytes() for path in (made / "artifacts" / "candidates" / "toy").glob("*.png")}
     assert all(packed.read(name) in originals for name in names if name.endswith(".png"))
     assert "Seed: 100" in packed.read("recipes.txt").decode()
@@ -227,7 +230,7 @@ def test_picks_are_taken_away_as_zip_and_contact_sheets(toy: Page, made: Path):
     _, content = downloaded(toy, "[data-do=sheet-pdf]")
     assert content.startswith(b"%PDF-") and content.count(b"/Subtype /Image") == 1
     file, content = downloaded(toy, "#take-menu [data-do=word]")
-    assert (file.suggested_filename, content) == ("toy.safetensors", word)
+    assert (file.suggested_filename, content) == ("ti-toy.safetensors", word["ti-toy.safetensors"])
     toy.get_by_label("Everything shown").check()
     file, content = downloaded(toy, "[data-do=zip]")
     assert file.suggested_filename == "toy-8.zip"
@@ -236,12 +239,36 @@ def test_picks_are_taken_away_as_zip_and_contact_sheets(toy: Page, made: Path):
     toy.locator("#undo").click()
 
 
-def test_the_word_comes_with_a_line_for_each_tool(toy: Page):
-    for button, line in zip(
-        toy.locator(".usage .copy").all(), ('pipe.load_textual_inversion("toy.safetensors")', "toy", "embedding:toy"), strict=True
-    ):
-        button.click()
-        copied(toy, line)
+def exported(made: Path) -> Export:
+    workspace = Workspace.at(made, "concepts")
+    return export_of(workspace, read_manifest(workspace, "toy"), "ti-toy")
+
+
+def test_each_tool_is_given_the_files_that_export_writes_and_its_line(toy: Page, made: Path):
+    word = exported(made)
+    assert [tool.name for tool in word.tools] == ["diffusers", "sd-concepts"]
+    for tool, title in zip(word.tools, ("diffusers", "sd-concepts-library"), strict=True):
+        toy.get_by_role("radio", name=title).check()
+        expect(toy.locator(".panel:visible")).to_have_count(1)
+        toy.locator(".panel:visible .copy").click()
+        copied(toy, word.line(tool))
+        beside = [f".panel:visible .note [download='{name}']" for name in word.files(tool) if not tool.repository and name != word.file]
+        taken = [downloaded(toy, click) for click in (".panel:visible .button", *beside)]
+        files = {file.suggested_filename: content for file, content in taken}
+        if tool.repository:
+            packed = zipfile.ZipFile(io.BytesIO(files.pop("ti-toy.zip")))
+            files |= {name: packed.read(name) for name in packed.namelist()}
+        assert files == word.files(tool)
+
+
+def test_the_tool_is_the_same_on_every_page(toy: Page):
+    toy.get_by_role("radio", name="sd-concepts-library").check()
+    toy.goto(toy.url.replace("/toy/", "/ink/"))
+    expect(toy.get_by_role("radio", name="sd-concepts-library")).to_be_checked()
+    toy.locator("#take-button").click()
+    expect(toy.locator("#take-tool")).to_have_text("sd-concepts-library")
+    file, content = downloaded(toy, "#take-menu [data-do=word]")
+    assert file.suggested_filename == "ti-ink.zip" and "ti-ink/README.md" in zipfile.ZipFile(io.BytesIO(content)).namelist()
 
 
 def test_choices_go_out_and_in_as_a_file_and_back_to_the_ranking(toy: Page, chromium: Browser, folder: str, made: Path, tmp_path: Path):

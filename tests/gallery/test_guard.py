@@ -74,7 +74,7 @@ def test_no_spelling_of_a_path_gets_round_the_secret(locked_url: str, sign: str)
     """What is open to all is told by the path that is served, not by the address that it looks like."""
     for before in ("enter", "_site/gallery.css"):
         for up in ("/../", "/../../"):
-            for wanted in ("toy/toy.safetensors", "api/choices", "toy/index.html"):
+            for wanted in ("toy/word/ti-toy.safetensors", "api/choices", "toy/index.html"):
                 line = f"GET /{before}{sign}{up}{wanted} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
                 assert raw(locked_url, line.encode()).split(b" ")[1] in (b"303", b"401", b"404"), line
 
@@ -148,7 +148,7 @@ def test_the_head_of_everything_is_that_of_the_whole(locked_url: str):
         whole, alone = (httpx.request(method, f"{locked_url}{path}", headers=BEARER) for method in ("GET", "HEAD"))
         assert (alone.status_code, alone.content) == (whole.status_code, b"")
         assert {k: v for k, v in alone.headers.items() if k != "date"} == {k: v for k, v in whole.headers.items() if k != "date"}
-    assert httpx.head(f"{locked_url}toy/toy.safetensors").status_code == 401
+    assert httpx.head(f"{locked_url}toy/word/ti-toy.safetensors").status_code == 401
 
 
 def test_wrong_words_have_to_wait_and_who_is_in_does_not(locked_url: str):

@@ -53,7 +53,7 @@ def test_a_wrong_decision_is_refused_and_another_sites_page_as_well(server: Serv
 def test_a_secret_is_asked_for_and_let_in(made: Path, chromium: Browser):
     with Server(made, secret="open sesame") as server:
         assert httpx.get(f"{server.url}api/choices").status_code == 401
-        assert httpx.get(f"{server.url}toy/toy.safetensors").status_code == 401
+        assert httpx.get(f"{server.url}toy/word/ti-toy.safetensors").status_code == 401
         assert httpx.get(f"{server.url}api/choices", headers={"Authorization": "Bearer open sesame"}).status_code == 200
         page = chromium.new_page()
         page.goto(f"{server.url}toy/index.html")

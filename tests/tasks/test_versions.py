@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,11 +28,14 @@ def test_without_a_storage_nothing_is_pushed_or_published_and_it_is_said(tmp_pat
     assert list(tmp_path.iterdir()) == [tmp_path / "params.yaml"]
 
 
-def kept(monkeypatch, recorded: dict, published: dict) -> dict:
-    """What the run's last two steps add to the summary when they end so."""
+def kept(monkeypatch, recorded: dict, published: dict, *words: dict) -> dict:
+    """What the run's last steps add to the summary when they end so; `words` are what became of those for the hub."""
     monkeypatch.setattr(steps, "versioning", lambda *_: recorded | {"said": "x"})
     monkeypatch.setattr(steps, "publish", lambda *_: published | {"said": "y"})
-    return steps.keep(None, None, {"reasons": {}, "gallery": "index.html"}, datetime.now(UTC))
+    monkeypatch.setattr(steps, "hub", lambda *_: [*words])
+    repositories = {word["concept"]: f"team/{word['concept']}" for word in words}
+    params = load(ROOT / "params.yaml", [f"publish.hub={json.dumps(repositories)}"])
+    return steps.keep(None, params, {"reasons": {}, "gallery": "index.html"}, datetime.now(UTC))
 
 
 def test_a_gallery_that_is_withheld_is_a_trouble_unless_the_run_was_a_trial(monkeypatch) -> None:
@@ -41,6 +45,14 @@ def test_a_gallery_that_is_withheld_is_a_trouble_unless_the_run_was_a_trial(monk
     assert trial["troubles"] == {} and trial["published"]["state"] == "withheld" and trial["notes"] == ["x", "y"]
     assert kept(monkeypatch, {"left_out": {"train": "bear not up to date"}}, withheld)["troubles"] == {}
     assert kept(monkeypatch, {"reason": ""}, {"state": "published", "reason": ""})["troubles"] == {}
+
+
+def test_a_word_that_does_not_get_to_the_hub_is_a_trouble_of_its_own(monkeypatch) -> None:
+    words = [{"concept": name, "state": state, "reason": f"why {name}"} for name, state in (("a", "failed"), ("b", "withheld"))]
+    published = {"state": "published", "reason": ""}
+    whole = kept(monkeypatch, {"reason": ""}, published, *words, {"concept": "c", "state": "uploaded", "reason": ""})
+    assert whole["troubles"] == {"hub: a": "why a", "hub: b": "why b"} and "hub: 1 failed, 1 withheld, 1 uploaded" in whole["notes"]
+    assert kept(monkeypatch, {"reason": "other settings"}, published, *words)["troubles"] == {"hub: a": "why a"}
 
 
 def test_a_full_disk_is_told_with_its_place() -> None:

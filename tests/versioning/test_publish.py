@@ -31,21 +31,23 @@ def settings(server, bucket) -> Params:
 
 
 def gallery(root: Path, mark: str) -> Workspace:
-    """Pages that all carry the build's mark, and an embedding that does."""
+    """Pages that all carry the build's mark, and a word that does."""
     shutil.rmtree(root / "artifacts", ignore_errors=True)
     for number in range(4):
         page(root, f"page-{number}", f"{mark} {number}".encode())
     write(root / "artifacts" / "galleries" / "index.html", mark.encode())
     write(root / "artifacts" / "galleries" / "same.png", b"the same in every build")
-    write(root / "artifacts" / "embeddings" / "page-0" / "learned_embeds.safetensors", mark.encode())
+    page(root, "page-0", f"{mark} 0".encode(), {"word/ti-page-0.safetensors": mark.encode()})
+    write(root / "artifacts" / "embeddings" / "page-0" / "learned_embeds.safetensors", b"stays at home")
     return Workspace.at(root, "data/concepts")
 
 
-def page(root: Path, slug: str, text: bytes) -> None:
-    """A concept and its page, as the stage leaves it."""
-    folder = root / "artifacts" / "galleries" / slug
-    write(folder / "index.html", text)
-    write(folder / "page.json", json.dumps({"fingerprint": "x", "covers": [], "files": ["index.html"]}).encode())
+def page(root: Path, slug: str, text: bytes, more: dict[str, bytes] | None = None) -> None:
+    """A concept and its page, as the stage leaves it; `more` are further files of it."""
+    folder, files = root / "artifacts" / "galleries" / slug, {"index.html": text, **(more or {})}
+    for name, content in files.items():
+        write(folder / name, content)
+    write(folder / "page.json", json.dumps({"fingerprint": "x", "covers": [], "files": [*files]}).encode())
     (root / "data" / "concepts" / slug).mkdir(parents=True, exist_ok=True)
 
 
@@ -102,7 +104,7 @@ def test_types_and_cache_headers(settings, tmp_path, admin, bucket) -> None:
     assert head["index.html"]["ContentType"] == "text/html; charset=utf-8" and head["index.html"]["CacheControl"] == "no-cache"
     picture = head[f"builds/{done.build}/galleries/same.png"]
     assert picture["ContentType"] == "image/png" and "immutable" in picture["CacheControl"]
-    word = admin.head_object(Bucket=bucket, Key=f"site/builds/{done.build}/embeddings/page-0/learned_embeds.safetensors")
+    word = admin.head_object(Bucket=bucket, Key=f"site/builds/{done.build}/galleries/page-0/word/ti-page-0.safetensors")
     assert word["ContentDisposition"] == "attachment" and word["ContentType"] == "application/octet-stream"
     assert mark(seen(admin, bucket)) == "one"
 

@@ -18,9 +18,11 @@ from safetensors.torch import load_file
 from tests.candidates.small_workspace import add_concept, add_word
 from tests.words import readers
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError
-from ti_pipeline.words.export import Export, export_of, write_export
+from ti_pipeline.words.export import Export, export_of, read_rows, write_export
+from ti_pipeline.words.files import write_word
 from ti_pipeline.words.names import check_apart, names_for, refused
 from ti_pipeline.words.tools import TOOLS
+from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Workspace
 
 WIDTHS = {
@@ -52,7 +54,8 @@ def exported(model: str, count: int = 2, **changes: object) -> Export:
     rng = np.random.default_rng(3)
     vectors = {name: rng.normal(0, 0.02, (count, width)).astype(np.float32) for name, width in WIDTHS[model].items()}
     about = {"concept": "fox", "generator": "my-model", "initializer": "toy", "steps": "300", "version": "ti-pipeline 1"}
-    return replace(Export("ti-fox", "<fox>", "object", vectors, about, "Ann", "CC BY 4.0", picture()), **changes)
+    drawn = (("a <fox> on the moon", picture()),)
+    return replace(Export("ti-fox", "<fox>", "object", vectors, about, "Ann", "CC BY 4.0", drawn), **changes)
 
 
 def same(read: dict[str, torch.Tensor], export: Export) -> bool:
@@ -65,6 +68,42 @@ def same(read: dict[str, torch.Tensor], export: Export) -> bool:
 @pytest.mark.parametrize("model", WIDTHS)
 def test_a_word_goes_to_the_tools_that_can_use_it(model: str) -> None:
     assert [tool.name for tool in exported(model).tools] == USED_BY[model]
+
+
+L, G, T = {"clip_l": "text_encoder"}, {"clip_g": "text_encoder_2"}, {"t5": "text_encoder_3"}
+
+
+@pytest.mark.parametrize(
+    ("model", "tables", "used_by"),
+    [
+        ("xl", L | G, USED_BY["xl"]),
+        ("xl", L | G | {"t5": None}, ["diffusers"]),  # it looks like SDXL's, and is of a model that others take with its T5
+        ("xl", L | G | T, ["diffusers"]),
+        ("v3", L | G | T, ["diffusers", "comfyui", "onetrainer"]),
+        ("flux", L | {"t5": "text_encoder_2"}, USED_BY["flux"]),
+        ("paper", {"text": "bert"}, ["diffusers"]),
+        ("v2", {"text": "text_encoder"}, ["diffusers"]),  # as wide as a CLIP's, and of a language model
+    ],
+)
+def test_a_word_that_diffusers_does_not_load_by_itself_goes_to_tools_that_know_its_model(
+    model: str, tables: dict[str, str | None], used_by: list[str]
+) -> None:
+    export = exported(model, about={"concept": "fox", "initializer": "toy", "tables": json.dumps(tables)})
+    assert [tool.name for tool in export.tools] == used_by
+    line, typed = export.line(TOOLS["diffusers"]), export.typed(TOOLS["diffusers"])
+    assert "def teach(" in line and "load_textual_inversion" not in line and typed == "<fox> <fox>_1"
+    assert line.count("teach(word[") == len(export.rows) and "pipe.None" not in line
+    assert "    def teach(rows, tokenizer, text_encoder):\n" in export.text and "and write <fox> <fox>_1 in the prompt" in export.text
+    with_others = len(used_by) > 1
+    said = export.weights(TOOLS["diffusers"])[:9000]
+    assert (b'"modelspec.architecture":"unknown/' in said) != with_others
+
+
+def test_of_a_word_with_rows_for_each_layer_the_mean_goes_out(tmp_path: Path) -> None:
+    path, layers = tmp_path / "word.safetensors", torch.stack([torch.ones(2, 8), 3 * torch.ones(2, 8), 5 * torch.ones(2, 8)])
+    write_word(path, Word.layered("<fox>", {ONLY: layers}))
+    rows, _ = read_rows(path, "fox")
+    assert rows.keys() == {ONLY} and np.array_equal(rows[ONLY], 3 * np.ones((2, 8), np.float32))
 
 
 @pytest.mark.parametrize("count", [1, 3])

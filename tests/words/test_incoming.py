@@ -36,7 +36,7 @@ def arrived(tmp_path: Path) -> tuple[Workspace, torch.Tensor]:
     rows = 0.02 * torch.randn(2, width, generator=torch.Generator().manual_seed(0))
     save_file({"emb_params": rows}, tmp_path / "my-cat.safetensors", {"modelspec.author": "Ann"})
     (word,) = words_at(tmp_path / "my-cat.safetensors")
-    bring_in(workspace, generator, word, "cat", tmp_path / "my-cat.safetensors")
+    bring_in(workspace, generator, word, "cat", located(str(tmp_path / "my-cat.safetensors")))
     return workspace, rows
 
 
@@ -69,16 +69,16 @@ def test_it_draws_is_ranked_evaluated_and_shown_without_pictures_and_with(arrive
 
 def test_a_word_that_is_there_is_not_overwritten_and_one_of_another_model_is_refused(arrived: tuple[Workspace, torch.Tensor]) -> None:
     workspace, rows = arrived
-    source, generator = workspace.root / "my-cat.safetensors", Models(PARAMS, workspace.root).generator
-    (word,) = words_at(source)
+    file, generator = workspace.root / "my-cat.safetensors", Models(PARAMS, workspace.root).generator
+    source, (word,) = located(str(file)), words_at(file)
     with pytest.raises(ConceptError, match="cat: it has a word already. Give another name with --as, or --force"):
         bring_in(workspace, generator, word, "cat", source)
-    save_file({"emb_params": rows[:1].clone()}, source)
-    bring_in(workspace, generator, words_at(source)[0], "cat", source, force=True)
+    save_file({"emb_params": rows[:1].clone()}, file)
+    bring_in(workspace, generator, words_at(file)[0], "cat", source, force=True)
     assert len(next(iter(load_file(workspace.concepts / "cat" / "word.safetensors").values()))) == 1
-    save_file({"emb_params": torch.zeros(1, 1024)}, source)
+    save_file({"emb_params": torch.zeros(1, 1024)}, file)
     with pytest.raises(ConceptError, match="1024 numbers and miniature takes .*learnt for Stable Diffusion 2.x"):
-        bring_in(workspace, generator, words_at(source)[0], "dog", source)
+        bring_in(workspace, generator, words_at(file)[0], "dog", source)
     assert not (workspace.concepts / "dog").exists()
     with pytest.raises(ConceptError, match="Give --as my-dog"):
         bring_in(workspace, generator, word, "My Dog", source)

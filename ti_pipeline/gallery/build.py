@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,20 @@ from typing import Any
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.evaluation.report import concept_path
-from ti_pipeline.files import atomic, digest_file, write_json, write_text
-from ti_pipeline.gallery.exhibit import Shot, Versus, Wall, read_numbers, read_versus, read_walls, read_word
+from ti_pipeline.files import digest_file, write_json, write_text
+from ti_pipeline.gallery.exhibit import Shot, Versus, Wall, read_numbers, read_versus, read_walls
 from ti_pipeline.gallery.learning import hang_frames, read_curve
-from ti_pipeline.gallery.pictures import Hung, carried, hang_candidate, hang_references
+from ti_pipeline.gallery.pictures import Hung, hang_candidate, hang_references
 from ti_pipeline.gallery.render import design_digest, render
+from ti_pipeline.gallery.take_away import carrier, hang_word
 from ti_pipeline.params import Params
+from ti_pipeline.words.export import export_of
+from ti_pipeline.words.files import word_fingerprint
+from ti_pipeline.words.names import names_for
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 STAGE = "gallery"
-VERSION = 3
+VERSION = 4
 COVERS = 4
 WAITING = 4  # threads a core: most of their time goes by until the disk has a file
 SHARP = 2  # a thumbnail's pixels for each on the page
@@ -95,7 +98,7 @@ def build_page(workspace: Workspace, manifest: Manifest, params: Params, wanted:
 
 
 def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder: Path) -> tuple[set[str], dict[str, Any]]:
-    """Pictures, embedding and, after them, the page; returns the files that it needs and what the overview says of it."""
+    """Pictures, the word and, after them, the page; returns the files that it needs and what the overview says of it."""
     slug, section = manifest.slug, params.gallery
     edge = SHARP * section.thumbnail
     walls = read_walls(workspace, slug, params.rank.best)
@@ -104,19 +107,17 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
     versus = [one for one in found if one]
     references = hang_references(manifest, folder, edge)
     hung, older = _hang(workspace, slug, walls, versus, folder, edge)
-    word, embedding = f"{slug}.safetensors", workspace.embedding(slug)
-    with atomic(folder / word) as temporary:
-        shutil.copyfile(embedding, temporary)
-    write_text(folder / f"{slug}.js", carried(slug, embedding.read_bytes()))
-    learnt, version = read_word(embedding, slug), digest_file(embedding)[:8]
-    curve = read_curve(workspace, slug, learnt.provenance.get("fingerprint", ""))
+    embedding = workspace.embedding(slug)
+    word, version = export_of(workspace, manifest, names_for([slug])[slug]), digest_file(embedding)[:8]
+    offers = hang_word(word, folder)
+    curve = read_curve(workspace, slug, word_fingerprint(embedding))
     frames = hang_frames(workspace, slug, folder, edge)
-    taken = learnt.provenance.get("chosen_step", "")
-    initializer = learnt.provenance.get("initializer") or manifest.initializer or ""
+    initializer = word.about.get("initializer") or manifest.initializer or ""
     pictures = {shot.id: _data(wall, shot, hung[shot.id]) for wall in walls for shot in wall.shots}
     data = {
-        "page": "concept", "concept": slug, "token": manifest.token, "title": section.title, "version": version, "word": word,
-        "wordCarrier": f"{slug}.js", "briefs": {wall.index: wall.prompt for wall in walls}, "pictures": pictures,
+        "page": "concept", "concept": slug, "token": manifest.token, "title": section.title, "version": version,
+        "word": {"name": word.name, "takes": {offer.tool.name: offer.takes for offer in offers}},
+        "briefs": {wall.index: wall.prompt for wall in walls}, "pictures": pictures,
         "references": [{"shown": r.shown, "opens": r.opens, "width": r.full_width, "height": r.full_height, "label": r.label}
                        for r in references],
         "versus": [
@@ -126,12 +127,12 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
     }  # fmt: skip
     text = render(
         "concept.html", title=section.title, concept=manifest, walls=walls, hung=hung, older=older, versus=versus, references=references,
-        numbers=numbers, word=word, lines=learnt.for_diffusers(word), vectors=learnt.vectors, initializer=initializer, version=version,
-        data=data, steps=learnt.provenance.get("steps", ""), generator=learnt.provenance.get("generator", ""), small=section.thumbnail,
-        curve=curve, frames=frames, taken=taken,
+        numbers=numbers, word=word, offers=offers, initializer=initializer, version=version, data=data, small=section.thumbnail,
+        curve=curve, frames=frames,
     )  # fmt: skip
     write_text(folder / "index.html", text)
-    files = {"index.html", word, f"{slug}.js"}
+    places = {place for offer in offers for place in offer.files.values()}
+    files = {"index.html", *places, *map(carrier, places)}
     for picture in (*references, *hung.values(), *older.values(), *(frame.hung for frame in frames)):
         files |= {name for name in (picture.shown, picture.opens, picture.carrier) if name}
     about = {
@@ -140,6 +141,7 @@ def _write_page(workspace: Workspace, manifest: Manifest, params: Params, folder
         "gain_percent": numbers.gain["value"] if numbers and numbers.gain else None,
         "prompts": [wall.prompt for wall in walls],
         "pictures": list(pictures),
+        "word": [offer.to_json() for offer in offers],
         "covers": [_cover(hung[wall.shots[0].id]) for wall in walls[:COVERS]],
         "references": [_cover(r) for r in references[:COVERS]],
     }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,18 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from safetensors import SafetensorError, safe_open
 
 from ti_pipeline.choices.verdicts import ID
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path, read_report
 from ti_pipeline.files import digest_file, read_table, table_metadata
-from ti_pipeline.gallery.diffusers_lines import ENCODERS, by_hand, by_loader
 from ti_pipeline.ranking.select import competition_rank, ordinal
 from ti_pipeline.workspace import Workspace
 
-ADAPTER = "adapter."  # begins the names of tensors beside the rows, as `words` writes them
 FLAT = 1e-3  # ends of a scale that are nearer than this are no scale
 
 
@@ -112,38 +108,6 @@ class Numbers:
     clip: str
     samples: int
     warning: str | None = None
-
-
-@dataclass(frozen=True)
-class Word:
-    """The learnt word's file: how many vectors each of its tensors has, what it says about where it comes from, and whether there is more
-    in it than the vectors."""
-
-    lengths: dict[str, int]
-    provenance: dict[str, str]
-    more: bool = False
-
-    @property
-    def vectors(self) -> int:
-        return max(self.lengths.values())
-
-    def for_diffusers(self, file: str) -> str:
-        """The lines that load it there."""
-        token = self.provenance.get("token", "")
-        if tables := self.provenance.get("tables"):
-            return by_hand(token, self.lengths, json.loads(tables), self.provenance.get("initializer", ""), file)
-        return by_loader(token, [name for name in self.lengths if name in ENCODERS], not self.more, file)
-
-
-def read_word(path: Path, concept: str) -> Word:
-    """Of its header alone: a gallery needs no tensor. Raises ConceptError."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if not name.startswith(ADAPTER)]  # noqa: SIM118
-            lengths = {name: file.get_slice(name).get_shape()[0] for name in names}
-            return Word(lengths, dict(file.metadata() or {}), len(names) < len(file.keys()))
-    except (OSError, SafetensorError) as error:
-        raise ConceptError(concept, f"{path}: damaged ({error}). Run `ti-pipeline train --force {concept}`.") from None
 
 
 def read_walls(workspace: Workspace, concept: str, best: int) -> list[Wall]:

@@ -235,7 +235,7 @@ def _tables(run: Run, generator: Generator) -> dict[str, str]:
     family = run.models.source.family
     if family.loads_words and generator.learning.keys() == generator.encoders.keys():
         return {}
-    return {"tables": json.dumps({name: family.tables[name] for name in generator.encoders})}
+    return {"tables": json.dumps({name: part if name in generator.encoders else None for name, part in family.tables.items()})}
 
 
 def _finished(run: Run, plan: Plan, learnt: Learnt, seconds: float) -> Outcome | Lost:

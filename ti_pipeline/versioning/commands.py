@@ -106,15 +106,20 @@ def inbox(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: 
 
 
 def publish(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
-    """Publish galleries and embeddings; readers see the old ones or the new ones."""
+    """Publish galleries with the words in them, and words to the Hugging Face hub; readers see the old ones or the new ones."""
+    from ti_pipeline.versioning.hub import upload
     from ti_pipeline.versioning.publish import publish as do
 
     at, settings = _open(workspace, params, set_)
-    if not settings.publish.bucket:
-        raise PipelineError("publish.bucket: none is set in params.yaml.")
-    done = do(at, settings, note)
-    _show(done, json_)
-    if done.state == "withheld":
+    if not settings.publish.bucket and not settings.publish.hub:
+        raise PipelineError("publish.bucket: none is set in params.yaml, and publish.hub names no concept.")
+    done, words = do(at, settings, note), upload(at, settings, note)
+    if json_:
+        say_json(done.to_json() | {"hub": [word.to_json() for word in words]})
+    else:
+        for each in [*([done] if settings.publish.bucket else []), *words]:
+            say(each)
+    if done.state == "withheld" or not all(word.ok for word in words):
         raise typer.Exit(1)
 
 

@@ -1,8 +1,7 @@
-"""Galleries and embeddings for readers: every build under a name of its own, and one page that says which build is shown.
+"""Galleries for readers, with the words in them: every build under a name of its own, and one page that says which build is shown.
 
 <prefix>/index.html                    the pointer; the only object that ever changes, and only if nobody else has changed it
 <prefix>/builds/<id>/galleries/…       of current concepts, as they lie in `artifacts/galleries`
-<prefix>/builds/<id>/embeddings/…      the same
 <prefix>/builds/<id>/manifest.json     {path: [SHA-256, bytes]}; the id is its digest
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -17,7 +18,15 @@ def _for_all_to_read(address: str) -> str:
     return address
 
 
+def _each_its_own(repositories: dict[str, str]) -> dict[str, str]:
+    twice = [name for name, count in Counter(repositories.values()).items() if count > 1]
+    if twice:
+        raise ValueError(f"two concepts would be in {twice[0]}. Give each a repository of its own")
+    return repositories
+
+
 Address = Annotated[str, AfterValidator(_for_all_to_read)]
+Repository = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
 
 class Storage(Section):
@@ -62,7 +71,7 @@ class Inbox(Section):
 
 
 class Publish(Section):
-    """Galleries and learnt words for readers."""
+    """Galleries for readers, with the learnt words as other tools read them."""
 
     bucket: str | None
     """Bucket to publish to. With `null` nothing is published."""
@@ -72,3 +81,8 @@ class Publish(Section):
     """Address at which readers see the folder. `null` makes it from endpoint, bucket and prefix."""
     keep: Positive
     """[builds] Newest builds that stay; older ones are removed once they are a day old."""
+    hub: Annotated[dict[str, Repository], AfterValidator(_each_its_own)]
+    """Concepts whose words go to the Hugging Face hub, each with its repository: `{our-mascot: our-team/our-mascot}`. One that is not there
+    is made. The token comes from `hf auth login` or HF_TOKEN, and never stands here."""
+    hub_private: bool
+    """Repositories that are made there are for their owners alone, until they open them."""

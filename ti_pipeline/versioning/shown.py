@@ -14,6 +14,7 @@ from ti_pipeline.versioning.lock import dvc_folder
 from ti_pipeline.versioning.record import LOCK, other_settings
 from ti_pipeline.versioning.remote import unlike
 from ti_pipeline.versioning.repository import repository
+from ti_pipeline.versioning.settings import Publish
 from ti_pipeline.workspace import Workspace
 
 SITE = ("_site", "_questionnaire")  # folders of the gallery that belong to no concept
@@ -38,8 +39,6 @@ def for_readers(workspace: Workspace) -> dict[str, Path]:
         page = read_page(galleries / slug / "page.json") or {"files": ()}
         found |= {f"{slug}/{name}": galleries / slug / name for name in (*page["files"], *["page.json"] * bool(page["files"]))}
     found = {f"galleries/{name}": path for name, path in found.items()}
-    words = workspace.artifacts / "embeddings"
-    found |= {f"embeddings/{slug}/{name}": path for slug in slugs for name, path in _below(words / slug)}
     if missing := [name for name, path in found.items() if not path.is_file()]:
         raise PipelineError(f"{workspace.artifacts}: {_few(missing)} not there. Run `ti-pipeline gallery` first.")
     return dict(sorted(found.items()))
@@ -47,21 +46,32 @@ def for_readers(workspace: Workspace) -> dict[str, Path]:
 
 def withheld(workspace: Workspace, params: Params, files: Mapping[str, Path]) -> str:
     """Why the files are not for the place that params.yaml names; empty when they are, or when `params` name another place."""
-    root = workspace.root
-    try:
-        usual = load(root / "params.yaml").publish
-    except ParamsError:
-        return ""  # as with --params: there are no usual settings to differ from
-    if (params.publish.bucket, params.publish.prefix.strip("/")) != (usual.bucket, usual.prefix.strip("/")):
+    usual = usual_place(workspace)
+    if usual is None or (params.publish.bucket, params.publish.prefix.strip("/")) != (usual.bucket, usual.prefix.strip("/")):
         return ""
-    beside = f"`--set publish.prefix={usual.prefix.strip('/') or 'galleries'}-trial` publishes it at a place of its own"
+    beside = f"`--set publish.prefix={usual.prefix.strip('/') or 'galleries'}-trial` publishes it at a place of its own."
+    why = unrecorded(workspace, params, files)
+    return f"{why} {beside}" if why else ""
+
+
+def usual_place(workspace: Workspace) -> Publish | None:
+    """What params.yaml names; None where, as with --params, there are no usual settings to differ from."""
+    try:
+        return load(workspace.root / "params.yaml").publish
+    except ParamsError:
+        return None
+
+
+def unrecorded(workspace: Workspace, params: Params, files: Mapping[str, Path]) -> str:
+    """Why files {name below artifacts/: path} are not what everybody has: other settings, or not in DVC's record; empty when they are."""
+    root = workspace.root
     if other := other_settings(root, params):
-        return f"this run's settings differ from {root / 'params.yaml'}: {', '.join(other)}. {beside}."
+        return f"this run's settings differ from {root / 'params.yaml'}: {', '.join(other)}."
     if params.versions.record and dvc_folder(root) and (root / LOCK).is_file():
         with repository(root) as repo:
             differ = unlike(repo, {f"artifacts/{name}": path for name, path in files.items()})
         if differ:
-            return f"the results here differ from DVC's record: {_few(differ)}. Run `ti-pipeline record` first. {beside}."
+            return f"the results here differ from DVC's record: {_few(differ)}. Run `ti-pipeline record` first."
     return ""
 
 

@@ -40,9 +40,7 @@ def export(
     workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Write learnt words as other tools read them, with a preview and a text beside each."""
-    from ti_pipeline.concepts.manifest import read_manifest
-    from ti_pipeline.words.export import export_of, write_export
-    from ti_pipeline.words.names import check_apart, names_for
+    from ti_pipeline.words.outgoing import Destination, Sent, send
 
     if for_ not in (ALL, *TOOLS):
         raise ParamsError(f"--for {for_}: there is no such tool here. There are {', '.join(TOOLS)}, and {ALL}.")
@@ -50,24 +48,16 @@ def export(
     slugs = sorted(set(concepts or validated(at)))
     if not slugs:
         raise ParamsError(f"{at.root}: there is no concept here yet. Run `ti-pipeline run` first.")
-    exports, refused = [], []
-    for slug, called in names_for(slugs, name).items():
-        try:
-            exports.append(export_of(at, read_manifest(at, slug), called, pictures))
-        except ConceptError as error:
-            refused.append(str(error))
-    if for_ in (ALL, "kohya"):
-        check_apart({each.name: len(each) for each in exports})
+    destination = Destination(out or at.root / "exports", out is None or for_ == ALL, TOOLS.get(for_), name, pictures)
     written: dict[str, list[str]] = {}
-    for each in exports:
-        try:
-            for tool in each.tools if for_ == ALL else [TOOLS[for_]]:
-                folder = (out or at.root / "exports" / tool.name) if for_ != ALL or out is None else out / tool.name
-                written.setdefault(each.about.get("concept", each.name), []).extend(map(str, write_export(each, tool, folder)))
-                if not json_:
-                    say(f"{folder / (each.name if tool.repository else each.file)}: {tool.title}, write {each.typed(tool)}")
-        except ConceptError as error:
-            refused.append(str(error))
+    refused = []
+    for each in send(at, slugs, destination):
+        if isinstance(each, Sent):
+            written.setdefault(each.concept, []).extend(map(str, each.files))
+            if not json_:
+                say(each)
+        else:
+            refused.append(str(each))
     if json_:
         say_json(written)
     if refused:
@@ -88,8 +78,8 @@ def import_(
     from ti_pipeline.words.incoming import PLACE, bring_in, located, words_at
 
     settings = load(params or workspace / "params.yaml", set_ or ())
-    at, path = Workspace.open(workspace, settings.concepts.folder), located(source)
-    words = words_at(path)
+    at, found = Workspace.open(workspace, settings.concepts.folder), located(source)
+    words = words_at(found.path)
     names = ", ".join(sorted(each.name for each in words))
     if word is not None and not (words := [each for each in words if each.name == word]):
         raise ParamsError(f"--word {word}: {source} has no such word. It has: {names}.")
@@ -99,7 +89,7 @@ def import_(
     for each in words:
         slug = as_.replace(PLACE, suggest_slug(each.name))
         try:
-            say(f"{bring_in(at, generator, each, slug, path, force)}: {each.name}. `ti-pipeline run {slug}` draws with it.")
+            say(f"{bring_in(at, generator, each, slug, found, force)}: {each.name}. `ti-pipeline run {slug}` draws with it.")
         except ConceptError as error:
             refused.append(str(error))
     if refused:

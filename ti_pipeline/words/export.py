@@ -6,10 +6,13 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
+from textwrap import indent
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,14 +20,18 @@ from safetensors import SafetensorError, safe_open
 
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, NotYet
+from ti_pipeline.evaluation.report import concept_path, read_report
 from ti_pipeline.files import atomic, digest_file, read_table
 from ti_pipeline.generators.modelspec import architecture, models_of
 from ti_pipeline.tensor_file import tensor_bytes
-from ti_pipeline.words.tools import Tool, tools_for
+from ti_pipeline.words.diffusers_lines import by_hand, by_loader, numbered
+from ti_pipeline.words.repository import repository
+from ti_pipeline.words.tools import DIFFUSERS, Tool, tools_for
 from ti_pipeline.words.word import ADAPTER, ENCODERS, ONLY
 from ti_pipeline.workspace import Workspace
 
 THUMBNAIL = 256  # pixels of the longer edge, as the metadata standard advises
+DRAWN = 4  # pictures that show what it draws
 _OUR_OWN = ("fingerprint",)  # what only the workspace can read
 _PRIVATE = ("picture_digests",)  # names of files of the reference pictures
 
@@ -33,7 +40,8 @@ _PRIVATE = ("picture_digests",)  # names of files of the reference pictures
 class Export:
     """`rows` {text encoder: float32 [n, d]}. `name` is what its files are called, `about` what they say of where it comes from.
 
-    `preview` is a PNG of what it draws, `pictures` the reference pictures (WebP) where they go along; either may be missing.
+    `drawn` are prompts and PNGs of what it draws of them, the first the preview; `pictures` the reference pictures (WebP) where they go
+    along; `report` the evaluation of this very word. Each may be missing. `hub` is the name of its repository there, where it has one.
     """
 
     name: str
@@ -43,8 +51,10 @@ class Export:
     about: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
     license: str = ""
-    preview: bytes = b""
+    drawn: tuple[tuple[str, bytes], ...] = ()
     pictures: tuple[bytes, ...] = ()
+    report: Mapping[str, Any] = field(default_factory=dict)
+    hub: str = ""
 
     def __len__(self) -> int:
         """Rows that the word stands for in a prompt."""
@@ -58,20 +68,38 @@ class Export:
     def file(self) -> str:
         return f"{self.name}.safetensors"
 
+    @property
+    def preview(self) -> bytes:
+        return self.drawn[0][1] if self.drawn else b""
+
+    @property
+    def address(self) -> str:
+        """What diffusers loads its repository by."""
+        return self.hub or self.name
+
     @cached_property
     def tools(self) -> list[Tool]:
         """Those that can use it."""
-        return tools_for(self.widths)
+        return tools_for(self.widths, self._tables)
+
+    @cached_property
+    def _tables(self) -> dict[str, str | None]:
+        """Where diffusers' pipeline has its vocabularies, if it does not load such words by itself."""
+        return json.loads(self.about.get("tables", "{}"))
 
     def typed(self, tool: Tool) -> str:
         """What stands for it in a prompt there."""
-        return tool.typed.format(name=self.name, token=self.token)
+        token = numbered(self.token, len(self)) if tool.name == DIFFUSERS and self._tables else self.token
+        return tool.typed.format(name=self.name, token=token)
 
     def line(self, tool: Tool) -> str:
         """What to copy: code that loads it, or what is typed."""
-        if tool.name == "diffusers":
-            return self._loading()
-        return f'pipe.load_textual_inversion("{self.name}")' if tool.repository else self.typed(tool)
+        if tool.name == DIFFUSERS and self._tables:
+            lengths = {encoder: len(rows) for encoder, rows in self.rows.items()}
+            return by_hand(self.token, lengths, self._tables, self.about.get("initializer", ""), self.file)
+        if tool.name == DIFFUSERS:
+            return by_loader(self.token, list(self.rows), self.file)
+        return f'pipe.load_textual_inversion("{self.address}")' if tool.repository else self.typed(tool)
 
     def files(self, tool: Tool) -> dict[str, bytes]:
         """The files for a tool by their names, the weights last."""
@@ -79,22 +107,23 @@ class Export:
         if self.preview:
             beside[f"{self.name}.preview.png"] = self.preview
         if tool.repository:
-            return {f"{self.name}/{name}": content for name, content in self._repository().items()}
+            return {f"{self.name}/{name}": content for name, content in repository(self).items()}
         return beside | {self.file: self.weights(tool)}
 
     def weights(self, tool: Tool) -> bytes:
         """The word's file. Tools that read the same names of tensors have the same bytes."""
-        return self._written({tool.keys[encoder]: rows for encoder, rows in self.rows.items()})
+        return self.written({tool.keys[encoder]: rows for encoder, rows in self.rows.items()})
 
     @cached_property
     def text(self) -> str:
         """What people read about it."""
-        lines = [f"{self.name}: {self._told}.", *(f"{key}: {value}" for key, value in self._rights.items()), ""]
+        lines = [f"{self.name}: {self.told}.", *(f"{key}: {value}" for key, value in self.rights.items()), ""]
         lines += [f"In {tool.title}: {self._how(tool)}" for tool in self.tools if not tool.repository]
         return "\n".join(lines) + "\n"
 
     @property
-    def _told(self) -> str:
+    def told(self) -> str:
+        """What it is, in a sentence without its subject and its full stop."""
         of = self.about.get("generator") or models_of(self.widths)
         starts, steps = self.about.get("initializer"), self.about.get("steps")
         parts = [f"a learnt word ({self.kind}, {len(self)} vector{'s' * (len(self) > 1)})", *([f"for {of}"] if of else [])]
@@ -102,28 +131,32 @@ class Export:
         return ", ".join(parts)
 
     @property
-    def _rights(self) -> dict[str, str]:
+    def rights(self) -> dict[str, str]:
         return {key: value for key, value in (("Owner", self.owner), ("License", self.license)) if value}
 
     def _how(self, tool: Tool) -> str:
-        """In one line of words."""
-        loading = f"{'; '.join(self.line(tool).splitlines())}; " if tool.name == "diffusers" else ""
+        """In one line of words, but for code that has functions."""
+        loading = ""
+        if tool.name == DIFFUSERS:
+            line = self.line(tool)
+            loading = f"run\n\n{indent(line, '    ')}\n\nand " if self._tables else f"{'; '.join(line.splitlines())}; "
         return f"{loading}write {self.typed(tool)} {tool.note}"
 
-    def _written(self, tensors: Mapping[str, np.ndarray]) -> bytes:
+    def written(self, tensors: Mapping[str, np.ndarray]) -> bytes:
+        """A safetensors file of it with all that is known."""
         metadata = {**self.about, "token": self.token, "format": "pt", **self._modelspec(tensors)}
         return tensor_bytes(tensors, metadata)
 
     def _modelspec(self, tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
         """https://github.com/Stability-AI/ModelSpec. Without a date, which would make equal words unequal files."""
         whole = hashlib.sha256(b"".join(array.tobytes() for _, array in sorted(tensors.items())))
-        others = [tool for tool in self.tools if tool.name != "diffusers" and not tool.repository]
+        others = [tool for tool in self.tools if tool.name != DIFFUSERS and not tool.repository]
         said = {
             "sai_model_spec": "1.0.0",
-            "architecture": architecture(self.widths) or "unknown/textual-inversion",
+            "architecture": (others and architecture(self.widths)) or "unknown/textual-inversion",
             "implementation": "diffusers",
             "title": self.name,
-            "description": self._told,
+            "description": self.told,
             "author": self.owner,
             "license": self.license,
             "trigger_phrase": self.name if others else self.token,
@@ -144,40 +177,6 @@ class Export:
         small.save(packed := io.BytesIO(), format="JPEG", quality=85)
         return f"data:image/jpeg;base64,{base64.b64encode(packed.getvalue()).decode()}"
 
-    def _loading(self) -> str:
-        """The lines for diffusers. A part is for the text encoder that the library has under the same number."""
-        token = json.dumps(self.token, ensure_ascii=False)
-        if list(self.rows) == [ONLY]:
-            return f'pipe.load_textual_inversion("{self.file}", token={token})'
-        lines = ["from safetensors.torch import load_file", f'word = load_file("{self.file}")']
-        for number, encoder in zip(("", "_2", "_3"), sorted(self.rows, key=ENCODERS.index), strict=False):
-            part = f'word["{encoder}"], token={token}'
-            lines.append(f"pipe.load_textual_inversion({part}, text_encoder=pipe.text_encoder{number}, tokenizer=pipe.tokenizer{number})")
-        return "\n".join(lines)
-
-    def _repository(self) -> dict[str, bytes]:
-        """A folder as in sd-concepts-library: what diffusers and InvokeAI load by its name."""
-        import torch
-
-        rows = self.rows[ONLY][0] if len(self) == 1 else self.rows[ONLY]  # a single vector is flat there
-        torch.save({self.token: torch.from_numpy(rows.copy())}, packed := io.BytesIO())
-        card = "\n".join(
-            ["---", *self._card_header(), "---", f"# {self.name}", "", *(["![](preview.png)", ""] if self.preview else []), self.text]
-        )
-        return {
-            "README.md": card.encode(),
-            "token_identifier.txt": self.token.encode(),
-            "type_of_concept.txt": self.kind.encode(),
-            **({"preview.png": self.preview} if self.preview else {}),
-            **{f"concept_images/{number}.webp": picture for number, picture in enumerate(self.pictures)},
-            "learned_embeds.safetensors": self._written({self.token: rows}),
-            "learned_embeds.bin": packed.getvalue(),
-        }
-
-    def _card_header(self) -> list[str]:
-        named = [f"license_name: {json.dumps(self.license, ensure_ascii=False)}"] if self.license else []
-        return ["library_name: diffusers", "license: other", *named, "tags:", "- textual_inversion", "- text-to-image"]
-
 
 def export_of(workspace: Workspace, manifest: Manifest, name: str, with_pictures: bool = False) -> Export:
     """The concept's learnt word under a name. `with_pictures` also gives away the reference pictures and what their files are called.
@@ -188,6 +187,7 @@ def export_of(workspace: Workspace, manifest: Manifest, name: str, with_pictures
     if not path.is_file():
         raise NotYet(manifest.slug, f"{path} is not there. Run `ti-pipeline train {manifest.slug}` first.")
     rows, provenance = read_rows(path, manifest.slug)
+    digest, report = digest_file(path), read_report(concept_path(workspace, manifest.slug))
     left_out = {*_OUR_OWN, *(() if with_pictures else _PRIVATE)}
     about = {key: value for key, value in provenance.items() if key not in left_out and not key.startswith("modelspec.")}
     return Export(
@@ -198,8 +198,9 @@ def export_of(workspace: Workspace, manifest: Manifest, name: str, with_pictures
         about=about,
         owner=manifest.owner or "",
         license=manifest.license or "",
-        preview=_preview(workspace, manifest.slug, path),
+        drawn=tuple(_drawn(workspace, manifest.slug, digest)),
         pictures=tuple(_encoded(manifest.open(picture)) for picture in manifest.pictures) if with_pictures else (),
+        report=report if report and report.get("embedding") == digest else {},
     )
 
 
@@ -213,21 +214,23 @@ def read_rows(path: Path, concept: str) -> tuple[dict[str, np.ndarray], dict[str
         raise ConceptError(concept, f"{path}: damaged ({error}). Run `ti-pipeline train --force {concept}`.") from None
 
 
-def _preview(workspace: Workspace, concept: str, word: Path) -> bytes:
-    """The best candidate of its first brief; nothing where none is ranked, or they are of another word."""
+def _drawn(workspace: Workspace, concept: str, word: str) -> Iterator[tuple[str, bytes]]:
+    """The best candidate of each of the first briefs, and its prompt; none that is of a word with another digest."""
     from ti_pipeline.candidates.files import RECIPE_KEY
 
     if not workspace.ranking(concept).is_file():
-        return b""
+        return
     rows = sorted(read_table(workspace.ranking(concept)), key=lambda row: (row["brief_index"], row["place"]))
-    try:
-        content = (workspace.candidates(concept) / Path(rows[0]["file"]).name).read_bytes()
-        with Image.open(io.BytesIO(content)) as picture:
-            recipe = json.loads(picture.info.get(RECIPE_KEY, "{}"))
-    except (OSError, IndexError, ValueError):
-        return b""
-    of_another = recipe and digest_file(word) not in recipe["words"].values()
-    return b"" if of_another or hashlib.sha256(content).hexdigest() != rows[0]["digest"] else content
+    best = [next(of_brief) for _, of_brief in groupby(rows, key=lambda row: row["brief_index"])]
+    for row in best[:DRAWN]:
+        try:
+            content = (workspace.candidates(concept) / Path(row["file"]).name).read_bytes()
+            with Image.open(io.BytesIO(content)) as picture:
+                recipe = json.loads(picture.info.get(RECIPE_KEY, "{}"))
+        except (OSError, ValueError):
+            continue
+        if hashlib.sha256(content).hexdigest() == row["digest"] and (not recipe or word in recipe["words"].values()):
+            yield row["prompt"], content
 
 
 def _encoded(picture: Image.Image) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -26,18 +27,29 @@ _ALLOWED = ("*.safetensors", "*.bin", "*.pt", "*.png", "*.txt", "concept_images/
 _OTHER_ENCODERS = re.compile(r"_[23]$")  # of the second file that diffusers writes for a model with two text encoders
 
 
-def located(source: str) -> Path:
+@dataclass(frozen=True)
+class Source:
+    """A file or folder with words, and what it is called: by its own name, or by that of its repository on the hub."""
+
+    path: Path
+    name: str
+
+
+def located(source: str) -> Source:
     """A file or folder, or the download of a repository on the hub. Raises ParamsError where there is neither."""
     path = Path(source).expanduser()
     if path.exists():
-        return path
+        return Source(path, path.name)
     if path.suffix.lower() in SUFFIXES or not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise ParamsError(f"{source}: there is no such file or folder, and it is no name on the hub such as sd-concepts-library/cat-toy.")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(source, allow_patterns=list(_ALLOWED)))
+        return Source(Path(snapshot_download(source, allow_patterns=list(_ALLOWED))), source)
+    except RepositoryNotFoundError:
+        hint = "For one that is private, log in with `hf auth login`, or set HF_TOKEN."
+        raise ParamsError(f"{source}: there is no such file or folder, and no such repository on the hub. {hint}") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
         raise ParamsError(f"{source}: could not be downloaded ({reason}). Download it elsewhere, and give the folder.") from None
@@ -58,7 +70,7 @@ def words_at(path: Path) -> list[Found]:
     return [Found(named or word.name, word.rows, word.about) for word in words] if len(words) == 1 else words
 
 
-def bring_in(workspace: Workspace, generator: Generator, word: Found, concept: str, source: Path, force: bool = False) -> Path:
+def bring_in(workspace: Workspace, generator: Generator, word: Found, concept: str, source: Source, force: bool = False) -> Path:
     """Make a concept of a word; returns its folder. Raises ConceptError for one of another model, and where there is a word already."""
     if not SLUG.fullmatch(concept):
         raise ConceptError(concept, f"a concept's name has only a-z, 0-9, - and _. Give --as {suggest_slug(concept)}.")
@@ -68,15 +80,15 @@ def bring_in(workspace: Workspace, generator: Generator, word: Found, concept: s
     rows = word.rows
     if list(generator.encoders) == [ONLY] and list(rows) == ["clip_l"]:
         rows = {ONLY: rows["clip_l"]}  # as tools with several text encoders call the only one of others
-    settings = _settings(word, folder, source)
+    settings = _settings(word, folder, source.path)
     token = settings.get("token", f"<{concept}>")
     ours = {key: value for key, value in word.about.items() if not key.startswith("modelspec.") and key not in ("fingerprint", "format")}
     about = {**ours, "imported_from": source.name, "imported_as": word.name}
-    about |= {"imported_digest": digest_file(source)} if source.is_file() else {}
+    about |= {"imported_digest": digest_file(source.path)} if source.path.is_file() else {}
     made = Word(token, rows, provenance=about)
     check_width(generator, concept, made)
     write_word(folder / WORD, made)
-    _pictures(source, folder)
+    _pictures(source.path, folder)
     write_text(folder / "concept.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     return folder
 

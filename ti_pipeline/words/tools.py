@@ -16,7 +16,8 @@ _TWO = frozenset({"clip_l", "clip_g"})
 _THREE = frozenset({"clip_l", "clip_g", "t5"})
 _WITH_T5 = frozenset({"clip_l", "t5"})
 _WIDTHS = {ONLY: (768, 1024), "clip_l": (768,), "clip_g": (1280,), "t5": (4096,)}
-_EVERYWHERE = {ONLY: "emb_params", "clip_l": "clip_l", "clip_g": "clip_g", "t5": "t5"}
+KEYS = {ONLY: "emb_params", "clip_l": "clip_l", "clip_g": "clip_g", "t5": "t5"}  # that most tools read
+DIFFUSERS = "diffusers"
 _UNLOADED = {ONLY: 1280}  # the paper's own model: its pipeline in diffusers takes no words
 
 
@@ -48,28 +49,33 @@ class Tool:
 TOOLS: dict[str, Tool] = {
     tool.name: tool
     for tool in (
-        Tool("diffusers", "diffusers", "{token}", "in the prompt", (_ONE, _TWO, _WITH_T5), _EVERYWHERE, any_width=True),
-        Tool("a1111", "A1111", "{name}", "in the prompt, with the file in embeddings/", (_ONE, _TWO), _EVERYWHERE),
-        Tool("forge", "Forge", "{name}", "in the prompt, with the file in embeddings/", (_ONE, _TWO), _EVERYWHERE),
+        Tool(DIFFUSERS, "diffusers", "{token}", "in the prompt", (_ONE, _TWO, _WITH_T5), KEYS, any_width=True),
+        Tool("a1111", "A1111", "{name}", "in the prompt, with the file in embeddings/", (_ONE, _TWO), KEYS),
+        Tool("forge", "Forge", "{name}", "in the prompt, with the file in embeddings/", (_ONE, _TWO), KEYS),
         Tool(
             "comfyui", "ComfyUI", "embedding:{name}", "in the prompt, with the file in models/embeddings/",
-            (_ONE, _TWO, _THREE, _WITH_T5), {**_EVERYWHERE, "t5": "t5xxl"},
+            (_ONE, _TWO, _THREE, _WITH_T5), {**KEYS, "t5": "t5xxl"},
         ),
-        Tool("invoke", "InvokeAI", "<{name}>", "in the prompt, with the file added in the model manager", (_ONE, _TWO), _EVERYWHERE),
-        Tool("kohya", "kohya’s sd-scripts", "{name}", "in the prompt, with --textual_inversion_embeddings", (_ONE, _TWO), _EVERYWHERE),
+        Tool("invoke", "InvokeAI", "<{name}>", "in the prompt, with the file added in the model manager", (_ONE, _TWO), KEYS),
+        Tool("kohya", "kohya’s sd-scripts", "{name}", "in the prompt, with --textual_inversion_embeddings", (_ONE, _TWO), KEYS),
         Tool(
             "onetrainer", "OneTrainer", "{token}", "with the file as one more embedding of this placeholder",
-            (_ONE, _TWO, _THREE, _WITH_T5), {**_EVERYWHERE, ONLY: "emp_params"},
+            (_ONE, _TWO, _THREE, _WITH_T5), {**KEYS, ONLY: "emp_params"},
         ),
-        Tool("swarmui", "SwarmUI", "<embed:{name}>", "in the prompt, with the file in Models/Embeddings/", (_ONE, _TWO), _EVERYWHERE),
+        Tool("swarmui", "SwarmUI", "<embed:{name}>", "in the prompt, with the file in Models/Embeddings/", (_ONE, _TWO), KEYS),
         Tool(
-            "sd-concepts", "a repository as in sd-concepts-library", "{token}", "in the prompt", (_ONE,), _EVERYWHERE,
+            "sd-concepts", "sd-concepts-library", "{token}", "in the prompt; the folder is for the hub, or for diffusers", (_ONE,), KEYS,
             any_width=True, repository=True,
         ),
     )
 }  # fmt: skip
 
 
-def tools_for(widths: Mapping[str, int]) -> list[Tool]:
-    """Those that can use a word with vectors of these widths, by text encoder."""
-    return [tool for tool in TOOLS.values() if tool.takes(widths)]
+def tools_for(widths: Mapping[str, int], tables: Mapping[str, str | None]) -> list[Tool]:
+    """Those that can use a word with vectors of these widths, by text encoder.
+
+    `tables` are where diffusers' pipeline of the model has its vocabularies, None for a text encoder that others of its kind have; they are
+    empty for a word that it loads by itself. Other tools know the model by its text encoders, so the word must have rows for each.
+    """
+    known = not tables or (ONLY not in tables and widths.keys() == tables.keys())
+    return [tool for tool in TOOLS.values() if (tables and tool.name == DIFFUSERS) or (known and tool.takes(widths))]

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.generators.exported import lines_of
 from tests.generators.families.stock import SCALE, STEPS, STOCK, Stock, without_padding
 from tests.generators.tiny_stable_diffusion import generator_settings
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.gallery.exhibit import read_word as read_page_word
 from ti_pipeline.generators.flow import LEVELS, levels, logit_normal
 from ti_pipeline.generators.generator import weight_digests
 from ti_pipeline.generators.placeholder import encode, word_ids
@@ -157,7 +157,7 @@ def test_a_latent_comes_back_from_the_vae_as_the_stock_pipeline_has_it(stock: St
 @torch.no_grad()
 @pytest.mark.parametrize("left_out", ["", "t5"])
 def test_the_written_word_draws_the_same_picture_in_the_stock_pipeline(stock: Stock, tmp_path: Path, left_out: str) -> None:
-    """By the lines that the gallery shows; a text encoder for which it has no rows hears the initializer."""
+    """By the lines that go with it; a text encoder for which it has no rows hears the initializer."""
     if left_out and left_out not in stock.tables:
         pytest.skip("it has no text encoder that could be left out")
     torch.manual_seed(3)
@@ -167,11 +167,12 @@ def test_the_written_word_draws_the_same_picture_in_the_stock_pipeline(stock: St
     about = {"token": "<x>", "initializer": "red dog", "tables": json.dumps({name: family.tables[name] for name in stock.tables})}
     path = tmp_path / "learned_embeds.safetensors"
     write_word(path, Word("<x>", rows, provenance=about))
-    word, lines = read_word(path), read_page_word(path, "x").for_diffusers(str(path))
+    word, lines = read_word(path), lines_of(path, "<x>")
     other = replace(stock)
     exec(lines, {"pipe": other.pipe})
     more = {f"prompt_{family.tables[left_out][-1]}": PROMPT.format("red dog")} if left_out else {}
     assert f'prompt_{family.tables[left_out][-1]}="a photo of a red dog"' in lines if left_out else "prompt_" not in lines
+    assert '# pipe("a photo of a <x> <x>_1"' in lines
     theirs = other.draw(PROMPT.format("<x> <x>_1"), "", initial_noise([7], stock.generator.latent_shape), **more)
     how = Settings(stock.solver, STEPS, SCALE, "", 1)
     assert np.abs(drawn(stock, word, PROMPT.format("<x>"), how) - theirs).max() <= 0.5 / 255 + 1e-5

@@ -13,10 +13,10 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from torch.nn import functional as F
 
+from tests.generators.exported import lines_of
 from tests.generators.tiny_stable_diffusion import generator_settings
 from tests.generators.tiny_stable_diffusion_xl import LARGE, SMALL
 from ti_pipeline.errors import ConceptError, ParamsError
-from ti_pipeline.gallery.exhibit import read_word as read_page_word
 from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.placeholder import check_prompt, check_width, encode
 from ti_pipeline.generators.reader import TokenizersAlone
@@ -105,7 +105,7 @@ def test_the_written_word_draws_the_same_picture_in_the_stock_pipeline(
     path, family = tmp_path / "learned_embeds.safetensors", find_source(generator_settings(xl_folder)).family
     write_word(path, replace(copied, provenance={"token": "<x>", "tables": json.dumps(family.tables)}))
     pipe = StableDiffusionXLPipeline.from_pretrained(xl_folder, add_watermarker=False)
-    exec(read_page_word(path, "x").for_diffusers(str(path)), {"pipe": pipe})
+    exec(lines_of(path, "<x>"), {"pipe": pipe})
     theirs, _, pooled, _ = pipe.encode_prompt(PROMPT.format("<x> <x>_1"), device="cpu", do_classifier_free_guidance=False)
     ours = encode(xl, [PROMPT.format("<x>")], {"<x>": read_word(path)})
     torch.testing.assert_close(ours.parts["hidden"], theirs, rtol=0, atol=1e-5)

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { DATA, $, download, element, library, loadBytes, plural, say, wall } = Gallery;
+  const { DATA, $, $$, download, element, library, loadBytes, plural, say, settings, wall } = Gallery;
   const { concept, pictures } = DATA;
   const { stateOf } = wall;
 
@@ -13,6 +13,27 @@
   }
 
   const bytesOf = (id) => loadBytes(id, pictures[id].carrier);
+  const bytesAt = (place) => loadBytes(place, `${place}.js`);
+
+  // ── the tool that somebody works with, for every concept the same ──
+
+  const tools = $$("input[name=tool]");
+  const chosen = () => tools.find((tool) => tool.checked);
+  function showTool() {
+    if (tools.length) $("#take-tool").textContent = chosen().closest("label").textContent;
+  }
+  for (const tool of tools) {
+    if (tool.value === settings.get("tool")) tool.checked = true;
+    tool.addEventListener("change", () => { settings.set("tool", tool.value); showTool(); });
+  }
+  showTool();
+
+  /** Its files of the word, by their names, as fflate packs them. */
+  async function wordFiles() {
+    const files = {};
+    for (const [name, place] of Object.entries(DATA.word.takes[chosen()?.value] ?? {})) files[name] = [await bytesAt(place), { level: 0 }];
+    return files;
+  }
 
   async function busy(text, work) {
     say(text);
@@ -28,7 +49,7 @@
       for (const id of ids) files[pictures[id].file] = [await bytesOf(id), { level: 0 }];
       const recipes = ids.map((id) => `${pictures[id].file}\n${pictures[id].parameters}\n`).join("\n");
       files["recipes.txt"] = fflate.strToU8(recipes);
-      files[DATA.word] = [await loadBytes(concept, DATA.wordCarrier), { level: 0 }];
+      Object.assign(files, await wordFiles());
       download(`${concept}-${ids.length}.zip`, fflate.zipSync(files), "application/zip");
       say(`${plural(ids.length, "picture")} packed`);
     });
@@ -137,10 +158,23 @@
 
   async function takeWord() {
     await busy("Fetching …", async () => {
-      download(DATA.word, await loadBytes(concept, DATA.wordCarrier), "application/octet-stream");
-      say(`${DATA.word} downloaded`);
+      const files = Object.entries(await wordFiles());
+      let [name, [content]] = files[0];
+      if (files.length > 1) {
+        await library("fflate.umd.js");
+        [name, content] = [`${DATA.word.name}.zip`, fflate.zipSync(Object.fromEntries(files))];
+      }
+      download(name, content, "application/octet-stream");
+      say(`${name} downloaded`);
     });
   }
 
-  Object.assign(wall, { takeZip, takeSheetPng, takeSheetPdf, takeOne, takeWord });
+  async function takeFile(place, name) {
+    await busy("Fetching …", async () => {
+      download(name, await bytesAt(place), "application/octet-stream");
+      say(`${name} downloaded`);
+    });
+  }
+
+  Object.assign(wall, { takeZip, takeSheetPng, takeSheetPdf, takeOne, takeWord, takeFile });
 })();

@@ -41,7 +41,9 @@
       stack: () => wall.toggleStack(id), "other-reference": wall.otherReference, "copy-prompt": () => copy(pictures[id].prompt, "Prompt"),
       "copy-seed": () => copy(String(pictures[id].seed), "Seed"), "copy-recipe": () => copy(pictures[id].parameters, "Recipe"),
       download: () => wall.takeOne(id), zip: wall.takeZip, "sheet-png": wall.takeSheetPng, "sheet-pdf": wall.takeSheetPdf,
-      word: () => { event.preventDefault(); wall.takeWord(); }, export: () => saveFile([DATA.concept], DATA.concept),
+      word: () => { event.preventDefault(); wall.takeWord(); },
+      file: () => { event.preventDefault(); wall.takeFile(target.getAttribute("href"), target.download); },
+      export: () => saveFile([DATA.concept], DATA.concept),
       import: () => $("#import-file").click(), "clear-filter": wall.clearFilter,
     };
     acts[wanted]?.();

@@ -1,11 +1,13 @@
-"""The lines that put a learnt word into diffusers' stock pipeline, for people who use it there."""
+"""The lines that put an exported word into diffusers' stock pipeline, for people who use it there."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 
-ENCODERS = ("clip_l", "clip_g", "t5")  # tensors of a word for several text encoders, in the order in which the library numbers those
+from ti_pipeline.words.tools import KEYS
+from ti_pipeline.words.word import ENCODERS, ONLY
+
 _TEACH = """
 def teach(rows, tokenizer, text_encoder):
     tokens = [token if i == 0 else f"{token}_{i}" for i in range(len(rows))]
@@ -20,40 +22,40 @@ def teach(rows, tokenizer, text_encoder):
 """
 
 
-def by_loader(token: str, encoders: Sequence[str], whole: bool, file: str) -> str:
-    """For a pipeline that loads words. `encoders` are empty for a word of one text encoder; `whole` is whether its file has nothing else.
-
-    A part is for the text encoder that the library has under the same number.
-    """
-    if not encoders and whole:
-        return f'pipe.load_textual_inversion("{file}")'
+def by_loader(token: str, encoders: Sequence[str], file: str) -> str:
+    """For a pipeline that loads words. A part of the word is for the text encoder that the library has under the same number."""
     said = json.dumps(token, ensure_ascii=False)
+    if list(encoders) == [ONLY]:
+        return f'pipe.load_textual_inversion("{file}", token={said})'
     lines = ["from safetensors.torch import load_file", f'word = load_file("{file}")']
-    if not encoders:
-        lines.append(f"pipe.load_textual_inversion({{{said}: word[{said}]}})")
     for number, encoder in zip(("", "_2", "_3"), sorted(encoders, key=ENCODERS.index), strict=False):
         part = f'word["{encoder}"], token={said}'
         lines.append(f"pipe.load_textual_inversion({part}, text_encoder=pipe.text_encoder{number}, tokenizer=pipe.tokenizer{number})")
     return "\n".join(lines)
 
 
-def by_hand(token: str, lengths: Mapping[str, int], tables: Mapping[str, str], initializer: str, file: str) -> str:
+def by_hand(token: str, lengths: Mapping[str, int], tables: Mapping[str, str | None], initializer: str, file: str) -> str:
     """For a pipeline that loads no words: their rows are put behind the tables.
 
-    `lengths` are the word's rows by the names of its tensors, `tables` the pipeline's text encoders by name. One for which the word has no
-    rows is given a prompt of its own, with the `initializer` in the word's place.
+    `lengths` are the word's rows by text encoder, `tables` the pipeline's text encoders by name, None where this model has none. One for
+    which the word has no rows is given a prompt of its own, with the `initializer` in the word's place.
     """
-    said = json.dumps(token, ensure_ascii=False)
     lines = ["from safetensors.torch import load_file", "from transformers import AddedToken"]
-    lines += [f'word, token = load_file("{file}"), {said}', _TEACH]
+    lines += [f'word, token = load_file("{file}"), {json.dumps(token, ensure_ascii=False)}', _TEACH]
     prompts = []
     for name, part in tables.items():
-        key = name if name in lengths else token
-        if key in lengths:
+        if part is None:
+            continue
+        if name in lengths:
             tokenizer = part.replace("text_encoder", "tokenizer") if part.startswith("text_encoder") else "tokenizer"
-            lines.append(f"teach(word[{json.dumps(key, ensure_ascii=False)}], pipe.{tokenizer}, pipe.{part})")
+            lines.append(f'teach(word["{KEYS[name]}"], pipe.{tokenizer}, pipe.{part})')
         else:
             prompts.append(f", prompt{part.removeprefix('text_encoder')}={json.dumps(f'a photo of a {initializer}', ensure_ascii=False)}")
-    whole = " ".join([token, *(f"{token}_{i}" for i in range(1, max(lengths.values())))])
-    lines.append(f"# pipe({json.dumps(f'a photo of a {whole}', ensure_ascii=False)}{''.join(prompts)})")
+    said = json.dumps(f"a photo of a {numbered(token, max(lengths.values()))}", ensure_ascii=False)
+    lines.append(f"# pipe({said}{''.join(prompts)})")
     return "\n".join(lines)
+
+
+def numbered(token: str, count: int) -> str:
+    """What stands in a prompt for a word of so many rows, where the pipeline does not put in all of its tokens by itself."""
+    return " ".join([token, *(f"{token}_{i}" for i in range(1, count))])
