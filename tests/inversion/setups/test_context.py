@@ -19,7 +19,7 @@ from tests.generators.tiny_stable_diffusion_xl import write_folder as write_xl
 from tests.inversion.setups.by_layer import Stock
 from tests.inversion.setups.conftest import Mixed
 from ti_pipeline import params
-from ti_pipeline.errors import ParamsError
+from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.inversion.draws import Draws
 from ti_pipeline.inversion.job import Job, prepare_job
 from ti_pipeline.inversion.leaves import Learning, Leaves
@@ -178,6 +178,13 @@ def test_every_family_hears_the_others_as_before(mix: Mix, tmp_path: Path, write
     assert found.abs() < 1e-5
     away, _ = of_setup(job, 0, {name: (leaf.detach() * 4).requires_grad_() for name, leaf in leaves.items()})
     assert away > 10 * found.abs()
+
+
+def test_a_text_encoder_that_says_the_words_has_to_learn(mix: Mix, tmp_path: Path) -> None:
+    mixed = mix(mug=("setup=context",))
+    mixed.generator = load_tiny(write_flux(tmp_path / "model"))
+    with pytest.raises(ConceptError, match="of a prompt from t5, where nothing is learnt. Name one of them in"):
+        job_of(mixed, "mug", "cat")
 
 
 def test_without_attention_no_further_pass_is_made(mix: Mix, monkeypatch: pytest.MonkeyPatch) -> None:

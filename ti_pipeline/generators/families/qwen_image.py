@@ -166,5 +166,5 @@ def _check(folder: Path) -> None:
     check_text_width(folder, transformer.get("joint_attention_dim", 3584), text.get("text_config", text).get("hidden_size", 3584))
 
 
-# the language model reads; the eyes beside it are not kept
+# The language model reads; the eyes beside it are not kept.
 FAMILY = LanguageModel(QwenImage, _SINGLE, _frames, inner="model.language_model").family("Qwen-Image", _told, _check, _check_file)
