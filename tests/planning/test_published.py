@@ -2,6 +2,11 @@
 
 SIZES are the sizes of files as the Hub lists them: what comes on top of the numbers is the header of safetensors. INDEXED are the bytes of
 all tensors, as the index of a model's shards says (`metadata.total_size`), where nothing comes on top. SAID is what the authors say.
+
+Configurations that ship say in `ti_pipeline/generators/configuration.py` where their values are from. The others: huggingface/diffusers,
+`scripts/convert_sana_to_diffusers.py` and `scripts/convert_dcae_to_diffusers.py`, with NVlabs/Sana, `configs/sana_config/1024ms/`;
+Tongyi-MAI/Z-Image, `src/zimage/transformer.py`; and for Qwen-Image diffusers' own defaults, with the schedule as
+Haoming02/sd-webui-forge-classic has it in `backend/huggingface/`.
 """
 
 from __future__ import annotations

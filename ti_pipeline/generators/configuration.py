@@ -7,7 +7,8 @@ Where the values of `configurations/` were looked up, all of them in public repo
   each timestep one later and ends on the first alpha (`ldm/modules/diffusionmodules/util.py`).
 - `stable_diffusion_2`, `stable_diffusion_xl`: the folders of stabilityai/stable-diffusion-2-inpainting and
   diffusers/stable-diffusion-xl-1.0-inpainting-0.1, which differ from the models for text in the first layer alone, as
-  lllyasviel/stable-diffusion-webui-forge has them in `backend/huggingface/`.
+  lllyasviel/stable-diffusion-webui-forge has them in `backend/huggingface/`. The size and the `force_upcast` of XL's VAE are those that
+  Stable Diffusion 3 has taken over from it.
 - `stable_diffusion_3`: stabilityai/stable-diffusion-3-medium-diffusers and stable-diffusion-3.5-large, at the same place. What 3.5 medium
   has of its own: huggingface/diffusers, `scripts/convert_sd3_to_diffusers.py`; its shift: Stability-AI/sd3.5, `sd3_infer.py`.
 - `flux`: black-forest-labs/FLUX.1-dev and FLUX.1-schnell, at the same place; the VAE's numbers: black-forest-labs/flux, `src/flux/util.py`.
