@@ -13,10 +13,11 @@ from ti_pipeline.concepts.concept import suggest_slug
 from ti_pipeline.concepts.settings import TOKEN
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file, write_text
-from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.placeholder import check_width
+from ti_pipeline.generators.placeholder import check_widths
+from ti_pipeline.generators.reader import Reader
 from ti_pipeline.words.files import write_word
 from ti_pipeline.words.foreign import SUFFIXES, Found, holds_word, read_foreign
+from ti_pipeline.words.start import fitted
 from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import SLUG, Workspace
 
@@ -58,23 +59,24 @@ def words_at(path: Path) -> list[Found]:
     return [Found(named or word.name, word.rows, word.about) for word in words] if len(words) == 1 else words
 
 
-def bring_in(workspace: Workspace, generator: Generator, word: Found, concept: str, source: Path, force: bool = False) -> Path:
-    """Make a concept of a word; returns its folder. Raises ConceptError for one of another model, and where there is a word already."""
+def bring_in(workspace: Workspace, reader: Reader, word: Found, concept: str, source: Path, force: bool = False) -> Path:
+    """Make a concept of a word; returns its folder. `reader` has all text encoders of the generator that the word is for.
+
+    Raises ConceptError for one of another model, and where there is a word already.
+    """
     if not SLUG.fullmatch(concept):
         raise ConceptError(concept, f"a concept's name has only a-z, 0-9, - and _. Give --as {suggest_slug(concept)}.")
     folder = workspace.concepts / concept
     if not force and ((folder / WORD).exists() or workspace.embedding(concept).exists()):
         raise ConceptError(concept, "it has a word already. Give another name with --as, or --force to put this one in its place.")
-    rows = word.rows
-    if list(generator.encoders) == [ONLY] and list(rows) == ["clip_l"]:
-        rows = {ONLY: rows["clip_l"]}  # as tools with several text encoders call the only one of others
+    widths = {name: each.width for name, each in reader.learning.items()}
     settings = _settings(word, folder, source)
     token = settings.get("token", f"<{concept}>")
     ours = {key: value for key, value in word.about.items() if not key.startswith("modelspec.") and key not in ("fingerprint", "format")}
     about = {**ours, "imported_from": source.name, "imported_as": word.name}
     about |= {"imported_digest": digest_file(source)} if source.is_file() else {}
-    made = Word(token, rows, provenance=about)
-    check_width(generator, concept, made)
+    made = Word(token, fitted(word.rows, widths), provenance=about)
+    check_widths(reader.name, widths, concept, made)
     write_word(folder / WORD, made)
     _pictures(source, folder)
     write_text(folder / "concept.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
