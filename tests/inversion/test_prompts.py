@@ -26,3 +26,9 @@ def test_caption_with_a_place_for_the_token(caption: str, prompt: str) -> None:
 def test_caption_without_one_follows_the_templates() -> None:
     prompts = prompts_for(OBJECT, "<mug>", "on smuggled goods", "mug")
     assert len(prompts) == len(OBJECT) and prompts[0] == "a photo of a <mug>, on smuggled goods"
+
+
+def test_a_concepts_own_templates_are_said_and_followed_by_captions() -> None:
+    own = ("a drawing of a {}",)
+    assert prompts_for(own, "<mug>", None, "mug") == ["a drawing of a <mug>"]
+    assert prompts_for(own, "<mug>", "in {ink}", "mug") == ["a drawing of a <mug>, in {ink}"]

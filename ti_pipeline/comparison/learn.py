@@ -19,7 +19,7 @@ from ti_pipeline.inversion.setups.setup import Subject
 from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.inversion.train import train_pack
 from ti_pipeline.words.files import write_word
-from ti_pipeline.words.start import read_start
+from ti_pipeline.words.start import for_generator, read_start
 
 if TYPE_CHECKING:
     from ti_pipeline.inversion.matching import Sight
@@ -60,8 +60,10 @@ class School:
         pictures = digest_value([manifest.training_digest, train.fit, train.flip, train.masks])
         if pictures not in self._jobs:
             initializer = manifest.initializer or self.choose_initializer(manifest)
-            start = read_start(manifest.slug, manifest.start) if manifest.start else None
-            streams = Streams(lesson.seed, manifest.slug)
+            start, streams = None, Streams(lesson.seed, manifest.slug)
+            if manifest.start:
+                word = read_start(manifest.slug, manifest.start)
+                start = for_generator(word, manifest.slug, manifest.start.name, self.generator)
             subject = Subject(self.generator, manifest, train, initializer, streams, self.sight, start)
             self._jobs[pictures] = prepare_job(subject, self.arithmetic)
         return self._jobs[pictures].again(lesson.name, train, lesson.seed)

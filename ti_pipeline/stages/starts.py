@@ -88,9 +88,8 @@ def started(run: Run, manifest: Manifest, generator: Generator, fingerprint: str
 
     Raises ConceptError for one that is not learnt as it is set now, or not for this generator.
     """
-    from ti_pipeline.generators.placeholder import check_width
     from ti_pipeline.words.files import read_word, word_fingerprint
-    from ti_pipeline.words.start import check_start, fitted, read_start
+    from ti_pipeline.words.start import for_generator, read_start
 
     if not manifest.start:
         return manifest, None
@@ -102,9 +101,7 @@ def started(run: Run, manifest: Manifest, generator: Generator, fingerprint: str
         word = read_word(path)
     else:
         word = read_start(manifest.slug, manifest.start)
-    word = replace(word, rows=fitted(word.rows, generator.encoders))
-    check_start(manifest.slug, manifest.start.name, {name: rows.shape[1] for name, rows in word.rows.items()}, generator)
-    check_width(generator, manifest.slug, word)
+    word = for_generator(word, manifest.slug, manifest.start.name, generator)
     return replace(manifest, vectors=manifest.vectors or len(word)), word
 
 

@@ -133,6 +133,8 @@ class Studio:
         names = [self._concept(word) for word in words] or None
         for stage in (GENERATE, RANK, EVALUATE, GALLERY):
             names = [outcome.concept for outcome in self._each(stage, names, all_or_none=False)]
+            if not names:
+                raise ParamsError(f"{stage.name}: there is nothing to show. The warnings say why.")
         return show_at(self.workspace, Path(folder).expanduser())
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from ti_pipeline.concepts.concept import suggest_slug
+from ti_pipeline.concepts.concept import discover, suggest_slug
 from ti_pipeline.concepts.settings import TOKEN
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file, write_text
@@ -126,8 +126,17 @@ def _settings(word: Found, folder: Path, source: Path) -> dict[str, str]:
         before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except yaml.YAMLError as error:
         raise ConceptError(folder.name, f"{path}: cannot be read as YAML ({error}). Correct it first.") from None
-    token = {"token": word.name} if re.fullmatch(TOKEN, word.name) and not path.is_file() else {}
+    free = re.fullmatch(TOKEN, word.name) and word.name.lower() not in _tokens(folder.parent)
+    token = {"token": word.name} if free and not path.is_file() else {}
     return {**said, **token, **(before or {}), "word": WORD}
+
+
+def _tokens(concepts: Path) -> set[str]:
+    """Of the concepts that are there, in lower case."""
+    try:
+        return {concept.token.lower() for concept in discover(concepts)[0]}
+    except ParamsError:  # there is none yet
+        return set()
 
 
 def _pictures(source: Path, folder: Path) -> None:

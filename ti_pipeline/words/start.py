@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ti_pipeline.concepts.start import KEY, Start
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file
-from ti_pipeline.generators.placeholder import numbers
+from ti_pipeline.generators.placeholder import check_width, numbers
 from ti_pipeline.generators.reader import Reader
 from ti_pipeline.words.foreign import read_foreign
 from ti_pipeline.words.word import ONLY, Word
+
+if TYPE_CHECKING:
+    from ti_pipeline.generators.generator import Generator
 
 T = TypeVar("T")
 
@@ -45,6 +48,14 @@ def measured(concept: str, start: Start, folder: Path) -> Start:
 def fitted(rows: Mapping[str, T], encoders: Collection[str]) -> Mapping[str, T]:
     """What a word has for each of a model's text encoders. Tools with several name the only one of another model as if it were theirs."""
     return {ONLY: rows["clip_l"]} if list(encoders) == [ONLY] and list(rows) == ["clip_l"] else rows
+
+
+def for_generator(word: Word, concept: str, name: str, generator: Generator) -> Word:
+    """The word as a concept of this generator goes on from it. Raises ConceptError for one of another."""
+    word = replace(word, rows=fitted(word.rows, generator.encoders))
+    check_start(concept, name, {encoder: rows.shape[1] for encoder, rows in word.rows.items()}, generator)
+    check_width(generator, concept, word)
+    return word
 
 
 def check_start(concept: str, name: str, widths: Mapping[str, int], reader: Reader) -> None:
