@@ -12,13 +12,14 @@ from prefect import flow
 from tasks.devices import runner_for, shares, submit_share
 from ti_pipeline.params import Params
 from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.starts import together
 from ti_pipeline.workspace import Workspace
 
 
 def train_on_devices(workspace: Workspace, params: Params, names: Sequence[str] | None, *, force: bool) -> list[dict[str, Any]]:
     """Outcomes as JSON, as `run_task` gives them; `params.train.devices` are those to use, one process each."""
     devices = params.train.devices
-    parts = shares(Run.over(workspace, params, names).chosen, len(devices))
+    parts = shares(together(Run.over(workspace, params, names)), len(devices))
     with TemporaryDirectory() as taken:
         pool = runner_for(devices, Path(taken))
         return _train_shares.with_options(task_runner=pool)(workspace, params, parts, force)

@@ -41,10 +41,16 @@ def _take_device(devices: Sequence[str], taken: str) -> None:
         return
 
 
-def shares(slugs: Sequence[str], devices: int) -> list[list[str]]:
-    """Parts of the collection, the same for the same collection: a share that was killed goes on from its own checkpoint."""
-    size = max(ceil(len(slugs) / (ROUNDS * devices)), min(FULL, ceil(len(slugs) / devices)))
-    return [list(slugs[start : start + size]) for start in range(0, len(slugs), size)]
+def shares(groups: Sequence[Sequence[str]], devices: int) -> list[list[str]]:
+    """Parts of the collection, the same for the same collection: a share that was killed goes on from its own checkpoint. Those of a
+    group stay together."""
+    count, parts = sum(map(len, groups)), list[list[str]]()
+    size = max(ceil(count / (ROUNDS * devices)), min(FULL, ceil(count / devices)))
+    for group in groups:
+        if not parts or len(parts[-1]) + len(group) > size:
+            parts.append([])
+        parts[-1] += group
+    return parts
 
 
 @task(

@@ -78,6 +78,13 @@ class Models:
         except Exception:  # the stage that needs the generator says what is wrong with it
             return None
 
+    @cached_property
+    def reader(self) -> Reader:
+        """How all text encoders of the generator read; no weight is loaded for it. Raises ParamsError, and what broken files raise."""
+        from ti_pipeline.generators.reader import TokenizersAlone
+
+        return TokenizersAlone(self.source, tuple(self.source.family.encoders(self.source)))
+
     @property
     def generator(self) -> Generator:
         return _generator(self._generator, self.source.digest)

@@ -5,11 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from tests.candidates.readers import a1111
 from tests.candidates.small_workspace import PHOTOS, add_concept, add_word, small_params
 from tests.stages.one import Given, generate_one, many
 from ti_pipeline.candidates.files import SCHEMA
@@ -18,10 +20,12 @@ from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file, read_table, table_metadata
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.models import Models
+from ti_pipeline.sampling.sample import Settings, sample
 from ti_pipeline.sampling.seeds import candidate_seed
 from ti_pipeline.stages.generate import GENERATE, read_order
 from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Run
+from ti_pipeline.words.files import read_word
 from ti_pipeline.words.learnt import Words
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Workspace
@@ -60,12 +64,28 @@ def test_every_candidate_is_in_the_table_with_its_recipe_in_its_file(duck, gener
         with Image.open(path) as picture:
             assert picture.size == (row["width"], row["height"]) == (64, 64)
             recipe = json.loads(picture.text["ti-pipeline"])
-            assert picture.text["parameters"].startswith(
-                f"{row['prompt']}\nSteps: 2, Sampler: DDIM, CFG scale: {row['guidance_scale']:g}, Seed: {row['seed']}, Size: 64x64"
-            )
+            read = a1111(picture.text["parameters"])
+        assert read.prompt == row["prompt"].replace("<duck-toy>", "ti-duck-toy") and read.negative == ""
+        assert read.drawing == (2, "DDIM", row["guidance_scale"], row["seed"], (64, 64))
         assert recipe["words"] == {"<duck-toy>": digest_file(workspace.embedding("duck-toy"))}
         assert recipe["generator_digest"] == generator.digest
     assert len({row["digest"] for row in rows}) == 6
+
+
+def test_what_a_tool_reads_and_an_exported_word_give_the_same_picture(duck, generator: Generator) -> None:
+    workspace, manifest = duck
+    add_word(workspace, "hat", "<hat>", seed=1)
+    generate_one(workspace, generator, manifest, small_params(negative_prompt="a <hat>, blurry"))
+    table = workspace.candidate_table("duck-toy")
+    words = {"ti-duck-toy": read_word(workspace.embedding("duck-toy")), "ti-hat": read_word(workspace.embedding("hat"))}
+    (row,) = read_table(table)[4:5]
+    with Image.open(table.parent / row["file"]) as candidate:
+        read, pixels = a1111(candidate.text["parameters"]), np.asarray(candidate.convert("RGB"))
+    steps, _, scale, seed, size = read.drawing
+    settings = Settings("ddim", steps, scale, read.negative, 4, size)
+    ((_, again),) = sample(generator, [read.prompt], words, [seed], settings)
+    assert read.prompt == "a ti-duck-toy on the moon" and read.negative == "a ti-hat, blurry"
+    assert np.array_equal(again, pixels)
 
 
 def test_a_second_run_does_nothing_and_force_gives_the_same_bytes(duck, generator: Generator) -> None:

@@ -62,7 +62,7 @@ def test_the_commands_run_one_after_the_other(brought: Path) -> None:
     done = subprocess.run(["bash", "-c", script], cwd=brought, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     toys = brought / "toys"
-    assert re.findall(r"^([a-z_-]+) +done", done.stdout, re.MULTILINE)[:3] == ["cat_toy", "cat-toy", "mug"]
+    assert re.findall(r"^([a-z_-]+) +done", done.stdout, re.MULTILINE)[:4] == ["cat_toy", "cat_toy", "cat-toy", "mug"]
     assert "Contact sheet: " in done.stdout
     assert len([*(toys / "artifacts" / "drawings").glob("a-our-mascot-*.png")]) == 3
     assert (toys / "artifacts" / "embeddings" / "our-mascot" / "learned_embeds.safetensors").is_file()
@@ -78,7 +78,7 @@ def test_every_key_is_one() -> None:
         return name in PARAMS[section]
 
     assert [key for key in sorted(keys) if not there(key)] == []
-    for key in ("token", "initializer", "kind", "captions", "vectors", "briefs", "steps"):
+    for key in ("token", "initializer", "kind", "captions", "vectors", "briefs", "steps", "start_from", "templates"):
         assert f"`{key}" in COMING and key in Settings.model_fields
 
 

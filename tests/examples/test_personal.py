@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ti_pipeline.words.files import read_word
+
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "personal.ipynb"
 # Each cell as a kernel runs it: what its last expression gives is shown by its own representation.
 KERNEL = """
@@ -40,15 +42,20 @@ def test_every_cell_runs_and_shows_what_it_says(tmp_path: Path) -> None:
         timeout=900,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    word, drawn, best, both, score, again = json.loads(ran.stdout.splitlines()[-1])
+    word, drawn, best, both, score, exported, again, onwards, published = json.loads(ran.stdout.splitlines()[-1])
     assert (
         word["type"] == "Word" and word["text"] == "Word(token='<fox>', class_words='wolf', digest=" + word["text"].partition("digest=")[2]
     )
-    assert [(each["type"], each["pictures"], each["png"]) for each in (drawn, both, again)] == [
-        ("Drawn", 8, True), ("Drawn", 4, True), ("Drawn", 2, True),
+    assert [(each["type"], each["pictures"], each["png"]) for each in (drawn, both, again, onwards)] == [
+        ("Drawn", 8, True), ("Drawn", 4, True), ("Drawn", 2, True), ("Drawn", 2, True),
     ]  # fmt: skip
     assert best["type"] == "Picture" and best["png"] and score["html"].startswith("<table>")
-    assert len([*(tmp_path / "drawn").glob("*.png")]) == 9 and (tmp_path / "fox.safetensors").is_file()
+    assert len([*(tmp_path / "drawn").glob("*.png")]) == 9
+    assert "ti-fox.safetensors" in exported["text"] and (tmp_path / "exports" / "sd-concepts" / "ti-fox" / "README.md").is_file()
+    vixen = read_word(tmp_path / "personal" / "artifacts" / "embeddings" / "vixen" / "learned_embeds.safetensors")
+    assert (vixen.provenance["start_from"], vixen.provenance["steps"]) == ("<reynard>", "10")
+    assert "index.html" in published["text"] and 'href="fox/index.html"' in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert len([*(tmp_path / "site" / "fox" / "pictures").glob("*.png")]) > 4
 
 
 def test_it_is_kept_without_what_a_run_leaves_in_it() -> None:

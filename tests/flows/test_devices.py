@@ -22,10 +22,13 @@ from ti_pipeline.workspace import Workspace
 
 def test_shares_are_whole_packs_and_the_same_every_time() -> None:
     slugs = [f"c{i:03}" for i in range(100)]
-    assert [len(share) for share in shares(slugs, 2)] == [24, 24, 24, 24, 4]
-    assert [len(share) for share in shares(slugs[:5], 2)] == [3, 2]
-    assert [name for share in shares(slugs, 3) for name in share] == slugs
-    assert [len(share) for share in shares([f"c{i}" for i in range(1000)], 2)] == [125] * 8
+    alone = [[slug] for slug in slugs]
+    assert [len(share) for share in shares(alone, 2)] == [24, 24, 24, 24, 4]
+    assert [len(share) for share in shares(alone[:5], 2)] == [3, 2]
+    assert [name for share in shares(alone, 3) for name in share] == slugs
+    assert [len(share) for share in shares([[f"c{i}"] for i in range(1000)], 2)] == [125] * 8
+    assert shares([["a"], ["b", "c"], ["d"], ["e"]], 2) == [["a", "b", "c"], ["d", "e"]]
+    assert shares([["a"], ["b", "c", "d"], ["e"]], 2) == [["a"], ["b", "c", "d"], ["e"]] and shares([], 2) == []
 
 
 RUN = """

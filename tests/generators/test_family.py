@@ -10,6 +10,7 @@ import torch
 from tests.generators.tiny_flow import write_flux, write_stable_diffusion_3
 from tests.generators.tiny_language import write_z_image
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny
+from tests.inversion.test_families import FAMILIES
 from ti_pipeline import params
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.family import families, learning, some_of
@@ -63,6 +64,15 @@ def test_a_language_model_refuses_what_does_not_fit_into_its_template(tmp_path: 
     check_prompt(reader, "x", "<x>" + " red" * (511 - around), {"<x>": 1})
     with pytest.raises(ConceptError, match="x: .*takes 513 tokens and z reads 512"):
         check_prompt(reader, "x", "<x>" + " red" * (512 - around), {"<x>": 1})
+
+
+@pytest.mark.parametrize("name", ["xl", "sd3", "flux", "ldm", "sana", "z-image", "qwen-image"])
+def test_how_wide_vectors_are_is_known_from_the_configuration(name: str, tmp_path: Path) -> None:
+    folder = FAMILIES[name][0](tmp_path / name)
+    source = find_source(generator_settings(folder))
+    reader = TokenizersAlone(source, tuple(source.family.encoders(source)))
+    loaded = load_tiny(folder).encoders
+    assert {name: each.width for name, each in reader.learning.items()} == {name: each.table.shape[1] for name, each in loaded.items()}
 
 
 @torch.no_grad()

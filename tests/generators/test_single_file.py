@@ -124,8 +124,8 @@ def test_a_file_says_and_draws_what_its_folder_does(case: Case, tmp_path: Path) 
         torch.testing.assert_close(part, theirs.parts[name], rtol=0, atol=1e-5)
     assert np.abs(case.drawn(loaded).astype(int) - case.drawn(case.generator)).max() <= 1  # weights lie otherwise in memory
     reader = TokenizersAlone(find_source(generator_settings(path, parts=case.parts)), tuple(case.generator.learning))
-    frames = {name: each.frame for name, each in reader.learning.items()}
-    assert frames == {name: each.frame for name, each in case.generator.learning.items()}
+    frames = {name: (each.frame, each.width) for name, each in reader.learning.items()}
+    assert frames == {name: (each.frame, each.width) for name, each in case.generator.learning.items()}
 
 
 def test_half_precision_and_what_trainers_put_around_it(case: Case, tmp_path: Path) -> None:

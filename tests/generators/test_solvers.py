@@ -5,7 +5,8 @@ import logging
 import pytest
 import torch
 
-from ti_pipeline.generators.solvers import NAMES, build_solver
+from ti_pipeline.generators.flow import build_flow_solver
+from ti_pipeline.generators.solvers import NAMES, build_solver, spacing
 from ti_pipeline.generators.stable_diffusion_1 import SCHEDULER
 
 # As the hub's Stable Diffusion 1.5 has it, and the miniature.
@@ -62,3 +63,31 @@ def test_foreign_schedules_are_taken_without_a_word(name: str, caplog: pytest.Lo
     assert not caplog.records
     assert len(solver.timesteps) == 7
     assert not solver.config.get("clip_sample", False)
+
+
+XL = {**SCHEDULER, "timestep_spacing": "leading", "steps_offset": 1}  # as Stable Diffusion XL has it
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "expected"),
+    [
+        ("ddim", PNDM, "DDIM"),
+        ("euler", PNDM, "Uniform"),
+        ("dpmsolver++", PNDM, "SGM Uniform"),
+        ("unipc", PNDM, "SGM Uniform"),
+        ("euler", XL, "DDIM"),
+        ("ddim", COSINE, "SGM Uniform"),
+    ],
+)
+def test_the_spacing_of_steps_has_the_name_that_tools_have_for_it(name: str, config: dict, expected: str) -> None:
+    for steps in (7, 20, 50):
+        assert spacing(build_solver(name, config, steps).timesteps.tolist(), 1000) == expected
+    assert spacing(build_solver(name, config, 1).timesteps.tolist(), 1000)
+
+
+def test_tools_shift_the_levels_of_a_flow_after_they_have_spaced_them() -> None:
+    sigmas = [1 - i / 20 for i in range(20)]  # as the stock pipelines of FLUX.1 say them
+    config = {"num_train_timesteps": 1000, "use_dynamic_shifting": True}
+    times = build_flow_solver("euler", config, 20, 3.0, sigmas).timesteps.tolist()
+    assert times == pytest.approx([3000 * sigma / (1 + 2 * sigma) for sigma in sigmas], abs=0.1)
+    assert spacing(times, 1000, 3.0) == "SGM Uniform"

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
-from ti_pipeline.generators.source import find_source
+from ti_pipeline.generators.source import Source, find_source
 from ti_pipeline.params import Generator, load
 
 ROOT = Path(__file__).parents[2]
@@ -16,3 +17,9 @@ def test_a_digest_is_made_once_for_all_concepts_and_anew_for_the_next_stage(tmp_
     before = source.digest
     (folder / "tokenizer" / "more.txt").write_text("changed")
     assert source.digest == before != find_source(settings).digest
+
+
+def test_only_a_file_has_the_digest_of_one(tmp_path: Path):
+    (tmp_path / "dream.safetensors").write_bytes(b"weights")
+    assert Source("dream", tmp_path / "dream.safetensors", "file").file_digest == hashlib.sha256(b"weights").hexdigest()
+    assert Source("dream", tmp_path, "folder").file_digest == ""

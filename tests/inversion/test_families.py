@@ -21,12 +21,13 @@ from tests.generators.tiny_latent_diffusion import write_folder as write_ldm
 from tests.generators.tiny_stable_diffusion import load_tiny
 from tests.generators.tiny_stable_diffusion_xl import LARGE, SMALL
 from tests.generators.tiny_stable_diffusion_xl import write_folder as write_xl
+from tests.inversion.one_concept import job_of
 from tests.inversion.test_train import Killed
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.generators.generator import Condition, Generator, Ids, Rows, weight_digests
 from ti_pipeline.inversion.initializer import initial_rows
-from ti_pipeline.inversion.job import Waiting, prepare_job
+from ti_pipeline.inversion.job import Waiting
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.inversion.train import Ended, train_pack
@@ -75,7 +76,7 @@ def learn(family: Family, validated: Make, settings: Settings) -> Callable[..., 
         setup, steps = ABOUT[slug]
         grows = ["train.setups.progressive.grow_at=[2]"] if setup == "progressive" else []
         train = settings(f"train.setup={setup}", f"train.steps={steps}", *grows).train
-        return Waiting(slug, steps, slug, lambda: prepare_job(generator, manifests[slug], train, 0, WORDS, generator.arithmetic))
+        return Waiting(slug, steps, slug, lambda: job_of(generator, manifests[slug], train, 0, WORDS))
 
     def run(checkpoint: Path, *slugs: str, stop_at: int = 0) -> dict[str, Trained]:
         calls = []
@@ -136,7 +137,7 @@ def test_what_goes_wrong_fails_the_concept_by_name(
 
     def error(manifest: Manifest, *overrides: str) -> str:
         train = settings("train.steps=3", *overrides).train
-        job = Waiting("mug", 3, "mug", lambda: prepare_job(generator, manifest, train, 0, WORDS, generator.arithmetic))
+        job = Waiting("mug", 3, "mug", lambda: job_of(generator, manifest, train, 0, WORDS))
         (ended,) = train_pack(generator, [job], settings("train.pack=1").train, tmp_path / f"{overrides}")
         return str(ended.error)
 

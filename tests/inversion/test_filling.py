@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.inversion.one_concept import train_concept
+from tests.inversion.one_concept import job_of, train_concept
 from tests.inversion.test_train import Killed
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
@@ -25,7 +25,7 @@ from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion import capacity
 from ti_pipeline.inversion.capacity import largest_pack
 from ti_pipeline.inversion.checkpoint import read_checkpoint
-from ti_pipeline.inversion.job import Job, Waiting, prepare_job
+from ti_pipeline.inversion.job import Job, Waiting
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.state import Trained
@@ -58,7 +58,7 @@ class Collection:
         return self.settings.train.model_copy(update={"steps": steps, "vectors": vectors})
 
     def job(self, slug: str) -> Job:
-        return prepare_job(self.generator, self.manifests[slug], self.train(slug), 0, "mug", self.generator.arithmetic)
+        return job_of(self.generator, self.manifests[slug], self.train(slug), 0, "mug")
 
     def run(self, pack: int | str = 2, stop_at: int | None = None, only: tuple[str, ...] = tuple(ABOUT)) -> dict[str, bytes]:
         waiting = [Waiting(slug, ABOUT[slug][0], slug, lambda slug=slug: self.job(slug)) for slug in only]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from tests.generators.tiny_flow import write_flux
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder
+from tests.inversion.one_concept import job_of
 from tests.inversion.test_train import Killed, bits
 from ti_pipeline import params
 from ti_pipeline.concepts.concept import load_concept
@@ -24,7 +25,7 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.source import find_source
 from ti_pipeline.inversion.framing import Framing, bucket, buckets
-from ti_pipeline.inversion.job import Waiting, prepare_job
+from ti_pipeline.inversion.job import Waiting
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.objective import check_objective
@@ -75,7 +76,7 @@ def test_loss_and_gradient_of_given_draws_are_those_of_the_formulas(
     folder = write_folder(tmp_path / "model", prediction_type=prediction)
     generator, manifest, train = load_tiny(folder), shaped("mug"), settings(*ALL).train
     before = weight_digests(generator)
-    job = prepare_job(generator, manifest, train, 3, "mug", generator.arithmetic)
+    job = job_of(generator, manifest, train, 3, "mug")
     draws = job.setup.draws(job.learner, 0, 6)
     leaves = Leaves([job.setup], [Learning.begun(job.one)], generator.device)
     losses, gradient = losses_and_gradient(generator, leaves, [draws], 2)
@@ -152,7 +153,7 @@ def test_what_is_left_at_its_default_changes_no_bit(generator: Generator, shaped
     manifest = shaped("cup")
 
     def drawn(*how: str) -> tuple:
-        job = prepare_job(generator, manifest, settings(*how).train, 0, "mug", generator.arithmetic)
+        job = job_of(generator, manifest, settings(*how).train, 0, "mug")
         draws = job.learner.draw(1, 4)
         leaves = Leaves([job.setup], [Learning.begun(job.one)], generator.device)
         return draws, losses_only(generator, leaves, [0], [draws]), job.key
@@ -162,7 +163,7 @@ def test_what_is_left_at_its_default_changes_no_bit(generator: Generator, shaped
     assert torch.equal(plain[0].noise, masked[0].noise) and torch.equal(plain[0].z0, moved[0].z0)
     full = Image.new("L", (96, 72), 255)
     posteriors = encode_pictures(generator, [manifest.open(p) for p in manifest.pictures], Framing("crop", (0, 0, 0)), [full, full])
-    job = prepare_job(generator, manifest, settings("train.masks=none").train, 0, "mug", generator.arithmetic)
+    job = job_of(generator, manifest, settings("train.masks=none").train, 0, "mug")
     draws = type(job.learner)(job.learner.streams, 1000, posteriors, job.learner.ids).draw(1, 4)
     leaves = Leaves([job.setup], [Learning.begun(job.one)], generator.device)
     assert draws.weight is not None and torch.equal(losses_only(generator, leaves, [0], [draws]), plain[1])
@@ -174,7 +175,7 @@ def learn(
 ) -> dict[str, Trained]:
     def waiting(slug: str) -> Waiting:
         train = settings("train.flip=true", "train.early_stopping=dvar", "train.evaluate_every=2", *each[slug]).train
-        return Waiting(slug, train.steps, slug, lambda: prepare_job(generator, manifests[slug], train, 0, "mug", generator.arithmetic))
+        return Waiting(slug, train.steps, slug, lambda: job_of(generator, manifests[slug], train, 0, "mug"))
 
     calls = []
 
@@ -194,7 +195,7 @@ def test_in_company_as_alone_and_killed_as_undisturbed(generator: Generator, sha
     together = learn(generator, manifests, settings, tmp_path / "together", **EACH)
     for slug, how in EACH.items():
         alone = learn(generator, manifests, settings, tmp_path / slug, **{slug: how})[slug]
-        start = prepare_job(generator, manifests[slug], settings(*how).train, 0, "mug", generator.arithmetic).one.leaves[ONLY]
+        start = job_of(generator, manifests[slug], settings(*how).train, 0, "mug").one.leaves[ONLY]
         moved, expected = ((each.word.rows[ONLY] - start).flatten() for each in (together[slug], alone))
         assert F.cosine_similarity(moved, expected, dim=0) > 0.9999 and expected.norm() > 0.01
         np.testing.assert_allclose([row["loss"] for row in together[slug].log], [row["loss"] for row in alone.log], rtol=1e-3)

@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.inversion.one_concept import job_of
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.inversion.job import Waiting, prepare_job
+from ti_pipeline.inversion.job import Waiting
 from ti_pipeline.inversion.previews import BATCH, Film, Frame, draw
 from ti_pipeline.inversion.strip import frame_path, newest_frame, read_frame, read_strip, strip_fingerprint, write_strip
 from ti_pipeline.inversion.train import Reached, train_pack
@@ -90,7 +91,7 @@ def test_they_are_told_while_it_trains_and_change_no_word(
         train = settings("train.pack=2", *overrides).train
 
         def waiting(manifest: Manifest) -> Waiting:
-            return Waiting(manifest.slug, 6, "", lambda: prepare_job(generator, manifest, train, 0, "mug", generator.arithmetic))
+            return Waiting(manifest.slug, 6, "", lambda: job_of(generator, manifest, train, 0, "mug"))
 
         everyone = [waiting(manifest) for manifest in manifests.values()]
         ended = list(train_pack(generator, everyone, train, tmp_path / "checkpoint", None, watch))

@@ -7,8 +7,8 @@ from ti_pipeline.inversion.prompts import prompts_for
 
 
 def test_templates_of_the_kind() -> None:
-    assert prompts_for("object", "<mug>", None, "mug") == [template.format("<mug>") for template in OBJECT]
-    assert prompts_for("style", "<ink>", "  ", "ink") == [template.format("<ink>") for template in STYLE]
+    assert prompts_for(OBJECT, "<mug>", None, "mug") == [template.format("<mug>") for template in OBJECT]
+    assert prompts_for(STYLE, "<ink>", "  ", "ink") == [template.format("<ink>") for template in STYLE]
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,15 @@ def test_templates_of_the_kind() -> None:
     ],
 )
 def test_caption_with_a_place_for_the_token(caption: str, prompt: str) -> None:
-    assert prompts_for("object", "<mug>", caption, "red mug") == [prompt]
+    assert prompts_for(OBJECT, "<mug>", caption, "red mug") == [prompt]
 
 
 def test_caption_without_one_follows_the_templates() -> None:
-    prompts = prompts_for("object", "<mug>", "on smuggled goods", "mug")
+    prompts = prompts_for(OBJECT, "<mug>", "on smuggled goods", "mug")
     assert len(prompts) == len(OBJECT) and prompts[0] == "a photo of a <mug>, on smuggled goods"
+
+
+def test_a_concepts_own_templates_are_said_and_followed_by_captions() -> None:
+    own = ("a drawing of a {}",)
+    assert prompts_for(own, "<mug>", None, "mug") == ["a drawing of a <mug>"]
+    assert prompts_for(own, "<mug>", "in {ink}", "mug") == ["a drawing of a <mug>, in {ink}"]

@@ -69,7 +69,7 @@ def test_same_draws_give_the_same_vector(
     posteriors = encode_pictures(
         generator, [manifest.open(p) for p in manifest.pictures], Framing(train.fit, manifest.background, flip=True)
     )
-    prompts = [prompts_for("object", manifest.token, None, "mug") for _ in manifest.pictures]
+    prompts = [prompts_for(manifest.neutral, manifest.token, None, "mug") for _ in manifest.pictures]
     learner = Learner(streams, 1000, posteriors, ()).saying(generator, prompts, {manifest.token: vectors})
     draws = [learner.draw(step, train.batch_size) for step in range(steps)]
     expected = plain_inversion(folder, start, draws, train)

@@ -30,3 +30,11 @@ def test_noise_of_a_seed_is_its_own_and_leaves_the_global_stream_alone():
     assert torch.equal(noise[0], noise[2]) and not torch.equal(noise[0], noise[1])
     assert torch.equal(noise[1], initial_noise([6], (4, 8, 8))[0])
     assert abs(initial_noise(list(range(64)), (4, 8, 8)).std().item() - 1) < 0.02
+
+
+def test_a_tool_that_seeds_torch_on_the_cpu_has_the_same_noise():
+    """A1111 with `RNG: CPU` for a picture, ComfyUI for a batch of one; it is what the recipes say."""
+    torch.manual_seed(3514125302)
+    assert torch.equal(torch.randn((4, 64, 48)), initial_noise([3514125302], (4, 64, 48))[0])
+    generator = torch.manual_seed(7)
+    assert torch.equal(torch.randn((1, 16, 8, 8), generator=generator, device="cpu"), initial_noise([7], (16, 8, 8)))

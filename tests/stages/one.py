@@ -41,7 +41,7 @@ class Given:
     def source(self) -> Any:
         """What is asked of it: these models have one text encoder, which learns."""
         given = self.generator
-        asked = {key: getattr(given, key, plain) for key, plain in (("name", ""), ("layers", 0), ("diffuses", True))}
+        asked = {key: getattr(given, key, plain) for key, plain in (("name", ""), ("layers", 0), ("diffuses", True), ("file_digest", ""))}
         return SimpleNamespace(digest=given.digest, family=FAMILY, **asked)
 
     @property

@@ -110,7 +110,7 @@ def test_a_word_goes_to_a_file_and_comes_back_to_another_studio(learnt, tmp_path
         studio.draw("a <reynard>")
     studio.add(came)
     assert studio.draw("a <reynard>", 1).rule == "ranked by CLIP's faithfulness to 'a wolf'"
-    with pytest.raises(ti.ParamsError, match="no pictures to score it by"):
+    with pytest.raises(ti.ParamsError, match="<reynard> was added by hand, and is no concept of this workspace"):
         studio.score(came)
     torch.save({"*": word.rows[ONLY]}, tmp_path / "Moo Cow.pt")
     assert ti.load(tmp_path / "Moo Cow.pt").class_words == "Moo Cow"
@@ -138,6 +138,27 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(learnt, tmp_path: Path)
         with pytest.raises(ti.ParamsError, match=said):
             call()
     assert studio.params.generate.steps == 2
+
+
+def test_a_word_goes_to_other_tools_and_comes_in_from_them(learnt, tmp_path: Path) -> None:
+    studio, word = learnt
+    lines = studio.export(word, tmp_path)
+    assert [*lines] == ["diffusers", "sd-concepts"]
+    assert lines["diffusers"] == 'pipe.load_textual_inversion("ti-fox.safetensors", token="<fox>")'
+    came = studio.bring_in(tmp_path / "diffusers" / "ti-fox.safetensors", "reynard")
+    assert torch.equal(came.rows[ONLY], word.rows[ONLY]) and came.provenance["imported_from"] == "ti-fox.safetensors"
+    assert studio.words["<reynard>"].digest == came.digest and came.token == "<reynard>"
+    for call, said in (
+        (lambda: studio.export("fox", tmp_path, "invoke"), "InvokeAI has no model for a word"),
+        (lambda: studio.export("fox", tmp_path, "paint"), "paint: there is no such tool here"),
+        (lambda: studio.bring_in(tmp_path / "diffusers" / "ti-fox.safetensors", "reynard"), "it has a word already"),
+        (lambda: studio.bring_in(tmp_path / "no.pt", "other"), "no.pt: there is no such file"),
+    ):
+        with pytest.raises(ti.PipelineError, match=said):
+            call()
+    shutil.rmtree(studio.workspace.concepts / "reynard")
+    shutil.rmtree(studio.workspace.embedding("reynard").parent)
+    studio.workspace.manifest("reynard").unlink()
 
 
 def test_a_workspace_with_settings_of_its_own_is_read_with_them(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file, save_file
 
 from tests.candidates.small_workspace import PHOTOS
-from tests.stages.quick import quick, run
+from tests.stages.quick import ROOT, quick, run
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import read_table
@@ -19,6 +20,7 @@ from ti_pipeline.models import Models
 from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.stages.train import TRAIN
+from ti_pipeline.words.commands import import_
 from ti_pipeline.words.files import read_word
 from ti_pipeline.words.incoming import bring_in, located, words_at
 from ti_pipeline.words.word import ONLY
@@ -82,6 +84,18 @@ def test_a_word_that_is_there_is_not_overwritten_and_one_of_another_model_is_ref
     assert not (workspace.concepts / "dog").exists()
     with pytest.raises(ConceptError, match="Give --as my-dog"):
         bring_in(workspace, generator, word, "My Dog", source)
+
+
+def test_the_command_reads_no_weights_of_the_generator(arrived: tuple[Workspace, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, rows = arrived
+    monkeypatch.setattr(Models, "generator", property(lambda models: pytest.fail("it was loaded")))
+    call = {"workspace": workspace.root, "params": ROOT / "params.yaml", "set_": ["concepts.folder=concepts"]}
+    import_(str(workspace.root / "my-cat.safetensors"), "dog", **call)
+    assert torch.equal(read_word(workspace.concepts / "dog" / "word.safetensors").rows[ONLY], rows)
+    save_file({"emb_params": torch.zeros(1, 768)}, workspace.root / "wide.safetensors")
+    with pytest.raises(typer.Exit):
+        import_(str(workspace.root / "wide.safetensors"), "wide", **call)
+    assert not (workspace.concepts / "wide").exists()
 
 
 def test_a_source_that_is_not_there_is_named() -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ti_pipeline.candidates.recipe import Recipe, parameters_text, recipe_json
+from ti_pipeline.candidates.recipe import Recipe, recipe_json
 from ti_pipeline.files import atomic
 
 RECIPE_KEY = "ti-pipeline"
@@ -35,10 +35,11 @@ SCHEMA = pa.schema(
 )
 
 
-def write_picture(path: Path, picture: Image.Image, recipe: Recipe) -> None:
-    """Whole or not at all. Text that is not Latin-1 goes into an iTXt chunk."""
+def write_picture(path: Path, picture: Image.Image, recipe: Recipe, parameters: str) -> None:
+    """Whole or not at all, with its recipe for programs and, as `parameters_text` has it, for other tools. Text that is not Latin-1 goes
+    into an iTXt chunk."""
     texts = PngInfo()
-    texts.add_text(PARAMETERS_KEY, parameters_text(recipe))
+    texts.add_text(PARAMETERS_KEY, parameters)
     texts.add_text(RECIPE_KEY, recipe_json(recipe))
     with atomic(path) as temporary:
         picture.save(temporary, format="PNG", pnginfo=texts)

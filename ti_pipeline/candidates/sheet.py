@@ -33,11 +33,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Planned:
-    """One candidate before it is made."""
+    """One candidate before it is made; `parameters` is the recipe for other tools."""
 
     brief: Brief
     recipe: Recipe
     file: str
+    parameters: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Sheet:
     def write(self, candidate: Planned, picture: Image.Image, keep: bool) -> None:
         if self.broken is None:
             try:
-                write_picture(self.place.folder / candidate.file, picture, candidate.recipe)
+                write_picture(self.place.folder / candidate.file, picture, candidate.recipe, candidate.parameters)
                 if keep:
                     self.pictures[candidate.file] = picture
             except OSError as error:

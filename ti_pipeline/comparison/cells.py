@@ -130,7 +130,10 @@ def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Di
     """Raises ConceptError for a concept that the arm cannot be learnt of."""
     from ti_pipeline.inversion.job import VERSION as TRAINING
 
-    vectors, steps = (None if key in arm.changes else said for key, said in (("vectors", manifest.vectors), ("steps", manifest.steps)))
+    if manifest.start and manifest.start.token:
+        raise ConceptError(manifest.slug, f"it goes on from {manifest.start.name}, and a comparison reads no word that was learnt before")
+    said = (("vectors", manifest.vectors), ("steps", manifest.steps))
+    vectors, steps = (getattr(arm.train, key) if key in arm.changes else of for key, of in said)
     own = replace(manifest, vectors=vectors, steps=steps)  # what the arm says counts
     if arm.pictures is not None:
         if arm.pictures > len(manifest.pictures):

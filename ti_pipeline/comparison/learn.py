@@ -15,8 +15,11 @@ from ti_pipeline.files import digest_value, write_text
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.checkpoint import concepts_in
 from ti_pipeline.inversion.job import Job, Waiting, prepare_job
+from ti_pipeline.inversion.setups.setup import Subject
+from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.inversion.train import train_pack
 from ti_pipeline.words.files import write_word
+from ti_pipeline.words.start import for_generator, read_start
 
 if TYPE_CHECKING:
     from ti_pipeline.inversion.matching import Sight
@@ -57,7 +60,12 @@ class School:
         pictures = digest_value([manifest.training_digest, train.fit, train.flip, train.masks])
         if pictures not in self._jobs:
             initializer = manifest.initializer or self.choose_initializer(manifest)
-            self._jobs[pictures] = prepare_job(self.generator, manifest, train, lesson.seed, initializer, self.arithmetic, self.sight)
+            start, streams = None, Streams(lesson.seed, manifest.slug)
+            if manifest.start:
+                word = read_start(manifest.slug, manifest.start)
+                start = for_generator(word, manifest.slug, manifest.start.name, self.generator)
+            subject = Subject(self.generator, manifest, train, initializer, streams, self.sight, start)
+            self._jobs[pictures] = prepare_job(subject, self.arithmetic)
         return self._jobs[pictures].again(lesson.name, train, lesson.seed)
 
 

@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from ti_pipeline.concepts.folder import list_folder, passed_over, printable
-from ti_pipeline.concepts.settings import read_captions, read_settings
+from ti_pipeline.concepts.folder import list_folder, passed_over, printable, refused
+from ti_pipeline.concepts.settings import read_captions, read_settings, read_templates
+from ti_pipeline.concepts.start import KEY, Start, astray
 from ti_pipeline.concepts.texts import WORD, visible
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file, digest_value
@@ -37,6 +38,8 @@ class Concept:
     steps: int | None = None
     human_captions: dict[str, str] = field(default_factory=dict)
     word: str | None = None  # SHA-256 of the word that was learnt elsewhere
+    start: Start | None = None
+    templates: tuple[str, ...] = ()  # its own neutral prompts, with `{}`
 
 
 def load_concept(folder: Path) -> Concept:
@@ -63,7 +66,9 @@ def load_concept(folder: Path) -> Concept:
         vectors=settings.vectors,
         steps=settings.steps,
         human_captions=settings.human_captions.model_dump(exclude_none=True),
-        word=_word_digest(slug, folder / settings.word) if settings.word else None,
+        word=_digest_of(slug, folder, settings.word, "concept.yaml: `word`") if settings.word else None,
+        start=_start(slug, folder, token, settings.start_from) if settings.start_from else None,
+        templates=read_templates(slug, listing, settings.templates) if settings.templates else (),
     )
 
 
@@ -87,7 +92,9 @@ def discover(folder: Path, names: Iterable[str] | None = None) -> tuple[list[Con
         except ConceptError as error:
             errors.append(error)
     concepts, clashes = _distinct_tokens(concepts)
-    errors += clashes
+    lost = {error.concept: error for error in astray(concepts)}
+    concepts = [concept for concept in concepts if concept.slug not in lost]
+    errors += [*clashes, *lost.values()]
     if names is not None:
         wanted = _known(list(names), [visible(printable(path.name)) for path in folders], folder)
         concepts = [concept for concept in concepts if concept.slug in wanted]
@@ -100,16 +107,28 @@ def concept_digest(concept: Concept) -> str:
     settings = asdict(replace(concept, folder=Path()))
     if not concept.human_captions:
         del settings["human_captions"]  # manifests from before there were any stand
-    if concept.word is None:
-        del settings["word"]
+    for key in ("word", "start", "templates"):
+        if not settings[key]:
+            del settings[key]
     return digest_value(settings)
 
 
-def _word_digest(slug: str, path: Path) -> str:
+def _start(slug: str, folder: Path, token: str, name: str) -> Start:
+    if not name.startswith("<"):
+        return Start(name, _digest_of(slug, folder, name, KEY))
+    if name.lower() == token.lower():
+        raise ConceptError(slug, f"{KEY}: {name} is the concept's own word. Name another one, or a file of this folder.")
+    return Start(name)
+
+
+def _digest_of(slug: str, folder: Path, name: str, key: str) -> str:
+    """Of a file of a word in the concept's folder."""
+    if reason := refused(folder, name):
+        raise ConceptError(slug, f"{key}: {name}: {reason}.")
     try:
-        return digest_file(path)
+        return digest_file(folder / name)
     except OSError as error:
-        raise ConceptError(slug, f"concept.yaml: `word`: {path.name}: {error.strerror}. Import it again.") from None
+        raise ConceptError(slug, f"{key}: {name}: {error.strerror}.") from None
 
 
 def suggest_slug(name: str) -> str:

@@ -76,6 +76,13 @@ def list_folder(folder: Path) -> Listing:
     return Listing(_first(files), tuple(texts), tuple(subfolders), tuple(masks))
 
 
+def refused(folder: Path, name: str) -> str:
+    """Why a file that is meant to lie in a concept's folder is not to be opened; empty where it may be."""
+    if not os.path.lexists(folder / name):
+        return "there is no such file in the folder"
+    return _refusal(folder / name, folder.resolve(), lambda: _dvc_cache(folder))
+
+
 def is_mask(name: str) -> bool:
     """Whether a file is a mask by its name, and no picture of the concept."""
     return len(name) > len(MASK) and name.lower().endswith(MASK)

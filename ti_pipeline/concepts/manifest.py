@@ -14,6 +14,8 @@ from PIL import Image
 
 from ti_pipeline.concepts.concept import Concept
 from ti_pipeline.concepts.pictures import ALPHA, PictureError, open_alpha, open_mask, open_picture
+from ti_pipeline.concepts.start import Start
+from ti_pipeline.concepts.templates import BY_KIND
 from ti_pipeline.errors import ConceptError, NotYet
 from ti_pipeline.files import digest_file, digest_value, write_json, write_table
 from ti_pipeline.workspace import Workspace
@@ -88,6 +90,14 @@ class Manifest:
     human_captions: Mapping[str, str] = field(default_factory=dict)
     word: str | None = None
     """SHA-256 of the word that was learnt elsewhere and stands in its folder."""
+    start: Start | None = None
+    templates: tuple[str, ...] = ()
+    """Its own neutral prompts; empty where those of its kind are taken."""
+
+    @property
+    def neutral(self) -> tuple[str, ...]:
+        """What can be said of a picture without a caption, with `{}` in the word's place."""
+        return self.templates or BY_KIND[self.kind]
 
     @property
     def masked(self) -> bool:
@@ -138,11 +148,15 @@ def write_manifest(
         about["masks"] = dict(validation.masks)
     if concept.word:
         about["word"] = concept.word
+    if concept.start:
+        about["start"] = concept.start.to_json()
+    if concept.templates:
+        about["templates"] = list(concept.templates)
     counts = {"accepted": len(validation.accepted), "refused": len(rows) - len(validation.accepted)}
     verdict = {"quarantine": validation.quarantine, "warnings": list(validation.warnings)}
     write_json(workspace.report(concept.slug), {**about, **counts, **verdict, "pictures": rows})
     texts = {key: value for key, value in about.items() if isinstance(value, str)}  # a text that is not set is left out
-    keys = ("captions", "briefs", "vectors", "steps", "human_captions", "masks")
+    keys = ("captions", "briefs", "vectors", "steps", "human_captions", "masks", "start", "templates")
     lists = {key: about[key] for key in keys if key in about} | {"background": background}
     metadata = texts | {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in lists.items()}
     metadata |= {"quarantine": validation.quarantine, "fingerprint": fingerprint}
@@ -197,6 +211,7 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
     if masked := {picture.file: picture.mask.digest for picture in pictures if picture.mask}:
         learnt["masks"] = masked
     learnt |= {"word": about["word"]} if "word" in about else {}
+    learnt |= {key: json.loads(about[key]) for key in ("start", "templates") if key in about}
     rest = {"briefs": json.loads(about["briefs"]), "owner": about.get("owner"), "license": about.get("license")}
     human = json.loads(about.get("human_captions", "{}"))
     return Manifest(
@@ -215,5 +230,7 @@ def _manifest(folder: Path, about: dict[str, str], rows: list[dict]) -> Manifest
         training_digest=digest_value(learnt),
         human_captions=human,
         word=about.get("word"),
+        start=Start.of_json(learnt["start"], folder) if "start" in learnt else None,
+        templates=tuple(learnt.get("templates", ())),
         **own,
     )

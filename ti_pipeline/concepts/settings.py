@@ -17,6 +17,10 @@ from ti_pipeline.errors import ConceptError
 
 TOKEN = r"^<[A-Za-z0-9][A-Za-z0-9_.-]{0,63}>$"
 WORD_FILE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.safetensors$"  # of a word that was learnt elsewhere, beside concept.yaml
+START = (
+    r"^(<[A-Za-z0-9][A-Za-z0-9_.-]{0,63}>|[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.(?i:safetensors|pt|bin|ckpt|png))$"  # a word, or a file of one
+)
+TEMPLATES = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.txt$"
 LARGEST = 64 * 1024  # bytes of concept.yaml, and of a caption's file
 MOST_STEPS = 20_000  # that a concept may ask for in its own settings; four times what Stable Diffusion may need
 MOST_ERRORS = 3  # in one reason
@@ -68,11 +72,14 @@ class Settings(BaseModel):
     vectors: Annotated[int, Field(ge=1, le=MOST_VECTORS)] | None = None
     steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
     word: Annotated[str, Field(pattern=WORD_FILE)] | None = None
+    start_from: Annotated[str, Field(pattern=START)] | None = None
+    templates: Annotated[str, Field(pattern=TEMPLATES)] | None = None
     owner: Line | None = None
     license: Line | None = None
 
 
 _CAPTION = TypeAdapter(Prompt)
+_FILES = {"word": "word.safetensors", "start_from": "word.safetensors, or a word such as <fox>", "templates": "templates.txt"}
 
 
 def read_settings(slug: str, folder: Path, listing: Listing) -> Settings:
@@ -121,6 +128,24 @@ def read_captions(slug: str, listing: Listing) -> dict[str, str]:
         except OSError as error:
             raise ConceptError(slug, f"{entry.name}: {error}.") from None
     return captions
+
+
+def read_templates(slug: str, listing: Listing, name: str) -> tuple[str, ...]:
+    """The lines of a text of the folder that are not empty, each with `{}` in the learnt word's place. Raises ConceptError."""
+    where = f"{SETTINGS}: `templates`: {name}"
+    entry = next((entry for entry in listing.texts if entry.name == name), None)
+    if entry is None:
+        raise ConceptError(slug, f"{where}: there is no such file in the folder.")
+    try:
+        lines = [line.strip() for line in _read(slug, entry, "utf-8-sig").splitlines() if line.strip()]
+        said = [_CAPTION.validate_python(line.replace("{}", PLACE)) for line in lines]
+    except UnicodeDecodeError:
+        raise ConceptError(slug, f"{where} is not UTF-8 text. Save it as UTF-8.") from None
+    except ValidationError as error:
+        raise ConceptError(slug, f"{where}: a line {_why(error.errors()[0])}.") from None
+    if without := next((line for line in said if PLACE not in line), None if said else "nothing"):
+        raise ConceptError(slug, f"{where}: {cut(without)!r} has no place for the learnt word. Write {{}} where it goes.")
+    return tuple(line.replace(PLACE, "{}") for line in said)
 
 
 def caption_files(listing: Listing) -> dict[str, Entry]:
@@ -185,8 +210,8 @@ def _complaint(error: Any) -> str:
         near = get_close_matches(key, Settings.model_fields, n=1)
         advice = f"did you mean `{near[0]}`" if near else f"known are {', '.join(Settings.model_fields)}"
         return f"{where}no such key; {advice}"
-    if error["type"] == "string_pattern_mismatch" and key == "word":
-        return f"{where}expected a file of this folder such as word.safetensors, found {_shown(error['input'])}"
+    if error["type"] == "string_pattern_mismatch" and key in _FILES:
+        return f"{where}expected a file of this folder such as {_FILES[key]}, found {_shown(error['input'])}"
     if error["type"] == "string_pattern_mismatch":
         return f"{where}expected something like <my-thing> (in angle brackets, no spaces), found {_shown(error['input'])}"
     if error["type"] == "string_type":

@@ -120,6 +120,8 @@ def validate_concept(concept: Concept, settings: Validate, embed: Embed | None) 
     listing = list_folder(concept.folder)
     rows, seen, eye = [], [], _Eye(embed)
     for entry in listing.files:
+        if concept.start and entry.name == concept.start.name:  # a word may come in a picture
+            continue
         row, accepted = _examine(entry, settings, eye)
         rows.append(row)
         seen += [accepted] if accepted else []

@@ -203,6 +203,9 @@ class Generator(Protocol):
         """A fresh way from noise to a latent of `shape` [c, h, w], by default `latent_shape`, its timesteps set; one that keeps a history
         is good for one batch."""
 
+    def spacing(self, name: str, steps: int, shape: Sequence[int]) -> str:
+        """What A1111 calls the way in which that solver spaces its timesteps, or one like it."""
+
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """RGB pixels float32 [b, 3, height, width], about [-1, 1], of latents [b, c, h, w]."""
 

@@ -17,7 +17,7 @@ import torch
 from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.generator import Condition
 from ti_pipeline.generators.latent_model import HIDDEN, LatentModel, squared_error
-from ti_pipeline.generators.solvers import build_solver
+from ti_pipeline.generators.solvers import build_solver, spacing
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin, UNet2DConditionModel
@@ -144,6 +144,9 @@ class LatentDiffusion(LatentModel):
 
     def solver(self, name: str, steps: int, shape: Sequence[int] | None = None) -> SchedulerMixin:
         return build_solver(name, self.scheduler_config, steps)
+
+    def spacing(self, name: str, steps: int, shape: Sequence[int]) -> str:
+        return spacing(self.solver(name, steps).timesteps.tolist(), self.timesteps)
 
 
 def _own(layer: int) -> str:

@@ -11,6 +11,7 @@ import torch
 from ti_pipeline.generators.flow import LEVELS, build_flow_solver, dynamic_shift, levels, logit_normal, static_shift
 from ti_pipeline.generators.generator import Condition
 from ti_pipeline.generators.latent_model import LatentModel, squared_error
+from ti_pipeline.generators.solvers import spacing
 
 
 class LatentFlow(LatentModel):
@@ -58,6 +59,9 @@ class LatentFlow(LatentModel):
     def solver(self, name: str, steps: int, shape: Sequence[int] | None = None) -> Any:
         shift = dynamic_shift(self.scheduler_config, self.tokens(shape or self.latent_shape))
         return build_flow_solver(name, self.scheduler_config, steps, shift, self.sigmas(steps))
+
+    def spacing(self, name: str, steps: int, shape: Sequence[int]) -> str:
+        return spacing(self.solver(name, steps, shape).timesteps.tolist(), LEVELS, self.shift(self.tokens(shape)))
 
     def sigmas(self, steps: int) -> list[float] | None:
         """The noise levels of a drawing where the stock pipeline says them and does not leave them to the solver."""

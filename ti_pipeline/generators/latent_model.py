@@ -63,6 +63,9 @@ class LatentModel(ABC):
     @abstractmethod
     def solver(self, name: str, steps: int, shape: Sequence[int] | None = None) -> Any: ...
 
+    @abstractmethod
+    def spacing(self, name: str, steps: int, shape: Sequence[int]) -> str: ...
+
     @property
     @abstractmethod
     def timesteps(self) -> int: ...

@@ -111,9 +111,15 @@ def text_readers(texts: Mapping[str, Text], source: Source, single: SingleFile) 
     readers: dict[str, TextReader] = {}
     with configured(source, single) as folder:
         for name, text in texts.items():
-            tokenizer = _tokenizer(folder, text)
-            readers[name] = TokenizerAlone(tokenizer, _frames(text, tokenizer, part_config(folder, text.encoder))[0])
+            tokenizer, config = _tokenizer(folder, text), part_config(folder, text.encoder)
+            readers[name] = TokenizerAlone(tokenizer, _frames(text, tokenizer, config)[0], _width(config))
     return readers
+
+
+def _width(config: Mapping[str, Any]) -> int:
+    """Of a text encoder's vectors, by its configuration; a model that sees, too, has a part for its language."""
+    found = config.get("hidden_size") or config.get("d_model")
+    return int(found) if found else _width(config["text_config"])
 
 
 def _tokenizer(folder: Path, text: Text) -> PreTrainedTokenizerBase:

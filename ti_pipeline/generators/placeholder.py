@@ -119,16 +119,21 @@ def check_token(reader: Reader, concept: str, token: str) -> None:
             raise ConceptError(concept, f"the token {token!r} is a word that {reader.name} knows already. {advice}")
 
 
-def check_width(generator: Generator, concept: str, word: Word) -> None:
-    """Raise ConceptError for a word that was learnt for a model with other text encoders or another number of layers."""
-    own = {name: encoder.table.shape[1] for name, encoder in generator.encoders.items()}
+def check_widths(model: str, own: Mapping[str, int], concept: str, word: Word) -> None:
+    """Raise ConceptError for a word that was learnt for a model with other text encoders than `model`, of which the vectors have `own`
+    numbers."""
     learnt = {name: rows.shape[1] for name, rows in word.rows.items()}
     if not learnt.items() <= own.items():
         raise ConceptError(
             concept,
-            f"the vectors of {word.token} have {_numbers(learnt)} and {generator.name} takes {_numbers(own)}, so the word was learnt "
-            f"for {models_of(learnt) or 'another model'}. Train it again, or set generator.model to that model.",
+            f"the vectors of {word.token} have {numbers(learnt)} and {model} takes {numbers(own)}, so the word was learnt for "
+            f"{models_of(learnt) or 'another model'}. Train it again, or set generator.model to that model.",
         )
+
+
+def check_width(generator: Generator, concept: str, word: Word) -> None:
+    """Raise ConceptError for a word that was learnt for a model with other text encoders or another number of layers."""
+    check_widths(generator.name, {name: encoder.table.shape[1] for name, encoder in generator.encoders.items()}, concept, word)
     for rows in word.layers.values():
         if len(rows) != generator.layers:
             raise ConceptError(
@@ -138,7 +143,7 @@ def check_width(generator: Generator, concept: str, word: Word) -> None:
             )
 
 
-def _numbers(widths: Mapping[str, int]) -> str:
+def numbers(widths: Mapping[str, int]) -> str:
     """`32 numbers` of a single text encoder, `768 (clip_l) and 1280 (clip_g) numbers` of several."""
     if len(widths) == 1:
         return f"{next(iter(widths.values()))} numbers"

@@ -30,6 +30,9 @@ class TextReader(Protocol):
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
     @property
     def frame(self) -> Frame: ...
+    @property
+    def width(self) -> int:
+        """Numbers of a vector of its vocabulary."""
 
 
 class Reader(Protocol):
@@ -48,6 +51,7 @@ class TokenizerAlone:
 
     tokenizer: PreTrainedTokenizerBase
     frame: Frame
+    width: int
 
 
 class TokenizersAlone:

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
 NAMES = {"ddim": "DDIM", "dpmsolver++": "DPM++ 2M", "euler": "Euler", "unipc": "UniPC"}  # as designers' tools write them
 COSINE_LAMBDA_MIN = -5.1  # log-SNR/2 below which the cosine schedule's steps are too wild for a second order (diffusers' advice)
+
+
+def spacing(times: Sequence[float], levels: int, shift: float = 1.0) -> str:
+    """What A1111 calls the spacing of steps (`Schedule type`) that is nearest to these timesteps, which fall from `levels` at most.
+
+    `shift` is that of a flow: other tools move what they have spaced in the same way. DDIM and UniPC have their own there, whatever is
+    said.
+    """
+    spaced = {
+        "Uniform": np.linspace(levels - 1, 0, len(times)),
+        "SGM Uniform": np.linspace(levels - 1, 0, len(times) + 1)[:-1],
+        "DDIM": 1 + np.arange(len(times))[::-1] * (levels // len(times)),
+    }
+
+    def away(name: str) -> float:
+        level = (spaced[name] + 1) / levels
+        shifted = levels * shift * level / (1 + (shift - 1) * level) - 1
+        return float(np.abs(shifted - np.asarray(times)).mean())
+
+    return min(spaced, key=away)
 
 
 def build_solver(name: str, scheduler_config: dict[str, Any], steps: int) -> SchedulerMixin:

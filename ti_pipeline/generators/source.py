@@ -69,6 +69,11 @@ class Source:
         digests |= {f"{PARTS}.{part}": None for part, path in self.given.items() if path is None}
         return digest_value(digests | ({"prediction": self.prediction} if self.prediction else {}))
 
+    @property
+    def file_digest(self) -> str:
+        """SHA-256 of the file that it is, hexadecimal; empty for a folder."""
+        return digest_weights_file(self.path) if self.layout == "file" else ""
+
     def variant(self, part: str) -> str | None:
         """What diffusers calls the files of a part that has its weights in half precision only."""
         return "fp16" if any(_HALF in file.name for file in _weights(self.path / part)) else None

@@ -39,6 +39,10 @@ class TextEncoder:
         assert isinstance(table, torch.nn.Embedding)
         return table.weight
 
+    @property
+    def width(self) -> int:
+        return self.table.shape[1]
+
     def tokenise(self, prompts: Sequence[str], lengths: Mapping[str, int], *, negative: bool = False) -> torch.Tensor:
         """Ids [batch, context], cut and padded as the tokenizer does it."""
         frame = (self.negative if negative else None) or self.frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -42,6 +42,11 @@ def words_in_table(encoder: Vocabulary, words: str) -> torch.Tensor:
     table = encoder.table
     ids = [word_ids(encoder.tokenizer, word) for word in words.split()]
     return torch.stack([table[torch.tensor(pieces, device=table.device)].detach().float().mean(dim=0) for pieces in ids if pieces]).cpu()
+
+
+def rows_of(rows: Mapping[str, torch.Tensor], generator: Generator) -> RowOfEach:
+    """A word's own rows in the place of those of its class words."""
+    return lambda encoder, _: next(rows[name] for name, each in generator.learning.items() if each is encoder)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ti_pipeline import params
-from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.files import digest_value
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.placeholder import check_prompt, check_token
@@ -15,9 +14,8 @@ from ti_pipeline.inversion.checkpoint import Saved
 from ti_pipeline.inversion.framing import Framing
 from ti_pipeline.inversion.latents import Posteriors, encode_pictures
 from ti_pipeline.inversion.learner import Learner
-from ti_pipeline.inversion.matching import Sight
 from ti_pipeline.inversion.objective import Objective, check_objective
-from ti_pipeline.inversion.prompts import check_captions, prompts_for
+from ti_pipeline.inversion.prompts import check_captions
 from ti_pipeline.inversion.setups.setup import Combination, Learnable, Subject
 from ti_pipeline.inversion.streams import Streams
 
@@ -71,22 +69,13 @@ class Waiting:
     saved: Saved | None = None
 
 
-def prepare_job(
-    generator: Generator,
-    manifest: Manifest,
-    train: params.Train,
-    seed: int,
-    initializer: str,
-    arithmetic: Mapping[str, str],
-    sight: Callable[[], Sight] | None = None,
-) -> Job:
-    """`arithmetic` is the training thread's, not that of the thread that prepares; `sight` as in Subject.
+def prepare_job(subject: Subject, arithmetic: Mapping[str, str]) -> Job:
+    """`arithmetic` is the training thread's, not that of the thread that prepares.
 
     Raises ConceptError for a picture that changed, and for a token or prompt that would be lost in silence.
     """
-    prompts = [prompts_for(manifest.kind, manifest.token, p.caption, initializer) for p in manifest.pictures]
-    subject = Subject(generator, manifest, train, initializer, Streams(seed, manifest.slug), prompts, sight)
-    check_captions(generator, manifest, prompts, train.longest)
+    generator, manifest, train = subject.generator, subject.manifest, subject.train
+    check_captions(generator, manifest, subject.prompts, train.longest)
     pictures = (manifest.open(picture) for picture in manifest.pictures)
     masks = (manifest.open_mask(picture) if train.masks == "auto" else None for picture in manifest.pictures)
     return _job(subject, encode_pictures(generator, pictures, Framing(train.fit, manifest.background, train.flip), masks), arithmetic)
@@ -115,6 +104,7 @@ def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]
             "initializer": subject.initializer,
             **({"encoders": [*generator.learning]} if generator.learning.keys() != generator.encoders.keys() else {}),
             **({"ranker": subject.sight().digest} if subject.sight and train.chosen.looks else {}),
+            **({"start": subject.start.digest} if subject.start else {}),
         }
     )
     return Job(manifest.slug, subject, one, learner, arithmetic, key)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal
 
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.concepts.settings import caption_place
-from ti_pipeline.concepts.templates import BY_KIND
 from ti_pipeline.generators.placeholder import check_prompt, cutting
 from ti_pipeline.generators.reader import Reader
 
 
-def prompts_for(kind: Literal["object", "style"], token: str, caption: str | None, class_words: str) -> list[str]:
+def prompts_for(neutral: Sequence[str], token: str, caption: str | None, class_words: str) -> list[str]:
     """The prompts of one picture, one of which is drawn each time that the picture is.
 
-    Without a caption: the kind's neutral templates. With one, the first of these that applies:
+    Without a caption: the `neutral` templates. With one, the first of these that applies:
     `{token}` in it is the place of the learnt word; it holds the token already; it holds the class words, and they give way to
     the token; else each template is followed by the caption ("a photo of a <cat-toy>, on a red sofa").
     """
-    templates = [template.format(token) for template in BY_KIND[kind]]
+    templates = [template.replace("{}", token) for template in neutral]
     if not caption or not caption.strip():
         return templates
     caption = caption.strip()

@@ -170,15 +170,19 @@ class Train(Section):
         return self.model_dump(mode="json", exclude=without) | self.chosen.decisive()
 
     def for_concept(self, manifest: Manifest) -> Train:
-        """With what the concept itself says about its vectors and steps; what is to be done with masks is left as it is by default for one
-        that has none, whose word does not depend on it.
+        """With what the concept itself says about its vectors and steps; one that goes on from a file has as many vectors as that, unless
+        it says otherwise. What is to be done with masks is left as it is by default for one that has none: its word does not depend on it.
 
         Raises ConceptError where they make no sense with the setup.
         """
-        own = {"vectors": manifest.vectors, "steps": manifest.steps, "masks": None if manifest.masked else "auto"}
+        start = manifest.start
+        vectors = manifest.vectors or (start.vectors if start else None)
+        own = {"vectors": vectors, "steps": manifest.steps, "masks": None if manifest.masked else "auto"}
         settings = self.model_copy(update={key: value for key, value in own.items() if value is not None})
         try:
             settings.chosen.check(settings)
+            if start:
+                settings.chosen.check_start()
         except ValueError as error:
             raise ConceptError(manifest.slug, f"its own settings in concept.yaml do not go with train.setup: {error}") from None
         return settings

@@ -16,6 +16,7 @@ from ti_pipeline.generators.placeholder import check_prompt, word_ids
 from ti_pipeline.generators.reader import Reader
 from ti_pipeline.inversion.prompts import check_captions, prompts_for
 from ti_pipeline.params import Params
+from ti_pipeline.words.start import check_start
 from ti_pipeline.workspace import Outcome, Workspace
 
 
@@ -36,13 +37,17 @@ def foretold(workspace: Workspace, outcome: Outcome, params: Params, tokens: Set
 
 
 def _check_training(manifest: Manifest, params: Params, reader: Reader) -> None:
-    """Where CLIP is to choose the initializer, a caption counts by itself: a word in it may give way to the learnt one."""
+    """Of another concept's word that it goes on from, it is not known yet what it is like.
+
+    Where CLIP is to choose the initializer, a caption counts by itself: a word in it may give way to the learnt one."""
     vectors = params.train.for_concept(manifest).longest
-    for prompt in prompts_for(manifest.kind, manifest.token, None, ""):
+    if manifest.start and not manifest.start.token:
+        check_start(manifest.slug, manifest.start.name, {name: width for name, (_, width) in manifest.start.shapes.items()}, reader)
+    for prompt in prompts_for(manifest.neutral, manifest.token, None, ""):
         check_prompt(reader, manifest.slug, prompt, {manifest.token: vectors})
     prompts: list[list[str]] = []
     for picture in manifest.pictures:
-        said = prompts_for(manifest.kind, manifest.token, picture.caption, manifest.initializer or "")
+        said = prompts_for(manifest.neutral, manifest.token, picture.caption, manifest.initializer or "")
         if picture.caption and manifest.initializer is None and len(said) > 1:
             said = [picture.caption]
         prompts.append(said)

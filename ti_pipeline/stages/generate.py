@@ -17,6 +17,7 @@ from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
 from ti_pipeline.workspace import CANDIDATES, EMBEDDINGS, LOOKS, MANIFESTS, Outcome, Workspace, fingerprint
 
 if TYPE_CHECKING:
+    from ti_pipeline.candidates.recipe import Elsewhere
     from ti_pipeline.candidates.sheet import Order, Planned, Sheet
     from ti_pipeline.generators.generator import Generator
     from ti_pipeline.words.learnt import Words
@@ -125,7 +126,7 @@ def _sheet(run: Run, plan: Plan) -> Sheet:
 
     generator, slug = run.models.generator, plan.concept
     order, left_out = _readable(generator, slug, plan.order, run.params)
-    wanted = list(planned(generator, slug, order, run.params))
+    wanted = list(planned(run, slug, order))
     place = Place(run.workspace.candidate_table(slug), run.workspace.looks(slug))
     missing = [one for one in wanted if run.force or not stands(place.folder / one.file, one.recipe)]
     about = {"fingerprint": plan.fingerprint, "generator": generator.name, "generator_digest": generator.digest}
@@ -159,15 +160,16 @@ def _readable(generator: Generator, concept: str, order: Order, params: Params) 
     return replace(order, briefs=briefs), f"{len(reasons)} of its {len(order.briefs)} briefs left out: {reasons[0]}{more}"
 
 
-def planned(generator: Generator, concept: str, order: Order, params: Params) -> Iterator[Planned]:
+def planned(run: Run, concept: str, order: Order) -> Iterator[Planned]:
     """Every candidate of an order before it is made, brief by brief, with the recipe and the name that it will have."""
     from ti_pipeline.candidates.briefs import words_in
-    from ti_pipeline.candidates.recipe import VERSION, file_name
+    from ti_pipeline.candidates.recipe import VERSION, file_name, parameters_text
     from ti_pipeline.candidates.sheet import Planned
     from ti_pipeline.sampling.seeds import candidate_seed
 
-    settings, (width, height) = params.generate, size_of(generator, params.generate)
-    unwanted = words_in([settings.negative_prompt])
+    generator, settings, params = run.models.generator, run.params.generate, run.params
+    width, height = size_of(generator, settings)
+    unwanted, elsewhere = words_in([settings.negative_prompt]), _elsewhere(run, order)
     for brief in order.briefs:
         words = {word.token: word.digest for token, word in order.words.items() if token in (*brief.words, *unwanted)}
         for index in range(settings.candidates):
@@ -189,7 +191,21 @@ def planned(generator: Generator, concept: str, order: Order, params: Params) ->
                 **params.generator.decisive(),
                 "words": words,
             }
-            yield Planned(brief, recipe, file_name(recipe))
+            yield Planned(brief, recipe, file_name(recipe), parameters_text(recipe, elsewhere))
+
+
+def _elsewhere(run: Run, order: Order) -> Elsewhere:
+    """What other tools call the generator, what it does, and the words of an order when they are exported."""
+    from ti_pipeline.candidates.recipe import Elsewhere
+    from ti_pipeline.concepts.concept import suggest_slug
+    from ti_pipeline.generators.solvers import NAMES
+    from ti_pipeline.words.names import name_of
+
+    generator, section = run.models.generator, run.params.generate
+    named = "euler" if section.solver == "ddim" and not generator.diffuses else section.solver
+    spacing = generator.spacing(section.solver, section.steps, generator.latents_of(*size_of(generator, section)))
+    names = {token: name_of(word.provenance.get("concept") or suggest_slug(token)) for token, word in order.words.items()}
+    return Elsewhere(NAMES[named], spacing, run.models.source.file_digest[:10], names)
 
 
 def _withdraw(workspace: Workspace, known: Collection[str]) -> None:

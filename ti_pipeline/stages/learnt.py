@@ -54,28 +54,36 @@ class Learnt:
     provenance: Mapping[str, str]
 
 
-def training_fingerprint(generator: str, ranker: str, manifest: Manifest, params: Params, encoders: Sequence[str] = ()) -> str:
+def training_fingerprint(
+    generator: str, ranker: str, manifest: Manifest, params: Params, encoders: Sequence[str] = (), start: str = ""
+) -> str:
     """What the vectors depend on, by the digests of the models: nothing need be loaded.
 
     The device is left out, the precision is not; the ranker counts only where it chooses the initializer or the setup looks, and is
-    empty elsewhere. `encoders` are the text encoders that learn, where not all of them do.
+    empty elsewhere. `encoders` are the text encoders that learn, where not all of them do; `start` is what the word stands under that
+    it goes on from, where that is another concept's.
     """
     from ti_pipeline.inversion.job import VERSION
 
     inputs = {"generator": generator, "manifest": manifest.training_digest} | ({"ranker": ranker} if ranker else {})
-    sections = params.section("seed") | {"train": params.train.for_concept(manifest).decisive()}
+    inputs |= {"start": start} if start else {}
+    train = params.train.for_concept(manifest).decisive()
+    if manifest.start and manifest.vectors is None:
+        del train["vectors"]  # it has as many as what it goes on from
+    sections = params.section("seed") | {"train": train}
     if encoders:
         sections |= {"encoders": list(encoders)}
     return fingerprint("train", VERSION, inputs, sections | params.generator.decisive())
 
 
-def wanted_of(run: Run, manifest: Manifest) -> Wanted:
-    """Raises ConceptError for a kind of concept that nothing is drawn of."""
+def wanted_of(run: Run, manifest: Manifest, start: str = "") -> Wanted:
+    """`start` as in `training_fingerprint`. Raises ConceptError for a kind of concept that nothing is drawn of."""
     from ti_pipeline.generators.family import some_of
 
     train, source = run.params.train.for_concept(manifest), run.models.source
     ranker = run.models.ranker.digest if train.chosen.looks or not manifest.initializer else ""
-    trained = training_fingerprint(source.digest, ranker, manifest, run.params, some_of(source, run.params.generator.encoders))
+    encoders = some_of(source, run.params.generator.encoders)
+    trained = training_fingerprint(source.digest, ranker, manifest, run.params, encoders, start)
     word, curve, strip = trained, "", ""
     if train.compromise is not None:
         from ti_pipeline.inversion.curve import VERSION, prompts_of

@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,8 @@ from ti_pipeline.files import digest_file, digest_value, write_table
 from ti_pipeline.params import Train
 from ti_pipeline.stages.collection import is_there
 from ti_pipeline.stages.learnt import Learnt, Wanted, film_of, finish, keep, read_learnt, standing, wanted_of
-from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
+from ti_pipeline.stages.stage import Lost, Plan, Progress, Run, Stage
+from ti_pipeline.stages.starts import rounds, said_of, start_fingerprint, started
 from ti_pipeline.stages.turns import turn
 from ti_pipeline.workspace import CHECKPOINTS, CONCEPTS, EMBEDDINGS, MANIFESTS, PREVIEWS, Outcome, Workspace
 
@@ -52,6 +53,7 @@ class Order:
 
     manifest: Manifest
     wanted: Wanted
+    start: str = ""  # what the word stands under that it goes on from
     given: bool = False  # its word was learnt elsewhere
 
 
@@ -67,9 +69,10 @@ def _plan(run: Run, slug: str) -> Plan:
     manifest = read_manifest(run.workspace, slug)
     if manifest.word and not (run.force and manifest.pictures):
         return _plan_given(run, manifest)
-    wanted = wanted_of(run, manifest)
+    start = start_fingerprint(run, manifest)
+    wanted = wanted_of(run, manifest, start)
     stands = standing(run.workspace, slug, wanted)
-    return Plan(slug, wanted.word, stands, Order(manifest, wanted), unfinished=slug in run.once(half_done))
+    return Plan(slug, wanted.word, stands, Order(manifest, wanted, start), unfinished=slug in run.once(half_done))
 
 
 def _plan_given(run: Run, manifest: Manifest) -> Plan:
@@ -79,7 +82,7 @@ def _plan_given(run: Run, manifest: Manifest) -> Plan:
     slug, wanted = manifest.slug, given_wanted(manifest)
     stands = standing_given(run.workspace, slug, wanted)
     if not stands and manifest.pictures:
-        stands = standing(run.workspace, slug, wanted_of(run, manifest))
+        stands = standing(run.workspace, slug, wanted_of(run, manifest, start_fingerprint(run, manifest)))
     return Plan(slug, wanted.word, stands, Order(manifest, wanted, given=True))
 
 
@@ -92,16 +95,30 @@ def half_done(run: Run) -> set[str]:
 
 
 def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
-    """Each word is written as soon as it is learnt, the embedding last; the run's next call goes on from this one's checkpoint."""
+    """Each word is written as soon as it is learnt, the embedding last; the run's next call goes on from this one's checkpoint.
+
+    A word that goes on from another of this call is learnt after all that do not.
+    """
+    for plan in (plan for plan in plans if plan.order.given):
+        yield _taken_over(run, plan)
+    each = [*rounds(run, [plan for plan in plans if not plan.order.given])]
+    for number, some in enumerate(each):
+        yield from _learn(run if len(each) == 1 else replace(run, report=_part(run.report, number, len(each))), some)
+
+
+def _part(report: Progress, number: int, count: int) -> Progress:
+    """The progress of one round as a part of the stage's."""
+    return lambda done, total, text: report(number * total + done, count * total, text)
+
+
+def _learn(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
+    """Words that do not go on from each other, in one pass."""
     from ti_pipeline.inversion.job import Waiting, prepare_job
+    from ti_pipeline.inversion.setups.setup import Subject
+    from ti_pipeline.inversion.streams import Streams
     from ti_pipeline.inversion.train import train_pack
     from ti_pipeline.planning.speed import keep_speed
 
-    for plan in (plan for plan in plans if plan.order.given):
-        yield _taken_over(run, plan)
-    plans = [plan for plan in plans if not plan.order.given]
-    if not plans:
-        return
     checkpoint = checkpoint_of(run.workspace, run.chosen)
     if run.force:
         checkpoint.unlink(missing_ok=True)
@@ -114,10 +131,12 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         generator = run.models.generator
         arithmetic = generator.arithmetic
 
-        def prepare(manifest: Manifest) -> Job:
-            initializer = manifest.initializer or run.models.choose_initializer([manifest.open(picture) for picture in manifest.pictures])
-            train = run.params.train.for_concept(manifest)
-            job = prepare_job(generator, manifest, train, run.params.seed, initializer, arithmetic, lambda: run.models.ranker)
+        def prepare(order: Order) -> Job:
+            manifest, start = started(run, order.manifest, generator, order.start)
+            initializer = manifest.initializer or (start.class_words if start else "")
+            initializer = initializer or run.models.choose_initializer([manifest.open(picture) for picture in manifest.pictures])
+            train, streams = run.params.train.for_concept(manifest), Streams(run.params.seed, manifest.slug)
+            job = prepare_job(Subject(generator, manifest, train, initializer, streams, lambda: run.models.ranker, start), arithmetic)
             _check_drawn(generator, manifest, train)
             return job
 
@@ -125,8 +144,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
         adopted = {saved.concept: saved for each in others.values() for saved in each}
         once, per_step = checkpoint.exists(), run.params.train.batch_size * run.params.train.gradient_accumulation
         waiting = [
-            Waiting(slug, steps[slug], plan.fingerprint, partial(prepare, plan.order.manifest), adopted.get(slug))
-            for slug, plan in planned.items()
+            Waiting(slug, steps[slug], plan.fingerprint, partial(prepare, plan.order), adopted.get(slug)) for slug, plan in planned.items()
         ]
         taken, samples = 0.0, 0
         for ended in train_pack(generator, waiting, run.params.train, checkpoint, run.report, _watcher(run, planned)):
@@ -209,6 +227,7 @@ def _write(run: Run, plan: Plan, job: Job, trained: Trained) -> Learnt:
         "token": manifest.token,
         "initializer": trained.word.class_words,
         "initializer_from": "concept.yaml" if manifest.initializer else "CLIP",
+        **said_of(job.subject.start, manifest),
         "generator": generator.name,
         "generator_digest": generator.digest,
         **_tables(run, generator),

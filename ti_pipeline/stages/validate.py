@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ti_pipeline.concepts.concept import Concept, concept_digest, discover
 from ti_pipeline.concepts.folder import Entry, list_folder
@@ -76,13 +77,17 @@ def _standing(workspace: Workspace, slug: str, wanted: str) -> Outcome | None:
 def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
     """State `quarantined` when no picture can be used; the manifest then says why and names none."""
     from ti_pipeline.concepts.validation import validate_concept
+    from ti_pipeline.words.start import measured
 
     for plan in plans:
         try:
             if isinstance(plan.order, ConceptError):
                 raise plan.order
-            validation = validate_concept(plan.order, run.params.validate_, run.models.embed)
-            write_manifest(run.workspace, plan.order, validation, run.params.validate_.background, plan.fingerprint)
+            concept = plan.order
+            if concept.start:
+                concept = replace(concept, start=measured(concept.slug, concept.start, concept.folder))
+            validation = validate_concept(concept, run.params.validate_, run.models.embed)
+            write_manifest(run.workspace, concept, validation, run.params.validate_.background, plan.fingerprint)
             yield _outcome(run.workspace, plan.concept, "done", validation.quarantine, validation.left_out)
         except ConceptError as error:  # its manifest is of other files; what else was made of it waits until it is mended
             remove(run.workspace, VALIDATE, plan.concept)

@@ -37,7 +37,7 @@ def draw(run: Run, prompt: str, known: Known, folder: Path | None = None) -> Dra
             check_width(run.models.generator, asked.concept, word)
         except ConceptError as error:
             raise ParamsError(error.reason) from None
-    plan = list(planned(run.models.generator, asked.concept, asked.order, run.params))
+    plan = list(planned(run, asked.concept, asked.order))
     drawn = _ordered(run, asked, plan, _pictures(run, asked, plan, folder), known)
     if folder:
         drawn.save_sheet(folder)
@@ -56,7 +56,7 @@ def _pictures(run: Run, asked: Asked, plan: Sequence[Planned], folder: Path | No
     for index, picture in sample(generator, prompts, asked.order.words, seeds, settings) if missing else ():
         one = plan[missing[index]]
         if folder:
-            write_picture(folder / one.file, picture, one.recipe)
+            write_picture(folder / one.file, picture, one.recipe, one.parameters)
         made[missing[index]] = picture
         run.report(len(plan) - len(missing) + len(made), len(plan), one.brief.prompt)
     if folder:
@@ -74,7 +74,7 @@ def _ordered(run: Run, asked: Asked, plan: Sequence[Planned], pictures: list[Ima
     try:
         ranker = run.models.ranker
     except ParamsError as error:
-        unranked = tuple(Picture(pictures[i], one.recipe, one.file, i + 1, "not ranked") for i, one in enumerate(plan))
+        unranked = tuple(Picture(pictures[i], one, i + 1, "not ranked") for i, one in enumerate(plan))
         return Drawn(brief.prompt, f"not ranked, in the order of their numbers: {error}", unranked)
     seen = ranker.images(pictures).astype(np.float64)
     faithfulness = seen @ ranker.texts([brief.scoring_text]).astype(np.float64)[0]
@@ -87,7 +87,7 @@ def _ordered(run: Run, asked: Asked, plan: Sequence[Planned], pictures: list[Ima
     for place in rank_candidates(likeness, faithfulness, seen, section.likeness_weight, section.near_duplicate):
         i = place.candidate
         like = None if likeness is None else float(likeness[i])
-        rows.append(Picture(pictures[i], plan[i].recipe, plan[i].file, place.place, place.reason, like, float(faithfulness[i])))
+        rows.append(Picture(pictures[i], plan[i], place.place, place.reason, like, float(faithfulness[i])))
     return Drawn(brief.prompt, rule, tuple(rows))
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ti_pipeline.candidates.files import write_picture
 from ti_pipeline.candidates.recipe import Recipe
+from ti_pipeline.candidates.sheet import Planned
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import atomic, digest_value
 from ti_pipeline.studio.contact import contact_sheet
@@ -25,18 +26,25 @@ class Picture:
     `faithfulness` are cosines of CLIP, None where it did not look."""
 
     image: Image.Image = field(repr=False, compare=False)
-    recipe: Recipe = field(repr=False)
-    file: str
+    planned: Planned = field(repr=False)
     place: int
     reason: str
     likeness: float | None = None
     faithfulness: float | None = None
 
+    @property
+    def recipe(self) -> Recipe:
+        return self.planned.recipe
+
+    @property
+    def file(self) -> str:
+        return self.planned.file
+
     def save(self, path: Path | str) -> Path:
         """As PNG, with the recipe inside. `path` is a file, or a folder for one of its own name."""
         path = Path(path).expanduser()
         path = path / self.file if path.is_dir() else path
-        write_picture(path, self.image, self.recipe)
+        write_picture(path, self.image, self.recipe, self.planned.parameters)
         return path
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +94,7 @@ class Drawn(Sequence[Picture]):
         if folder.exists() and not folder.is_dir():
             raise ParamsError(f"{folder} is a file. Give a folder for the pictures.")
         for picture in self.pictures:
-            write_picture(folder / picture.file, picture.image, picture.recipe)
+            picture.save(folder / picture.file)
         return self.save_sheet(folder)
 
     def save_sheet(self, folder: Path) -> Path:

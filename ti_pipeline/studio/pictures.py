@@ -30,6 +30,8 @@ class Says(TypedDict, total=False):
     briefs: list[str]
     vectors: int
     steps: int
+    start_from: str
+    templates: str
     owner: str
     license: str
 

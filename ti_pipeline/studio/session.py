@@ -24,6 +24,9 @@ from ti_pipeline.evaluation.report import concept_path, read_report
 from ti_pipeline.params import Params
 from ti_pipeline.params import load as load_params
 from ti_pipeline.stages.evaluate import EVALUATE
+from ti_pipeline.stages.gallery import GALLERY
+from ti_pipeline.stages.generate import GENERATE
+from ti_pipeline.stages.rank import RANK
 from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Run, Stage
 from ti_pipeline.stages.train import TRAIN
@@ -34,6 +37,7 @@ from ti_pipeline.studio.drawn import Drawn
 from ti_pipeline.studio.pictures import Says, Source, put
 from ti_pipeline.studio.prompt import Known
 from ti_pipeline.studio.score import Score
+from ti_pipeline.studio.travel import show_at, take_away, take_in
 from ti_pipeline.terminal import progress
 from ti_pipeline.words.files import read_word, write_word
 from ti_pipeline.words.learnt import load_own
@@ -104,17 +108,34 @@ class Studio:
 
     def score(self, word: Word | str) -> Score:
         """Likeness and editability of a word of this workspace: the word, its token, or the concept's name."""
-        name, known = word.token if isinstance(word, Word) else word, self._known
-        slug = name
-        if name.startswith("<"):
-            known.word(name.lower())
-            slug = known.concept(name.lower())
-        if not slug:
-            raise ParamsError(f"{name} was added by hand, and there are no pictures to score it by. Learn it here.")
+        slug = self._concept(word)
         self._each(EVALUATE, [slug], all_or_none=True)
         report = read_report(concept_path(self.workspace, slug))
         assert report is not None
         return Score.of_report(read_manifest(self.workspace, slug).token, report)
+
+    def export(self, word: Word | str, folder: Path | str, tool: str | None = None) -> dict[str, str]:
+        """Write a word of this workspace for a tool, or for each that can use it, into `folder/TOOL`, as `ti-pipeline export` does.
+
+        Returns by tool the lines that load it, or what is typed there.
+        """
+        return take_away(self.workspace, self._concept(word), Path(folder).expanduser(), tool)
+
+    def bring_in(self, source: Path | str, name: str, *, replace: bool = False) -> Word:
+        """The word in a file of another tool, a folder, or a repository on the hub, as a concept of this workspace, as `ti-pipeline
+        import` makes one. Where there is a word of that name, `replace` says to put this one in its place."""
+        take_in(self.workspace, self.params, str(source), name, replace)
+        return self._learnt([name], all_or_none=True)[name]
+
+    def publish(self, folder: Path | str, *words: Word | str) -> Path:
+        """Draw and rank the briefs of words, or of all, build the gallery, and copy it to a folder that opens in a browser and that any
+        web server can show. Returns its overview."""
+        names = [self._concept(word) for word in words] or None
+        for stage in (GENERATE, RANK, EVALUATE, GALLERY):
+            names = [outcome.concept for outcome in self._each(stage, names, all_or_none=False)]
+            if not names:
+                raise ParamsError(f"{stage.name}: there is nothing to show. The warnings say why.")
+        return show_at(self.workspace, Path(folder).expanduser())
 
     @property
     def words(self) -> dict[str, Word]:
@@ -128,6 +149,16 @@ class Studio:
             raise ParamsError(f"{word.token!r}: a prompt names a word as <our-mascot>. Load it with such a token.")
         self._loaded[word.token.lower()] = word
         return word
+
+    def _concept(self, word: Word | str) -> str:
+        """Whose word it is: the word, its token, or the concept's name."""
+        name = word.token if isinstance(word, Word) else word
+        if not name.startswith("<"):
+            return name
+        self._known.word(name.lower())
+        if not (slug := self._known.concept(name.lower())):
+            raise ParamsError(f"{name} was added by hand, and is no concept of this workspace. Learn it here, or bring it in.")
+        return slug
 
     @property
     def _known(self) -> Known:

@@ -85,11 +85,11 @@ def import_(
         raise ParamsError(f"--word {word}: {source} has no such word. It has: {names}.")
     if len(words) > 1 and PLACE not in as_:
         raise ParamsError(f"{source} has {len(words)} words: {names}. Choose one with --word, or take all with --as 'my-{PLACE}'.")
-    generator, refused = Models(settings, at.root).generator, []
+    reader, refused = Models(settings, at.root).reader, []
     for each in words:
         slug = as_.replace(PLACE, suggest_slug(each.name))
         try:
-            say(f"{bring_in(at, generator, each, slug, found, force)}: {each.name}. `ti-pipeline run {slug}` draws with it.")
+            say(f"{bring_in(at, reader, each, slug, found, force)}: {each.name}. `ti-pipeline run {slug}` draws with it.")
         except ConceptError as error:
             refused.append(str(error))
     if refused:

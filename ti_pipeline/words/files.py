@@ -7,7 +7,6 @@ Read: these, and what A1111, the paper's code, kohya, invoke-training and OneTra
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,8 @@ from safetensors import SafetensorError, safe_open
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_file
 from ti_pipeline.tensor_file import write_tensors
-from ti_pipeline.words.word import ONLY, Word
-
-_NAMELESS = ("emb_params", "emp_params", "*")  # keys that say nothing about the token; the file's name does
-_A1111 = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
-_ADAPTER = "adapter."  # before the names of tensors beside the rows
-_ENCODERS = {"clip_l": "clip_l", "clip_g": "clip_g", "t5": "t5", "t5xxl": "t5"}
+from ti_pipeline.words.foreign import ENCODERS, NAMELESS, OF_A1111, read_pickle
+from ti_pipeline.words.word import ADAPTER, ONLY, Word
 
 
 def write_word(path: Path, word: Word) -> None:
@@ -38,7 +33,7 @@ def word_tensors(word: Word) -> dict[str, torch.Tensor]:
     """A word's tensors under the names that they have in its file."""
     rows = {encoder: vectors.detach().cpu().to(torch.float32) for encoder, vectors in word.rows.items()}
     tensors = {word.token: rows[ONLY]} if list(rows) == [ONLY] else rows
-    return tensors | {f"{_ADAPTER}{name}": tensor for name, tensor in word.adapters.items()}
+    return tensors | {f"{ADAPTER}{name}": tensor for name, tensor in word.adapters.items()}
 
 
 def read_word(path: Path, token: str | None = None) -> Word:
@@ -52,7 +47,7 @@ def read_word(path: Path, token: str | None = None) -> Word:
         tensors, provenance = _read_safetensors(path)
         word = word_of(path, tensors, token, provenance)
     else:
-        word = _from_pickle(path, _read_pickle(path), token)
+        word = _from_pickle(path, read_pickle(path), token)
     return replace(word, class_words=word.provenance.get("initializer", ""), digest=digest_file(path))
 
 
@@ -69,8 +64,8 @@ def word_token(path: Path) -> str:
     """The one token in a safetensors file, by its header alone; empty where there is none, or several, or the file cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if not name.endswith("_out") and not name.startswith(_ADAPTER)]  # noqa: SIM118
-            if names and set(names) <= set(_ENCODERS):
+            names = [name for name in file.keys() if not name.endswith("_out") and not name.startswith(ADAPTER)]  # noqa: SIM118
+            if names and set(names) <= set(ENCODERS):
                 return (file.metadata() or {}).get("token", "")
     except (OSError, SafetensorError):
         return ""
@@ -85,22 +80,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
         raise ParamsError(f"{path}: not a readable safetensors file ({error}). Train the concept again, or get the file again.") from None
 
 
-def _read_pickle(path: Path) -> Any:
-    """Tensors, tables and the ParameterDict of the paper's code; nothing else is unpickled."""
-    try:
-        with torch.serialization.safe_globals([torch.nn.ParameterDict]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:160]
-        raise ParamsError(f"{path}: holds more than tensors or is broken, and is not read ({reason}). Get a .safetensors file.") from None
-
-
 def _from_pickle(path: Path, content: Any, token: str | None) -> Word:
     if not isinstance(content, Mapping):
         raise ParamsError(f"{path}: no word in it ({type(content).__name__} instead of a table of tensors).")
     if "string_to_param" not in content:
         return word_of(path, content, token, {})
-    provenance = {key: str(content[key]) for key in _A1111 if content.get(key) is not None}
+    provenance = {key: str(content[key]) for key in OF_A1111 if content.get(key) is not None}
     tensors = dict(content["string_to_param"].items())
     if list(tensors) == ["*"] and provenance.get("name"):
         tensors = {provenance["name"]: tensors["*"]}
@@ -111,15 +96,15 @@ def word_of(path: Path, content: Mapping[str, Any], token: str | None, provenanc
     """The word in tensors by name that were read from `path`. Raises ParamsError where there is none, or another than `token`."""
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     about: dict[str, Any] = {
-        "adapters": {name.removeprefix(_ADAPTER): value for name, value in tensors.items() if name.startswith(_ADAPTER)},
+        "adapters": {name.removeprefix(ADAPTER): value for name, value in tensors.items() if name.startswith(ADAPTER)},
         "provenance": provenance,
     }
-    vectors = {name: value for name, value in tensors.items() if value.ndim in (1, 2) and not name.startswith(_ADAPTER)}
+    vectors = {name: value for name, value in tensors.items() if value.ndim in (1, 2) and not name.startswith(ADAPTER)}
     named = {name: value for name, value in vectors.items() if not name.endswith("_out")}
-    if named and set(named) <= set(_ENCODERS):
-        rows = {_ENCODERS[name]: _vectors(value) for name, value in named.items()}
+    if named and set(named) <= set(ENCODERS):
+        rows = {ENCODERS[name]: _vectors(value) for name, value in named.items()}
         return Word(token or provenance.get("token", path.stem), rows, **about)
-    named = {(path.stem if name in _NAMELESS else name): value for name, value in named.items()}
+    named = {(path.stem if name in NAMELESS else name): value for name, value in named.items()}
     if token is None and len(named) != 1:
         found = ", ".join(sorted(named)) or "none"
         raise ParamsError(f"{path}: one learnt word was expected in it, found: {found}. Say which, or split the file.")

@@ -23,9 +23,9 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.words.word import ADAPTER, ONLY
 
 SUFFIXES = (".safetensors", ".pt", ".bin", ".ckpt", ".png")
-_ENCODERS = {"clip_l": "clip_l", "clip_g": "clip_g", "t5": "t5", "t5xxl": "t5"}
-_NAMELESS = ("emb_params", "emp_params", "*")  # keys that say nothing about the word; the file's name does
-_A1111 = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
+ENCODERS = {"clip_l": "clip_l", "clip_g": "clip_g", "t5": "t5", "t5xxl": "t5"}
+NAMELESS = ("emb_params", "emp_params", "*")  # keys that say nothing about the word; the file's name does
+OF_A1111 = ("name", "step", "sd_checkpoint", "sd_checkpoint_name")
 _PNG, _CHUNK = b"\x89PNG", "sd-ti-embedding"
 _BUNDLED = re.compile(r"bundle_emb\.(?P<word>[^.]+)\.(?:string_to_param\.)?(?P<key>.+)")
 _NUMBERED = re.compile(r"(?P<base>.+?)_?(?P<number>[1-9][0-9]*)")
@@ -59,7 +59,7 @@ def read_foreign(path: Path) -> list[Found]:
     if not isinstance(content, Mapping):
         raise ParamsError(f"{path}: no word in it ({type(content).__name__} instead of a table of tensors).")
     if "string_to_param" in content:
-        about |= {key: str(content[key]) for key in _A1111 if content.get(key) is not None}
+        about |= {key: str(content[key]) for key in OF_A1111 if content.get(key) is not None}
         content = {name if name != "*" else str(content.get("name") or "*"): rows for name, rows in _entries(content["string_to_param"])}
     tensors = {str(name): rows for name, rows in content.items() if isinstance(rows, torch.Tensor) and not str(name).startswith(ADAPTER)}
     if bundled := _bundled(tensors):
@@ -134,7 +134,7 @@ def _bundled(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.T
     found: dict[str, dict[str, torch.Tensor]] = {}
     for name, rows in tensors.items():
         if match := _BUNDLED.fullmatch(name):
-            found.setdefault(match["word"], {})[_ENCODERS.get(match["key"], ONLY)] = rows
+            found.setdefault(match["word"], {})[ENCODERS.get(match["key"], ONLY)] = rows
     return found
 
 
@@ -149,10 +149,10 @@ def _words(path: Path, tensors: Mapping[str, torch.Tensor], about: dict[str, str
     if tensors and not inputs:
         what = f"only output vectors ({', '.join(sorted(tensors))}), which OneTrainer puts behind the text encoder"
         raise ParamsError(f"{path}: {what}. A word needs vectors that go into it: save it there without output embeddings.")
-    if inputs and set(inputs) <= set(_ENCODERS):
-        return [Found(about.get("token", ""), _checked(path, {_ENCODERS[name]: rows for name, rows in inputs.items()}), about)]
+    if inputs and set(inputs) <= set(ENCODERS):
+        return [Found(about.get("token", ""), _checked(path, {ENCODERS[name]: rows for name, rows in inputs.items()}), about)]
     words = _together(inputs)
-    named = {("" if name in _NAMELESS else name): rows for name, rows in words.items()}
+    named = {("" if name in NAMELESS else name): rows for name, rows in words.items()}
     if not named:
         raise ParamsError(f"{path}: no word in it: it has no tensors.")
     return [Found(name or about.get("token", ""), _checked(path, {ONLY: rows}), about) for name, rows in named.items()]

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import yaml
 
-from ti_pipeline.concepts.concept import suggest_slug
+from ti_pipeline.concepts.concept import discover, suggest_slug
 from ti_pipeline.concepts.settings import TOKEN
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_file, write_text
-from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.placeholder import check_width
+from ti_pipeline.generators.placeholder import check_widths
+from ti_pipeline.generators.reader import Reader
 from ti_pipeline.words.files import write_word
 from ti_pipeline.words.foreign import SUFFIXES, Found, holds_word, read_foreign
+from ti_pipeline.words.start import fitted
 from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import SLUG, Workspace
 
@@ -70,23 +71,24 @@ def words_at(path: Path) -> list[Found]:
     return [Found(named or word.name, word.rows, word.about) for word in words] if len(words) == 1 else words
 
 
-def bring_in(workspace: Workspace, generator: Generator, word: Found, concept: str, source: Source, force: bool = False) -> Path:
-    """Make a concept of a word; returns its folder. Raises ConceptError for one of another model, and where there is a word already."""
+def bring_in(workspace: Workspace, reader: Reader, word: Found, concept: str, source: Source, force: bool = False) -> Path:
+    """Make a concept of a word; returns its folder. `reader` has all text encoders of the generator that the word is for.
+
+    Raises ConceptError for one of another model, and where there is a word already.
+    """
     if not SLUG.fullmatch(concept):
         raise ConceptError(concept, f"a concept's name has only a-z, 0-9, - and _. Give --as {suggest_slug(concept)}.")
     folder = workspace.concepts / concept
     if not force and ((folder / WORD).exists() or workspace.embedding(concept).exists()):
         raise ConceptError(concept, "it has a word already. Give another name with --as, or --force to put this one in its place.")
-    rows = word.rows
-    if list(generator.encoders) == [ONLY] and list(rows) == ["clip_l"]:
-        rows = {ONLY: rows["clip_l"]}  # as tools with several text encoders call the only one of others
+    widths = {name: each.width for name, each in reader.learning.items()}
     settings = _settings(word, folder, source.path)
     token = settings.get("token", f"<{concept}>")
     ours = {key: value for key, value in word.about.items() if not key.startswith("modelspec.") and key not in ("fingerprint", "format")}
     about = {**ours, "imported_from": source.name, "imported_as": word.name}
     about |= {"imported_digest": digest_file(source.path)} if source.path.is_file() else {}
-    made = Word(token, rows, provenance=about)
-    check_width(generator, concept, made)
+    made = Word(token, fitted(word.rows, widths), provenance=about)
+    check_widths(reader.name, widths, concept, made)
     write_word(folder / WORD, made)
     _pictures(source.path, folder)
     write_text(folder / "concept.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
@@ -136,8 +138,17 @@ def _settings(word: Found, folder: Path, source: Path) -> dict[str, str]:
         before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except yaml.YAMLError as error:
         raise ConceptError(folder.name, f"{path}: cannot be read as YAML ({error}). Correct it first.") from None
-    token = {"token": word.name} if re.fullmatch(TOKEN, word.name) and not path.is_file() else {}
+    free = re.fullmatch(TOKEN, word.name) and word.name.lower() not in _tokens(folder.parent)
+    token = {"token": word.name} if free and not path.is_file() else {}
     return {**said, **token, **(before or {}), "word": WORD}
+
+
+def _tokens(concepts: Path) -> set[str]:
+    """Of the concepts that are there, in lower case."""
+    try:
+        return {concept.token.lower() for concept in discover(concepts)[0]}
+    except ParamsError:  # there is none yet
+        return set()
 
 
 def _pictures(source: Path, folder: Path) -> None:

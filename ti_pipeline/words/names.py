@@ -20,12 +20,17 @@ _ONE_PIECE = re.compile(r"[a-z]+|[0-9]")  # only these can be a piece of CLIP's:
 _DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
 
 
+def name_of(concept: str, pattern: str = PATTERN) -> str:
+    """What the concept's word is called."""
+    return pattern.replace(_PLACE, concept)
+
+
 def names_for(concepts: Iterable[str], pattern: str = PATTERN) -> dict[str, str]:
     """Each concept's name. Raises ParamsError, with the reason, for one that a tool's reader would trip over, or that two would have."""
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
     for concept in concepts:
-        name = pattern.replace(_PLACE, concept)
+        name = name_of(concept, pattern)
         if reason := refused(name):
             raise ParamsError(f"--name: {concept} would be called {name!r}, {reason}. Choose another, such as `{PATTERN}`.")
         if other := owners.setdefault(name.lower(), concept):

@@ -12,7 +12,9 @@ from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.inversion.job import Job, Waiting, prepare_job
 from ti_pipeline.inversion.matching import Sight
+from ti_pipeline.inversion.setups.setup import Subject
 from ti_pipeline.inversion.state import Trained
+from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.inversion.train import train_pack
 
 
@@ -35,7 +37,7 @@ class Mixed:
 
     def job(self, slug: str) -> Job:
         train, arithmetic = self.trains[slug], self.generator.arithmetic
-        return prepare_job(self.generator, self.manifests[slug], train, 0, "mug", arithmetic, self.sight)
+        return prepare_job(Subject(self.generator, self.manifests[slug], train, "mug", Streams(0, slug), self.sight), arithmetic)
 
     def run(self, only: tuple[str, ...] = (), pack: int = 3, stop_at: int | None = None) -> dict[str, Trained]:
         """Train those named, or all; `stop_at` is the call of `progress` that is the last."""

@@ -16,12 +16,13 @@ from tests.generators.tiny_flow import write_flux, write_stable_diffusion_3
 from tests.generators.tiny_latent_diffusion import write_folder as write_ldm
 from tests.generators.tiny_stable_diffusion import load_tiny
 from tests.generators.tiny_stable_diffusion_xl import write_folder as write_xl
+from tests.inversion.one_concept import job_of as made_ready
 from tests.inversion.setups.by_layer import Stock
 from tests.inversion.setups.conftest import Mixed
 from ti_pipeline import params
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.inversion.draws import Draws
-from ti_pipeline.inversion.job import Job, prepare_job
+from ti_pipeline.inversion.job import Job
 from ti_pipeline.inversion.leaves import Learning, Leaves
 from ti_pipeline.inversion.setups.context import Context
 from ti_pipeline.words.word import ONLY
@@ -59,7 +60,7 @@ def penalty(stock: Stock, draw: Draws, v: torch.Tensor, words: str, weight: floa
 
 
 def job_of(mixed: Mixed, slug: str, words: str) -> Job:
-    return prepare_job(mixed.generator, mixed.manifests[slug], mixed.trains[slug], 0, words, mixed.generator.arithmetic)
+    return made_ready(mixed.generator, mixed.manifests[slug], mixed.trains[slug], 0, words)
 
 
 def of_setup(job: Job, step: int, leaves: dict[str, torch.Tensor], samples: int = 4) -> tuple[torch.Tensor, Draws]:

@@ -181,6 +181,8 @@ from tests.inversion.setups.test_mixed import MIXES
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import read_manifest
 from ti_pipeline.inversion.job import Waiting, prepare_job
+from ti_pipeline.inversion.setups.setup import Subject
+from ti_pipeline.inversion.streams import Streams
 from ti_pipeline.inversion.train import train_pack
 from ti_pipeline.sight.ranker import load_ranker
 from ti_pipeline.workspace import Workspace
@@ -193,7 +195,8 @@ def settings(slug):
     return params.load(SETTINGS, (*SMALL, "train.checkpoint_every=1", "train.pack=3", *(f"train.{each}" for each in several[slug]))).train
 
 def job(slug):
-    return prepare_job(generator, read_manifest(workspace, slug), settings(slug), 0, "mug", generator.arithmetic, sight)
+    subject = Subject(generator, read_manifest(workspace, slug), settings(slug), "mug", Streams(0, slug), sight)
+    return prepare_job(subject, generator.arithmetic)
 
 def sight():
     return load_ranker(params.Ranker(model=sys.argv[6], pretrained=None, likeness="clip", dino=None), "cpu")

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.inversion.one_concept import train_concept
+from tests.inversion.one_concept import job_of, train_concept
 from ti_pipeline import params
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.inversion.job import prepare_job
 from ti_pipeline.inversion.setups import setups
 from ti_pipeline.inversion.setups.setup import CHANGES, Setup, name_of
 from ti_pipeline.stages.learnt import training_fingerprint
@@ -123,9 +122,9 @@ def test_a_prompt_must_hold_the_token_of_its_picture_too(generator: Generator, v
     said = "red " * 73
     (tmp_path / "concepts" / "mug" / "1.txt").write_text(f"{said}mug")  # 76 of the 77 tokens that are read
     manifest = validated()
-    assert prepare_job(generator, manifest, settings().train, 0, "mug", {}).one.prompts[1] == [f"{said}<mug>"]
+    assert job_of(generator, manifest, settings().train, 0, "mug").one.prompts[1] == [f"{said}<mug>"]
     with pytest.raises(ConceptError, match="takes 78 tokens and tiny reads 77"):
-        prepare_job(generator, manifest, settings("train.setup=per_image").train, 0, "mug", {})
+        job_of(generator, manifest, settings("train.setup=per_image").train, 0, "mug")
 
 
 def test_settings_of_setups_that_are_not_used_may_be_missing_or_make_no_sense() -> None:
@@ -154,7 +153,7 @@ def test_a_word_depends_on_its_setup_and_on_no_others_settings(generator: Genera
 
     def known_by(*overrides: str) -> tuple[str, str]:
         chosen = settings(*(f"train.{each}" for each in overrides))
-        job = prepare_job(generator, manifest, chosen.train, 0, "mug", {})
+        job = job_of(generator, manifest, chosen.train, 0, "mug")
         return training_fingerprint(generator.digest, "", manifest, chosen), job.key
 
     plain, grows, held = (known_by(*own) for own in ((), ("setup=progressive", "setups.progressive.grow_at=[2]"), ("setup=regularised",)))

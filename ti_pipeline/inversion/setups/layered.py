@@ -30,9 +30,13 @@ class Layered(Setup):
         return True
 
     def begin(self, subject: Subject, one: Learnable) -> Learnable:
-        """What rows are held near to is there for each layer too."""
+        """What rows are held near to is there for each layer too. A word that goes on from one with as many vectors for each layer goes
+        on from these."""
         layers, encoders = subject.generator.layers, subject.generator.learning
         rows = {name: one.leaves[name].repeat_interleave(layers, dim=0) for name in encoders}
+        for name, each in subject.start.layers.items() if subject.start else ():
+            if each.shape[1] == len(one.leaves[name]):
+                rows[name] = each.movedim(0, 1).flatten(0, 1)
         held = {name: one.fixed[name].repeat_interleave(layers, dim=0) for name in anchors(rows, encoders) if name in one.fixed}
         return replace(one, leaves={**one.leaves, **rows}, fixed={**one.fixed, **held})
 

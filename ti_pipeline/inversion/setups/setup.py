@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 class Subject:
     """What is to be learnt: a concept, its settings, the frozen generator that the word is for.
 
-    `train` has the concept's own vectors and steps in it; `prompts` are what can be said of each picture, with the token in it; `sight`
-    gives a CLIP to setups that LOOK, and is there for these.
+    `train` has the concept's own vectors and steps in it; `sight` gives a CLIP to setups that LOOK, and is there for these. `start` is
+    another word that this one goes on from, in the place of the initializer.
     """
 
     generator: Generator
@@ -41,17 +42,24 @@ class Subject:
     train: Train
     initializer: str
     streams: Streams
-    prompts: Sequence[Sequence[str]]
     sight: Callable[[], Sight] | None = None
+    start: Word | None = None
+
+    @cached_property
+    def prompts(self) -> Sequence[Sequence[str]]:
+        """What can be said of each picture, with the token in it."""
+        from ti_pipeline.inversion.prompts import prompts_for
+
+        neutral, token = self.manifest.neutral, self.manifest.token
+        return [prompts_for(neutral, token, picture.caption, self.initializer) for picture in self.manifest.pictures]
 
     def rows(self, count: int, row_of_each: RowOfEach | None = None) -> dict[str, Tensor]:
-        """Where a word of `count` rows starts from: the initializer's, float32 [count, d] on the CPU for each text encoder.
+        """Where a word of `count` rows starts from, float32 [count, d] on the CPU for each text encoder: what `row_of_each` says for each
+        of the initializer's words; without it, the rows of `start`, or those of the words in the vocabulary."""
+        from ti_pipeline.inversion.initializer import initial_rows, rows_of, words_in_table
 
-        `row_of_each` says what stands for each of its words; without it, their rows in the vocabulary.
-        """
-        from ti_pipeline.inversion.initializer import initial_rows, words_in_table
-
-        return initial_rows(self.generator, self.initializer, count, self.streams, row_of_each or words_in_table)
+        usual = rows_of(self.start.rows, self.generator) if self.start else words_in_table
+        return initial_rows(self.generator, self.initializer, count, self.streams, row_of_each or usual)
 
 
 @dataclass(frozen=True)
@@ -243,6 +251,11 @@ class Combination:
                 f"train.setup: {needing[0]} needs the cross-attention layers of a U-Net as it is set, and {generator.name} has none. "
                 "Choose another setup, or a model with a U-Net (generator.model)."
             )
+
+    def check_start(self) -> None:
+        """Raise ValueError for a word that is to go on from another, where one of them says itself where it starts."""
+        if own := [name_of(part) for part in self.parts if "start" in part.CHANGES]:
+            raise ValueError(f"{own[0]} says itself where a word's vectors start. Take start_from out, or choose another train.setup")
 
     def decisive(self) -> dict[str, Any]:
         """What a word depends on by its setups, as JSON values; nothing where it is learnt as it was when there were none."""
