@@ -26,6 +26,7 @@ with ends_when_told(0.5):
 IN_TIME = """
 import os, signal, time
 from flows.signals import ends_when_told
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 before = signal.set_wakeup_fd(-1)
 try:
     with ends_when_told(0.5):
