@@ -22,10 +22,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from benchmarks.published import configuration_of
 from benchmarks.report import Row, keep, machine
 from benchmarks.stable_diffusion import BATCH, _free, _measured, _timed, matrix_rate
 from ti_pipeline.generators import stable_diffusion_1 as sd1
-from ti_pipeline.generators.clip_tokenizer import clip_tokenizer
+from ti_pipeline.generators.configuration import write_clip_tokenizer, write_parts
 from ti_pipeline.generators.families import stable_diffusion_3, stable_diffusion_xl
 from ti_pipeline.generators.generator import choose_device
 from ti_pipeline.generators.latent_model import LatentModel
@@ -38,7 +39,6 @@ from ti_pipeline.inversion.setups.setup import Combination, Learnable, Step
 from ti_pipeline.params import load
 from ti_pipeline.planning.outline import outline
 
-PUBLISHED = Path(__file__).parent / "published.json"
 MODELS = {
     "stable-diffusion-1.5": sd1.MODEL_INDEX,
     "stable-diffusion-xl": stable_diffusion_xl.MODEL_INDEX,
@@ -127,16 +127,14 @@ def build(name: str, device: torch.device, dtype: torch.dtype, small: bool) -> L
 
 def write_folder(name: str, folder: Path, small: bool) -> None:
     """The configuration of a published model in diffusers' layout, its T5 left out."""
-    parts, index = json.loads(PUBLISHED.read_text(encoding="utf-8"))[name], dict(MODELS[name])
+    parts = configuration_of(name)
     parts.pop("text_encoder_3", None)
     for part, config in parts.items():
         config |= SMALL.get(part, SMALL.get(f"{name}/{part}", {})) if small else {}
-        file = "scheduler_config.json" if part == "scheduler" else "config.json"
-        (folder / part).mkdir(parents=True)
-        (folder / part / file).write_text(json.dumps(config), encoding="utf-8")
         if part.startswith("text_encoder"):
-            clip_tokenizer().save_pretrained(folder / part.replace("text_encoder", "tokenizer"))
-    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+            write_clip_tokenizer(folder / part.replace("text_encoder", "tokenizer"))
+    write_parts(parts, folder)
+    (folder / "model_index.json").write_text(json.dumps(MODELS[name]), encoding="utf-8")
 
 
 def ours(generator: LatentModel, pack: int, steps: int) -> Callable[[], tuple[int, float, float]]:

@@ -9,9 +9,9 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import CLIPTokenizer
 
 from miniature.captions import corpus
+from ti_pipeline.generators.clip_tokenizer import END, START, of_pieces
 
 CONTEXT = 24
-START, END = "<|startoftext|>", "<|endoftext|>"
 _PATTERN = Regex(r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""")  # CLIP's
 
 
@@ -47,14 +47,6 @@ def train(folder: Path, vocabulary: int = 2000) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n")
-    tokenizer = CLIPTokenizer(
-        vocab={piece: i for i, piece in enumerate(pieces)},
-        merges=merges,
-        unk_token=END,
-        bos_token=START,
-        eos_token=END,
-        pad_token=END,
-        model_max_length=CONTEXT,
-    )
+    tokenizer = of_pieces(pieces, merges, CONTEXT)
     tokenizer.save_pretrained(folder)
     return tokenizer

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import PUBLISHED
 from benchmarks.gpu import write_folder as write_published
+from benchmarks.published import configuration_of
 from benchmarks.report import RESULTS
 from tests.generators.tiny_flow import write_flux, write_stable_diffusion_3
 from tests.generators.tiny_language import write_qwen_image, write_sana, write_z_image
 from tests.generators.tiny_latent_diffusion import write_folder as write_ldm
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder
 from tests.generators.tiny_stable_diffusion_xl import write_folder as write_xl
+from ti_pipeline.generators.configuration import write_parts
 from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.quantisation import weight_bytes
 from ti_pipeline.generators.source import Source, find_source
@@ -91,9 +92,7 @@ def test_at_full_width_a_plan_has_the_bytes_of_the_arithmetic(model: str, tmp_pa
     more: counted tensor by tensor as it is kept, not by what was there at a time."""
     write, published = PUBLISHED_BYTES[model]
     folder = write(tmp_path / "model")  # for its small vocabularies
-    for part, config in json.loads(PUBLISHED.read_text(encoding="utf-8"))[model].items():
-        file = "scheduler_config.json" if part == "scheduler" else "config.json"
-        (folder / part / file).write_text(json.dumps(config), encoding="utf-8")
+    write_parts(configuration_of(model), folder)
     source = Source(model, folder, "folder")
     settings = generator_settings(folder, precision="bfloat16", device="meta")  # with attention as it is on a GPU
     generator = source.family.load(source, settings)

@@ -11,7 +11,6 @@ Haoming02/sd-webui-forge-classic has it in `backend/huggingface/`.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import diffusers
@@ -20,7 +19,7 @@ import torch
 import transformers
 from diffusers.pipelines.latent_diffusion import pipeline_latent_diffusion
 
-from benchmarks.gpu import PUBLISHED
+from benchmarks.published import configuration_of
 
 HEADER = 500_000  # bytes of the largest: of a whole SDXL, with 2,516 tensors
 SIZES: dict[str, tuple[int, int, str, tuple[str, ...]]] = {  # bytes, bytes of a number, model and parts
@@ -74,7 +73,7 @@ SAID: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {  # the number as it
 
 
 def _built(model: str, part: str) -> torch.nn.Module:
-    config: dict[str, Any] = json.loads(PUBLISHED.read_text(encoding="utf-8"))[model][part]
+    config: dict[str, Any] = configuration_of(model)[part]
     with torch.device("meta"):
         if name := config.get("_class_name"):
             return getattr(diffusers, name).from_config(config)

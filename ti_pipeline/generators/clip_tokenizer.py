@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -20,6 +21,11 @@ def clip_tokenizer() -> CLIPTokenizer:
     merges: Any = [tuple(line.split()) for line in lines]  # its type says text, and text with a space is not taken
     alphabet = _byte_letters()
     pieces = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *("".join(merge) for merge in merges), START, END]
+    return of_pieces(pieces, merges, CONTEXT)
+
+
+def of_pieces(pieces: Sequence[str], merges: Any, context: int) -> CLIPTokenizer:
+    """A tokenizer of CLIP's kind for prompts of `context` tokens: `pieces` by their ids, `merges` as pairs, first ones first."""
     return CLIPTokenizer(
         vocab={piece: i for i, piece in enumerate(pieces)},
         merges=merges,
@@ -27,7 +33,7 @@ def clip_tokenizer() -> CLIPTokenizer:
         bos_token=START,
         eos_token=END,
         pad_token=END,
-        model_max_length=CONTEXT,
+        model_max_length=context,
     )
 
 
