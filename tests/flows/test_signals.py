@@ -23,6 +23,26 @@ with ends_when_told(0.5):
     while True:
         time.sleep(60)
 """
+DYING = """
+import signal, time
+from flows.signals import ends_when_told
+class Told(BaseException):
+    pass
+def raises(number, frame):
+    raise KeyboardInterrupt if number == signal.SIGINT else Told
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, raises)
+class Slow:
+    def __del__(self):
+        print("here", flush=True)
+        time.sleep(60)
+try:
+    with ends_when_told():
+        Slow()
+        time.sleep(60)
+except BaseException as error:
+    print(type(error).__name__)
+"""
 IN_TIME = """
 import os, signal, time
 from flows.signals import ends_when_told
@@ -48,6 +68,16 @@ def test_what_does_not_end_is_ended(number: signal.Signals, tmp_path: Path) -> N
         process.send_signal(number)
         assert process.wait(60) == 128 + number
         assert log.read_text() == f"here\nheard\n{STOPPED}\n"
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Told")], ids=str)
+def test_a_signal_that_finds_a_destructor_is_not_lost(number: signal.Signals, raised: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with started([sys.executable, "-c", DYING], log, dict(os.environ)) as process:
+        wait_for(lambda: "here" in log.read_text(), process, log)
+        process.send_signal(number)
+        assert process.wait(25) == 0
+        assert log.read_text() == f"here\n{raised}\n"
 
 
 def test_what_ends_by_itself_is_left_alone() -> None:
