@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def test_a_token_that_is_refused_and_a_hub_that_is_away_are_said(hub: Hub, toy: 
     (done,) = upload(toy, to({"toy": NAME}), print)
     assert done.reason == f"the hub does not let us write to {NAME}. Log in with `hf auth login`, or set HF_TOKEN to a token that may."
     hub.url = "http://127.0.0.1:9"
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # before it gives up the client tries again, after longer and longer waits
     use(hub, monkeypatch, "unused")
     (done,) = upload(toy, to({"toy": NAME}), print)
     assert done.state == "failed" and done.reason.startswith(f"{NAME}: not uploaded (ConnectError")
