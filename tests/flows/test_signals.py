@@ -43,6 +43,22 @@ try:
 except BaseException as error:
     print(type(error).__name__)
 """
+TURNED = """
+import os, signal, sys, time
+from flows.signals import ends_when_told
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with ends_when_told():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(0.5)
+            if sys.argv[1] == "raised":
+                raise ImportError("initialization failed")
+except BaseException as error:
+    print(type(error).__name__)
+"""
 IN_TIME = """
 import os, signal, time
 from flows.signals import ends_when_told
@@ -78,6 +94,12 @@ def test_a_signal_that_finds_a_destructor_is_not_lost(number: signal.Signals, ra
         process.send_signal(number)
         assert process.wait(25) == 0
         assert log.read_text() == f"here\n{raised}\n"
+
+
+@pytest.mark.parametrize("how", ["raised", "kept"])
+def test_a_signal_that_became_something_else_is_heeded_at_the_end(how: str) -> None:
+    done = subprocess.run([sys.executable, "-c", TURNED, how], cwd=ROOT, capture_output=True, text=True, timeout=25)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "KeyboardInterrupt\n", "")
 
 
 def test_what_ends_by_itself_is_left_alone() -> None:
