@@ -8,10 +8,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from PIL import Image
-
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.model_files import located
 from ti_pipeline.params import Generator as GeneratorParams
@@ -20,6 +16,9 @@ from ti_pipeline.params import Params
 from ti_pipeline.params import Ranker as RankerParams
 
 if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
     from ti_pipeline.generators.generator import Generator
     from ti_pipeline.generators.reader import Reader
     from ti_pipeline.generators.source import Source
@@ -42,11 +41,6 @@ class Models:
         places = {"model": located(ranker.model, root), "pretrained": file and located(file, root)}
         self._ranker = ranker.model_copy(update=places | {"dino": ranker.dino and located(ranker.dino, root)})
         self._judge = params.judge.model_copy(update={"model": located(params.judge.model, root)})
-        # Before torch starts its threads, which inherit it: on a CPU gradients that fade out cost many times as much.
-        torch.set_flush_denormal(True)
-        # The libraries that are loaded next make half a million objects that never die; looking for dead ones among them after
-        # every 700 is a tenth of the time that loading takes.
-        gc.set_threshold(10_000, 10, 10)
 
     @cached_property
     def source(self) -> Source:
@@ -87,11 +81,20 @@ class Models:
 
     @property
     def generator(self) -> Generator:
+        _prepare()
         return _generator(self._generator, self.source.digest)
 
     @property
     def ranker(self) -> Ranker:
+        _prepare()
         return _ranker(self._ranker, self._generator.device)
+
+    @cached_property
+    def ranker_digest(self) -> str:
+        """That of `ranker`, which is not loaded for it while its files are as they were when it last was. Raises ParamsError."""
+        from ti_pipeline.sight.ranker_digest import known_digest
+
+        return known_digest(self._ranker) or self.ranker.digest
 
     @property
     def sight(self) -> Sight:
@@ -99,6 +102,11 @@ class Models:
         from ti_pipeline.sight.likeness import Sight
 
         return Sight(self.ranker, _dino(self._ranker, self._generator.device), self._ranker.likeness != "dino")
+
+    @property
+    def sight_digest(self) -> str:
+        """That of `sight`. Raises ParamsError."""
+        return self.ranker_digest if self._ranker.likeness == "clip" else self.sight.digest
 
     @property
     def ranker_if_there(self) -> Ranker | None:
@@ -110,7 +118,16 @@ class Models:
 
     @property
     def judge(self) -> PictureModel:
+        _prepare()
         return _judge(self._judge, self._generator.device)
+
+    @cached_property
+    def judge_digest(self) -> str:
+        """That of `judge`, which is not loaded for it. Raises ParamsError."""
+        from ti_pipeline.sight.judge import find_judge
+        from ti_pipeline.sight.picture_files import picture_digest
+
+        return picture_digest(find_judge(self._judge))
 
     @property
     def judge_ranks(self) -> str | None:
@@ -167,6 +184,19 @@ def _chooser(ranker: RankerParams, generator: GeneratorParams, digest: str) -> W
     return WordChooser(_generator(generator, digest), model.images, model.texts)
 
 
+def _prepare() -> None:
+    """What is set for a thread before it loads a model or works with one."""
+    import torch
+
+    # Before torch starts its threads, which inherit it: on a CPU gradients that fade out cost many times as much.
+    torch.set_flush_denormal(True)
+    # The libraries that are loaded next make half a million objects that never die; looking for dead ones among them after
+    # every 700 is a tenth of the time that loading takes.
+    gc.set_threshold(10_000, 10, 10)
+
+
 def share_processor(processes: int) -> None:
     """Take this process's part of the threads that it would have alone."""
+    import torch
+
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))

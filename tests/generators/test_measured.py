@@ -14,8 +14,9 @@ from ti_pipeline.generators import measured
 from ti_pipeline.generators.generator import weight_digests
 from ti_pipeline.generators.load import load_generator
 from ti_pipeline.generators.loading import precisions
-from ti_pipeline.generators.measured import Choice, cache_file, choose, known
+from ti_pipeline.generators.measured import KIND, Choice, choose, depends, known
 from ti_pipeline.generators.source import find_source
+from ti_pipeline.remembered import place
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def test_it_is_measured_once_and_the_next_load_takes_the_same(folder: Path, cach
 
 def test_what_was_chosen_is_what_is_loaded(folder: Path, cache: Path) -> None:
     settings = generator_settings(folder, precision="auto")
-    file = cache_file(find_source(settings).digest, precisions(CPU))
+    file = place(KIND, depends(find_source(settings).digest, precisions(CPU)))
     file.parent.mkdir(parents=True)
     for choice in (Choice("float32", "channels_last", torch.get_num_threads()), Choice("bfloat16")):
         file.write_text(json.dumps(vars(choice)))
@@ -121,7 +122,7 @@ def test_a_measurement_leaves_the_weights_and_a_damaged_file_is_none(folder: Pat
     choice = choose(replace(generator, digest="d"), ("float32", "bfloat16"))
     assert weight_digests(generator) == before and generator.unet.dtype == torch.float32
     assert known("d", ("float32", "bfloat16")) == choice and known("e", ("float32", "bfloat16")) is None
-    cache_file("d", ("float32", "bfloat16")).write_text("{")
+    place(KIND, depends("d", ("float32", "bfloat16"))).write_text("{")
     assert known("d", ("float32", "bfloat16")) is None
 
 

@@ -77,4 +77,4 @@ def test_where_it_cannot_be_kept_the_work_is_done_all_the_same(
 ) -> None:
     cache.write_text("a file where the folder should be")
     assert train_one(workspace, generator, validated("mug"), settings()).state == "done"
-    assert "the speed cannot be kept" in caplog.text and kept_speed("samples", generator, False) is None
+    assert "cannot be kept (speed)" in caplog.text and kept_speed("samples", generator, False) is None

@@ -14,7 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, ViTConfig, ViTModel
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import Judge as Settings
 from ti_pipeline.sight.judge import find_judge, load_judge
-from ti_pipeline.sight.picture_model import PREPARATION, PictureModel, picture_digest
+from ti_pipeline.sight.picture_files import PREPARATION, picture_digest
+from ti_pipeline.sight.picture_model import PictureModel
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 32, "patch_size": 16}
 PREPARE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}

@@ -45,6 +45,18 @@ class Given:
         return SimpleNamespace(digest=given.digest, family=FAMILY, **asked)
 
     @property
+    def ranker_digest(self) -> str:
+        return self.ranker.digest
+
+    @property
+    def judge_digest(self) -> str:
+        return self.judge.digest
+
+    @property
+    def sight_digest(self) -> str:
+        return self.sight.digest
+
+    @property
     def ranker_if_there(self) -> Any:
         return self.ranker
 

@@ -27,7 +27,7 @@ from ti_pipeline.workspace import CHOICES, CONCEPTS, Workspace
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 OF_MODEL = {
     "source": {"generator"}, "generator": {"generator"}, "reader_if_there": {"reader"}, "ranker": {"ranker"}, "embed": {"ranker"},
-    "ranker_if_there": {"ranker"},
+    "ranker_if_there": {"ranker"}, "ranker_digest": {"ranker"}, "sight_digest": {"ranker"}, "judge_digest": {"judge"},
     "sight": {"ranker"}, "judge_ranks": {"judge", "ranker"}, "judge": {"judge"}, "choose_initializer": {"generator", "ranker"},
 }  # fmt: skip
 OPENED = """
@@ -46,6 +46,21 @@ sys.addaudithook(hear)
 run = Run.over(Workspace.at(Path(sys.argv[1]), "concepts"), quick(), force=True)
 assert all(outcome.ok for outcome in run_stage(STAGES[sys.argv[2]], run))
 print(json.dumps(sorted(opened)))
+"""
+AGAIN = """
+import json, sys
+from pathlib import Path
+from tests.stages.quick import quick
+from ti_pipeline.stages.status import survey
+from ti_pipeline.stages.run import run_stage
+from ti_pipeline.stages.stage import Run
+from ti_pipeline.stages.table import STAGES
+from ti_pipeline.workspace import Workspace
+workspace = Workspace.at(Path(sys.argv[1]), "concepts")
+found = {state for row in survey(workspace, quick()) for state in row["stages"].values()}
+for stage in STAGES.values():
+    found |= {outcome.state for outcome in run_stage(stage, Run.over(workspace, quick()))}
+print(json.dumps([sorted(found), sorted({"diffusers.models", "open_clip", "timm"} & set(sys.modules))]))
 """
 
 
@@ -106,6 +121,11 @@ def test_with_nothing_but_its_inputs_a_stage_makes_the_same(name: str, made: Wor
         os.utime(path, (86_400, 86_400))  # on another day
     assert all(outcome.state == "done" for outcome in run_stage(stage, Run.over(alone, quick())))
     assert contents(stage.folder(alone)) == contents(stage.folder(made))
+
+
+def test_a_process_with_nothing_to_do_imports_no_model(made: Workspace) -> None:
+    ran = subprocess.run([sys.executable, "-c", AGAIN, str(made.root)], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0 and json.loads(ran.stdout.splitlines()[-1]) == [["up-to-date"], []], ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -23,7 +23,8 @@ from ti_pipeline.stages.collection import remove_withdrawn
 from ti_pipeline.stages.leftovers import sweep
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.stages.train import TRAIN
-from ti_pipeline.words.files import read_word, word_fingerprint
+from ti_pipeline.words.files import read_word
+from ti_pipeline.words.headers import word_fingerprint
 from ti_pipeline.words.steps import read_steps, steps_in
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Outcome, Workspace

@@ -20,7 +20,8 @@ from ti_pipeline.stages.learnt import Wanted, standing, training_fingerprint
 from ti_pipeline.stages.run import run_stage
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.stages.train import SCHEMA, TRAIN
-from ti_pipeline.words.files import read_word, word_fingerprint
+from ti_pipeline.words.files import read_word
+from ti_pipeline.words.headers import word_fingerprint
 from ti_pipeline.words.word import ONLY
 from ti_pipeline.workspace import Outcome, Workspace
 

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.words.files import read_word, word_fingerprint, word_token, write_word
+from ti_pipeline.words.files import read_word, write_word
+from ti_pipeline.words.headers import word_fingerprint, word_token
 from ti_pipeline.words.word import ONLY, Word
 
 VECTORS = torch.arange(6, dtype=torch.float32).reshape(2, 3) / 7

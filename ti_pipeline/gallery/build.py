@@ -20,7 +20,7 @@ from ti_pipeline.gallery.render import design_digest, render
 from ti_pipeline.gallery.take_away import carrier, hang_word
 from ti_pipeline.params import Params
 from ti_pipeline.words.export import export_of
-from ti_pipeline.words.files import word_fingerprint
+from ti_pipeline.words.headers import word_fingerprint
 from ti_pipeline.words.names import names_for
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 

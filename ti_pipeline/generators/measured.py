@@ -6,7 +6,6 @@ later run on the same machine reads the choice instead of measuring again. What 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -15,18 +14,22 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from ti_pipeline.files import digest_value, write_json
+if TYPE_CHECKING:
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
+from ti_pipeline.remembered import remember, remembered
 
 SAMPLES, LARGE, EDGE, TOKENS = 32, 10**8, 16, 24  # a network of more weights than LARGE fills a processor with few samples
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 log = logging.getLogger(__name__)
 MARGIN = 1.15  # a choice must be so much faster than the one before it, and repeat itself so well: noise decides nothing
 ROUNDS = 2
+KIND = "cpu"  # in the names of what is kept
 FORMAT = 2  # of what is kept: raised whenever it is measured in another way
 
 
@@ -42,8 +45,8 @@ class Choice:
 def known(digest: str, precisions: Sequence[str]) -> Choice | None:
     """What was chosen before on this machine for the generator with this digest."""
     try:
-        return Choice(**json.loads(cache_file(digest, precisions).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return Choice(**remembered(KIND, depends(digest, precisions)))
+    except TypeError:  # nothing, or something else
         return None
 
 
@@ -56,22 +59,13 @@ def choose(generator: LatentDiffusion, precisions: Sequence[str]) -> Choice:
     if not steady:
         log.info("the machine is busy: what was measured is not kept")
         return choice
-    try:
-        write_json(cache_file(generator.digest, precisions), asdict(choice))
-    except OSError as error:  # costs every process a measurement, and no run its end
-        log.warning("the choice of precision cannot be kept: %s", error)
+    remember(KIND, depends(generator.digest, precisions), asdict(choice))
     return choice
 
 
-def cache_folder() -> Path:
-    """Where what was measured on this machine is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ti-pipeline"
-
-
-def cache_file(digest: str, precisions: Sequence[str]) -> Path:
-    """In the user's cache; another processor, torch, number of threads or generator has another name."""
-    depends = [FORMAT, _processor(), torch.__version__, torch.get_num_threads(), digest, list(precisions)]
-    return cache_folder() / f"cpu-{digest_value(depends)[:16]}.json"
+def depends(digest: str, precisions: Sequence[str]) -> list[Any]:
+    """What a choice holds for: this processor, torch, number of threads and generator."""
+    return [FORMAT, _processor(), torch.__version__, torch.get_num_threads(), digest, list(precisions)]
 
 
 def _measured(generator: LatentDiffusion, precisions: Sequence[str]) -> tuple[Choice, bool]:
@@ -140,6 +134,8 @@ def _seconds(generator: LatentDiffusion, choice: Choice, clock: Callable[[], flo
 
 def attention(dtype: torch.dtype) -> AttnProcessor | AttnProcessor2_0:
     """On a CPU fused attention in bfloat16 is several times slower than the plain one when it has to go backwards."""
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
     return AttnProcessor2_0() if dtype == torch.float32 else AttnProcessor()
 
 

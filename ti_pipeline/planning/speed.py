@@ -1,44 +1,33 @@
 """How fast a generator was on this machine when it was last at work, for those who ask how long it will take.
 
-Kept in the user's cache by what speed depends on: the architecture, not the weights; the device, the precision, the size of pictures.
+Remembered by what speed depends on: the architecture, not the weights; the device, the precision, the size of pictures.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from ti_pipeline.files import digest_value, write_json
 from ti_pipeline.generators.generator import Generator
-from ti_pipeline.generators.measured import cache_folder
+from ti_pipeline.remembered import remember, remembered
 
-log = logging.getLogger(__name__)
 Of = Literal["samples", "passes"]
 """Samples that are learnt from, or passes of the denoiser for a picture, each a second."""
 
 
 def keep_speed(of: Of, generator: Generator, checkpointing: bool, speed: float) -> None:
-    try:
-        write_json(_file(of, generator, checkpointing), speed)
-    except OSError as error:  # costs a later plan its time, and no run its end
-        log.warning("the speed cannot be kept: %s", error)
+    remember("speed", _depends(of, generator, checkpointing), speed)
 
 
 def kept_speed(of: Of, generator: Generator, checkpointing: bool) -> float | None:
     """Of such a generator on this machine; None where nothing was measured."""
-    try:
-        return float(json.loads(_file(of, generator, checkpointing).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+    speed = remembered("speed", _depends(of, generator, checkpointing))
+    return speed if isinstance(speed, float) else None
 
 
-def _file(of: Of, generator: Generator, checkpointing: bool) -> Path:
+def _depends(of: Of, generator: Generator, checkpointing: bool) -> list[Any]:
     how = {key: value for key, value in generator.arithmetic.items() if key not in ("torch", "memory_format")}
     made_of = {
         name: [type(network).__name__, sum(weight.numel() for weight in network.parameters())]
         for name, network in generator.networks.items()
     }
-    depends = [of, how, made_of, list(generator.latent_shape), checkpointing]
-    return cache_folder() / f"speed-{digest_value(depends)[:16]}.json"
+    return [of, how, made_of, list(generator.latent_shape), checkpointing]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ti_pipeline import params
-from ti_pipeline.sight.picture_model import PictureModel, checked, find_picture_model, load_picture_model, short_name
+from ti_pipeline.sight.picture_files import checked, find_picture_model, short_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from ti_pipeline.sight.picture_model import PictureModel
 
 SETTING = "judge.model"
 
@@ -23,4 +27,6 @@ def find_judge(settings: params.Judge) -> Path:
 
 def load_judge(settings: params.Judge, device: torch.device | str) -> PictureModel:
     """`miniature`, a folder or a hub name that transformers' AutoModel loads. Raises ParamsError."""
+    from ti_pipeline.sight.picture_model import load_picture_model
+
     return load_picture_model(find_judge(settings), short_name(settings.model), SETTING, device)

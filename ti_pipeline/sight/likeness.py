@@ -9,7 +9,8 @@ import torch
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_value
-from ti_pipeline.sight.picture_model import PictureModel, find_picture_model, load_picture_model, short_name
+from ti_pipeline.sight.picture_files import find_picture_model, short_name
+from ti_pipeline.sight.picture_model import PictureModel, load_picture_model
 from ti_pipeline.sight.ranker import Ranker
 
 SETTING = "ranker.dino"

@@ -6,7 +6,6 @@ import difflib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_file, digest_value
 from ti_pipeline.foreign import nothing_asked, refuse_code, refuse_pickled_code
 from ti_pipeline.model_files import check_whole, is_path
+from ti_pipeline.sight.ranker_digest import keep_digest, loaded_from, ranker_folder
 from ti_pipeline.tensor_file import digest_weights
 
 BATCH = 64
@@ -101,14 +101,15 @@ def load_ranker(settings: params.Ranker, device: torch.device | str) -> Ranker:
 
     Raises ParamsError that says what is wrong, what to download and where to put it.
     """
-    if settings.model == "miniature":
-        folder = Path(str(resources.files("ti_pipeline.miniature"))) / "ranker"
-        return _load("miniature", f"local-dir:{folder}", None, folder, device)
-    folder = Path(settings.model).expanduser()
-    if folder.is_dir():
-        return _load(folder.resolve().name, f"local-dir:{folder.resolve()}", None, folder.resolve(), device)
-    _check_name(settings)
-    return _load(f"{settings.model}/{settings.pretrained}", settings.model, settings.pretrained, None, device)
+    files = loaded_from(settings)
+    if folder := ranker_folder(settings):
+        name = "miniature" if settings.model == "miniature" else folder.name
+        ranker = _load(name, f"local-dir:{folder}", None, folder, device)
+    else:
+        _check_name(settings)
+        ranker = _load(f"{settings.model}/{settings.pretrained}", settings.model, settings.pretrained, None, device)
+    keep_digest(files, ranker.digest)
+    return ranker
 
 
 def _check_name(settings: params.Ranker) -> None:

@@ -24,7 +24,7 @@ def _digests(run: Run) -> Digests:
 
     models = run.models
     encoders = other_than_usual(models.source, run.params.generator.encoders)
-    return Digests(models.source.digest, models.ranker.digest, models.judge.digest, encoders)
+    return Digests(models.source.digest, models.ranker_digest, models.judge_digest, encoders)
 
 
 def _wanted(run: Run, slug: str) -> Wanted:

@@ -26,8 +26,8 @@ def evaluation_fingerprint(models: Models, word: Word, manifest: Manifest, param
     """Over the digests of the three models, the embedding and the manifest, and the settings. The generator need not be loaded."""
     inputs = {
         "generator": models.source.digest,
-        "ranker": models.ranker.digest,
-        "judge": models.judge.digest,
+        "ranker": models.ranker_digest,
+        "judge": models.judge_digest,
         "concept": manifest.training_digest,
         "embedding": word.digest,
         "initializer": word.class_words,

@@ -24,7 +24,7 @@ def given_wanted(manifest: Manifest) -> Wanted:
 
 
 def standing_given(workspace: Workspace, concept: str, wanted: Wanted) -> Outcome | None:
-    from ti_pipeline.words.files import word_fingerprint
+    from ti_pipeline.words.headers import word_fingerprint
 
     path = workspace.embedding(concept)
     if word_fingerprint(path) != wanted.word:

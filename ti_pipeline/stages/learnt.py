@@ -81,7 +81,7 @@ def wanted_of(run: Run, manifest: Manifest, start: str = "") -> Wanted:
     from ti_pipeline.generators.family import some_of
 
     train, source = run.params.train.for_concept(manifest), run.models.source
-    ranker = run.models.ranker.digest if train.chosen.looks or not manifest.initializer else ""
+    ranker = run.models.ranker_digest if train.chosen.looks or not manifest.initializer else ""
     encoders = some_of(source, run.params.generator.encoders)
     trained = training_fingerprint(source.digest, ranker, manifest, run.params, encoders, start)
     word, curve, strip = trained, "", ""
@@ -90,7 +90,7 @@ def wanted_of(run: Run, manifest: Manifest, start: str = "") -> Wanted:
 
         settings = train.model_dump(mode="json", include={"compromise", "compromise_samples", "keep_steps", *SAMPLER})
         settings |= {"preview_prompt": prompts_of(manifest, train)}
-        word = curve = fingerprint("compromise", VERSION, {"trained": trained, "ranker": run.models.ranker.digest}, settings)
+        word = curve = fingerprint("compromise", VERSION, {"trained": trained, "ranker": run.models.ranker_digest}, settings)
     if train.preview_every:
         from ti_pipeline.inversion.previews import neutral_prompt
 
@@ -103,7 +103,7 @@ def wanted_of(run: Run, manifest: Manifest, start: str = "") -> Wanted:
 def standing(workspace: Workspace, concept: str, wanted: Wanted) -> Outcome | None:
     """The outcome of a concept of which everything is there and carries its digest, else None."""
     from ti_pipeline.inversion.strip import strip_fingerprint
-    from ti_pipeline.words.files import word_fingerprint
+    from ti_pipeline.words.headers import word_fingerprint
     from ti_pipeline.words.steps import steps_in
 
     path = workspace.embedding(concept)

@@ -69,8 +69,8 @@ def _plan(protocol: Protocol, run: Run, slug: str) -> Plan:
     inputs = {
         "protocol": protocol.name,
         "generator": run.models.source.digest,
-        "ranker": run.models.ranker.digest,
-        "judge": run.models.judge.digest,
+        "ranker": run.models.ranker_digest,
+        "judge": run.models.judge_digest,
         "concept": manifest.training_digest,
         "word": word.digest,
         "prompts": [(prompt.text, prompt.read) for prompt in prompts],

@@ -24,7 +24,7 @@ VERSION = 1
 def _plan(run: Run, slug: str) -> Plan:
     manifest, table = read_manifest(run.workspace, slug), run.workspace.ranking(slug)
     candidates, verdicts = read_candidates(run.workspace, slug), read_verdicts(run.workspace, slug)
-    wanted = rank_fingerprint(candidates, run.models.sight.digest, manifest, run.params, verdicts)
+    wanted = rank_fingerprint(candidates, run.models.sight_digest, manifest, run.params, verdicts)
     stands = None
     if table_metadata(table).get("fingerprint") == wanted:
         stands = Outcome("rank", slug, "up-to-date", path=str(table), digest=digest_file(table))

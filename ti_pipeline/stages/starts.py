@@ -37,7 +37,7 @@ def origin(run: Run, manifest: Manifest) -> str:
 
 def start_fingerprint(run: Run, manifest: Manifest, behind: Sequence[str] = ()) -> str:
     """What the word that it goes on from stands under, or is to; empty where that is none. Raises ConceptError."""
-    from ti_pipeline.words.files import word_fingerprint
+    from ti_pipeline.words.headers import word_fingerprint
 
     if not (slug := origin(run, manifest)):
         return ""
@@ -88,7 +88,8 @@ def started(run: Run, manifest: Manifest, generator: Generator, fingerprint: str
 
     Raises ConceptError for one that is not learnt as it is set now, or not for this generator.
     """
-    from ti_pipeline.words.files import read_word, word_fingerprint
+    from ti_pipeline.words.files import read_word
+    from ti_pipeline.words.headers import word_fingerprint
     from ti_pipeline.words.start import for_generator, read_start
 
     if not manifest.start:

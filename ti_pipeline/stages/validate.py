@@ -61,7 +61,7 @@ def _plan(run: Run, slug: str) -> Plan:
     if isinstance(concept, ConceptError):
         return Plan(slug, "", None, concept)
     try:
-        wanted = validate_fingerprint(concept, run.params, run.models.ranker.digest)
+        wanted = validate_fingerprint(concept, run.params, run.models.ranker_digest)
     except ConceptError as error:
         return Plan(slug, "", None, error)
     return Plan(slug, wanted, _standing(run.workspace, slug, wanted), concept)

@@ -51,27 +51,6 @@ def read_word(path: Path, token: str | None = None) -> Word:
     return replace(word, class_words=word.provenance.get("initializer", ""), digest=digest_file(path))
 
 
-def word_fingerprint(path: Path) -> str:
-    """The fingerprint that a word stands under; empty when there is none or the file cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("fingerprint", "")
-    except (OSError, SafetensorError):
-        return ""
-
-
-def word_token(path: Path) -> str:
-    """The one token in a safetensors file, by its header alone; empty where there is none, or several, or the file cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if not name.endswith("_out") and not name.startswith(ADAPTER)]  # noqa: SIM118
-            if names and set(names) <= set(ENCODERS):
-                return (file.metadata() or {}).get("token", "")
-    except (OSError, SafetensorError):
-        return ""
-    return names[0] if len(names) == 1 else ""
-
-
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:

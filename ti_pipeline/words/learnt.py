@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ti_pipeline.errors import ConceptError, NotYet, ParamsError
 from ti_pipeline.stages.collection import current
-from ti_pipeline.words.files import read_word, word_token
+from ti_pipeline.words.files import read_word
+from ti_pipeline.words.headers import word_token
 from ti_pipeline.words.word import Word
 from ti_pipeline.workspace import Workspace
 
