@@ -13,6 +13,8 @@ from PIL import Image
 
 from examples.bias import COLOURS, colour, unevenness
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # lines that it prints, with numbers in each; rows and columns of its sheet
 EXAMPLES = {"style_word": (2, 3, 16), "two_words": (4, 4, 12), "interpolation": (8, 4, 9), "bias": (4, 6, 12)}

@@ -23,6 +23,8 @@ from ti_pipeline.planning.footprint import Peak, drawing_bytes, hollow, training
 from ti_pipeline.planning.outline import outline
 from ti_pipeline.words.word import ONLY
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

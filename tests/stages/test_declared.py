@@ -24,6 +24,8 @@ from ti_pipeline.stages.stage import Run, Stage
 from ti_pipeline.stages.table import STAGES
 from ti_pipeline.workspace import CHOICES, CONCEPTS, Workspace
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 OF_MODEL = {
     "source": {"generator"}, "generator": {"generator"}, "reader_if_there": {"reader"}, "ranker": {"ranker"}, "embed": {"ranker"},

@@ -16,6 +16,8 @@ from ti_pipeline.versioning.record import record
 from ti_pipeline.versioning.storage import StorageError
 from ti_pipeline.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 OBJECTS = 9 + 18 + 7
 
 

@@ -18,6 +18,8 @@ from tests.versioning.small import ROOT, configured, content, digests, write
 from tests.versioning.test_publish import gallery, seen
 from ti_pipeline.versioning import git
 
+pytestmark = pytest.mark.slow
+
 POINTS = 20
 
 

@@ -24,6 +24,8 @@ from ti_pipeline.versioning.record import record
 from ti_pipeline.versioning.storage import StorageError
 from ti_pipeline.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 
 class Mortal:
     """A server on one port and one data folder for as many lives as it takes."""

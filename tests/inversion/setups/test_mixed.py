@@ -30,6 +30,8 @@ from ti_pipeline.inversion.state import Trained
 from ti_pipeline.words.word import ONLY, Word
 from ti_pipeline.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 Mix = Callable[..., Mixed]
 GROWS = ("setup=progressive", "setups.progressive.grow_at=[3, 5]", "steps=8")
 THREE = {
