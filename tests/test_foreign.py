@@ -17,7 +17,7 @@ from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators import source
 from ti_pipeline.sight import judge as judges
-from ti_pipeline.sight import picture_model
+from ti_pipeline.sight import picture_files
 from ti_pipeline.sight import ranker as rankers
 
 PACKAGE = Path(str(resources.files("ti_pipeline.miniature")))
@@ -40,7 +40,7 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Without the look at its configurations a folder meets what the loaders themselves were told."""
     if request.param == "not looked at":
-        for module in (source, rankers, picture_model):
+        for module in (source, rankers, picture_files):
             monkeypatch.setattr(module, "refuse_code", lambda folder, setting: None)
     return request.param == "looked at"
 

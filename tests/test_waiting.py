@@ -11,7 +11,7 @@ from ti_pipeline.waiting import BRIEFLY, choose_waiting
 
 SAYS = """
 import os, sys
-import ti_pipeline.models
+import ti_pipeline.generators.generator
 assert "torch" in sys.modules  # it was not when the choice was made, or there would be none
 print(os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"))
 """
