@@ -10,29 +10,18 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from ti_pipeline.cli import (
-    Concepts,
-    ForceOption,
-    JsonOption,
-    ParamsOption,
-    SetOption,
-    WithOption,
-    WorkspaceOption,
-    app,
-    main,
-    open_workspace,
-)
+from ti_pipeline.call import Call, Concepts, ForceOption, JsonOption, SetOption, with_call
+from ti_pipeline.cli import WithOption, app, main
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.starter import EXAMPLES, starter
 from ti_pipeline.terminal import note, print_summary, print_where_to_look, say_json
 
 
 @app.command()
+@with_call
 def run(
+    call: Call,
     concepts: Concepts = None,
-    workspace: WorkspaceOption = Path("."),
-    params: ParamsOption = None,
-    set_: SetOption = None,
     force: ForceOption = False,
     json_: JsonOption = False,
     compare: Annotated[bool, typer.Option("--compare", help="Validate and compare setups, and nothing else.")] = False,
@@ -41,7 +30,7 @@ def run(
     """The whole chain through Prefect, here."""
     if with_ and not compare:
         raise ParamsError("--with goes with --compare: what every run does follows from params.yaml alone.")
-    given = _given(workspace, params, set_, concepts, force)
+    given = _given(call, concepts, force)
     summary = _flow("compare_setups", given | {"overlay": _whole(with_)}) if compare else _flow("train_concepts", given)
     if json_:
         say_json(summary)
@@ -50,10 +39,10 @@ def run(
     _leave(summary)
 
 
-def _given(workspace: Path, params: Path | None, overrides: list[str] | None, concepts: list[str] | None, force: bool) -> dict[str, Any]:
+def _given(call: Call, concepts: list[str] | None = None, force: bool = False) -> dict[str, Any]:
     """What both flows are called with."""
-    root, chosen = str(workspace.expanduser()), concepts or None
-    return {"workspace": root, "params": _whole(params), "overrides": list(overrides or ()), "concepts": chosen, "force": force}
+    root, chosen = str(call.workspace.expanduser()), concepts or None
+    return {"workspace": root, "params": _whole(call.params), "overrides": [*call.overrides], "concepts": chosen, "force": force}
 
 
 def _whole(path: Path | None) -> str | None:
@@ -66,9 +55,8 @@ def _flow(name: str, given: dict[str, Any]) -> dict:
     from flows.signals import ends_when_told
 
     file, overlay = given["params"], given.get("overlay")  # wrong params are told before a server is started
-    place, _ = open_workspace(
-        Path(given["workspace"]), Path(file) if file else None, given["overrides"], Path(overlay) if overlay else None
-    )
+    call = Call(Path(given["workspace"]), Path(file) if file else None, tuple(given["overrides"]))
+    place, _ = call.open(Path(overlay) if overlay else None)
     prefect_server, flows, turn = _prefect()
     with ends_when_told(), turn(place.root, note), prefect_server(place.root):
         try:
@@ -111,8 +99,8 @@ def demo(
     source = starter()
     workspace = workspace.expanduser()
     workspace.mkdir(parents=True, exist_ok=True)
-    overrides = [f"concepts.folder={source / EXAMPLES}", *(set_ or ())]
-    summary = _flow("train_concepts", _given(workspace, source / "params.yaml", overrides, None, False))
+    overrides = (f"concepts.folder={source / EXAMPLES}", *(set_ or ()))
+    summary = _flow("train_concepts", _given(Call(workspace, source / "params.yaml", overrides)))
     print_summary(summary)
     print_where_to_look(workspace.resolve() / "artifacts" / "galleries" / "index.html")
     _leave(summary)

@@ -16,10 +16,11 @@ import typer
 import typer.core
 
 from ti_pipeline import __version__
+from ti_pipeline.call import Call, Concepts, ForceOption, JsonOption, with_call
 from ti_pipeline.comparison.state import told
 from ti_pipeline.errors import PipelineError, in_words
 from ti_pipeline.loopback import spare_loopback
-from ti_pipeline.params import Params, load
+from ti_pipeline.params import Params
 from ti_pipeline.stages.collection import validated
 from ti_pipeline.stages.compare import COMPARE
 from ti_pipeline.stages.gallery import GALLERY
@@ -53,16 +54,10 @@ class PagesFirst(typer.core.TyperGroup):
 
 gallery_app = typer.Typer(cls=PagesFirst, help="Build the pages (`gallery [CONCEPT…]`), serve them, or sum up the questionnaire.")
 
-Concepts = Annotated[list[str] | None, typer.Argument(metavar="[CONCEPT…]", help="These concepts; without any, all.")]
-WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder that artifacts/ goes to.", metavar="DIR")]
-ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")]
 WithOption = Annotated[
     Path | None,
     typer.Option("--with", help="A file with other values of some keys, such as examples/comparison.yaml.", metavar="FILE"),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Do again what is up to date.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 ChoicesOption = Annotated[
     str | None,
     typer.Option(
@@ -71,14 +66,6 @@ ChoicesOption = Annotated[
         metavar="URL|FILE",
     ),
 ]
-
-
-def open_workspace(
-    workspace: Path, params: Path | None, overrides: list[str] | None, overlay: Path | None = None
-) -> tuple[Workspace, Params]:
-    """The workspace and the typed params of a call."""
-    settings = load(params or workspace / "params.yaml", overrides or (), overlay)
-    return Workspace.open(workspace, settings.concepts.folder), settings
 
 
 def _report(outcomes: list[Outcome], as_json: bool) -> None:
@@ -92,15 +79,14 @@ def _report(outcomes: list[Outcome], as_json: bool) -> None:
 
 
 def _stage(stage: Stage) -> Callable[..., None]:
+    @with_call
     def command(
+        call: Call,
         concepts: Concepts = None,
-        workspace: WorkspaceOption = Path("."),
-        params: ParamsOption = None,
-        set_: SetOption = None,
         force: ForceOption = False,
         json_: JsonOption = False,
     ) -> None:
-        place, settings = open_workspace(workspace, params, set_)
+        place, settings = call.open()
         _report(_run(stage, place, settings, concepts, force), json_)
 
     return command
@@ -119,17 +105,16 @@ for _each in STAGES.values():
 
 
 @app.command(help=RANK.about)
+@with_call
 def rank(
+    call: Call,
     concepts: Concepts = None,
-    workspace: WorkspaceOption = Path("."),
-    params: ParamsOption = None,
-    set_: SetOption = None,
     force: ForceOption = False,
     json_: JsonOption = False,
     with_choices: Annotated[bool, typer.Option("--with-choices", help="What people picked comes first; say how far CLIP agrees.")] = False,
     choices: ChoicesOption = None,
 ) -> None:
-    place, settings = open_workspace(workspace, params, set_)
+    place, settings = call.open()
     if with_choices or choices:
         from ti_pipeline.choices.files import gather
         from ti_pipeline.choices.verdicts import write_verdicts
@@ -144,16 +129,15 @@ def rank(
 
 
 @app.command(help=COMPARE.about)
+@with_call
 def compare(
+    call: Call,
     concepts: Concepts = None,
-    workspace: WorkspaceOption = Path("."),
-    params: ParamsOption = None,
-    set_: SetOption = None,
     force: ForceOption = False,
     json_: JsonOption = False,
     with_: WithOption = None,
 ) -> None:
-    place, settings = open_workspace(workspace, params, set_, with_)
+    place, settings = call.open(with_)
     outcomes = _run(COMPARE, place, settings, concepts, force)
     if not json_:
         say(told(place, settings), err=True)
@@ -165,10 +149,9 @@ app.add_typer(gallery_app, name="gallery")
 
 
 @gallery_app.command()
+@with_call
 def serve(
-    workspace: WorkspaceOption = Path("."),
-    params: ParamsOption = None,
-    set_: SetOption = None,
+    call: Call,
     host: Annotated[str, typer.Option(help="127.0.0.1 answers this machine only, 0.0.0.0 everyone who can reach it.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8765,
     choices: ChoicesOption = None,
@@ -182,15 +165,14 @@ def serve(
     """Show the gallery on a server that keeps everyone's choices. (A concept called `serve` is built by `gallery build serve`.)"""
     from ti_pipeline.gallery.host import Door, run_server
 
-    place, settings = open_workspace(workspace, params, set_)
+    place, settings = call.open()
     run_server(place, settings, Door(host, port, secret_file, allowed_host or ()), choices)
 
 
 @gallery_app.command()
+@with_call
 def answers(
-    workspace: WorkspaceOption = Path("."),
-    params: ParamsOption = None,
-    set_: SetOption = None,
+    call: Call,
     json_: JsonOption = False,
     choices: ChoicesOption = None,
 ) -> None:
@@ -199,7 +181,7 @@ def answers(
     from ti_pipeline.choices.study import sum_up
     from ti_pipeline.evaluation.summary import summarise
 
-    place, _ = open_workspace(workspace, params, set_)
+    place, _ = call.open()
     study = sum_up(place, gather(place, choices)[1])
     with turn(place, "evaluate", [OVERVIEW]):
         summarise(place, validated(place))
@@ -210,12 +192,11 @@ def answers(
 
 
 @app.command()
+@with_call
 def protocol(
     name: Annotated[str, typer.Argument(metavar="PROTOCOL", help="dreambench, dreambench++ or custom-concept-101.")],
+    call: Call,
     concepts: Concepts = None,
-    workspace: WorkspaceOption = Path("."),
-    params: ParamsOption = None,
-    set_: SetOption = None,
     force: ForceOption = False,
     json_: JsonOption = False,
     sets: Annotated[
@@ -226,7 +207,7 @@ def protocol(
     """Measure the learnt words as another paper does, for a table that can stand beside its own."""
     from ti_pipeline.stages.protocol import stage_of, table_path
 
-    place, settings = open_workspace(workspace, params, set_)
+    place, settings = call.open()
     stage = stage_of(name)
     if sets:
         from ti_pipeline.evaluation.protocols import protocols
@@ -241,16 +222,15 @@ def protocol(
 
 
 @app.command()
+@with_call
 def status(
-    workspace: WorkspaceOption = Path("."),
-    params: ParamsOption = None,
-    set_: SetOption = None,
+    call: Call,
     json_: JsonOption = False,
 ) -> None:
     """What is up to date, stale, missing or quarantined, and why. Changes nothing."""
     from ti_pipeline.stages.status import survey
 
-    place, settings = open_workspace(workspace, params, set_)
+    place, settings = call.open()
     rows = survey(place, settings)
     if json_:
         say_json(rows)
@@ -259,16 +239,15 @@ def status(
 
 
 @app.command()
+@with_call
 def plan(
-    workspace: WorkspaceOption = Path("."),
-    params: ParamsOption = None,
-    set_: SetOption = None,
+    call: Call,
     json_: JsonOption = False,
 ) -> None:
     """What a run will take: memory, concepts in a pack, time and disk. Loads and changes nothing."""
     from ti_pipeline.planning.plan import plan as foresee
 
-    place, settings = open_workspace(workspace, params, set_)
+    place, settings = call.open()
     planned = foresee(place, settings)
     if json_:
         say_json(planned)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.candidates.small_workspace import PHOTOS
 from tests.stages.quick import ROOT, quick, run
+from ti_pipeline.call import Call
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.evaluation.report import concept_path
 from ti_pipeline.files import read_table
@@ -89,12 +90,12 @@ def test_a_word_that_is_there_is_not_overwritten_and_one_of_another_model_is_ref
 def test_the_command_reads_no_weights_of_the_generator(arrived: tuple[Workspace, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, rows = arrived
     monkeypatch.setattr(Models, "generator", property(lambda models: pytest.fail("it was loaded")))
-    call = {"workspace": workspace.root, "params": ROOT / "params.yaml", "set_": ["concepts.folder=concepts"]}
-    import_(str(workspace.root / "my-cat.safetensors"), "dog", **call)
+    call = Call(workspace.root, ROOT / "params.yaml", ("concepts.folder=concepts",))
+    import_(str(workspace.root / "my-cat.safetensors"), "dog", call)
     assert torch.equal(read_word(workspace.concepts / "dog" / "word.safetensors").rows[ONLY], rows)
     save_file({"emb_params": torch.zeros(1, 768)}, workspace.root / "wide.safetensors")
     with pytest.raises(typer.Exit):
-        import_(str(workspace.root / "wide.safetensors"), "wide", **call)
+        import_(str(workspace.root / "wide.safetensors"), "wide", call)
     assert not (workspace.concepts / "wide").exists()
 
 

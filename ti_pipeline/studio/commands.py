@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ti_pipeline.params import load
+from ti_pipeline.call import Call, JsonOption, with_call
 from ti_pipeline.terminal import progress, say, say_json, show_table
-from ti_pipeline.workspace import Workspace
 
 
 def add(app: typer.Typer) -> None:
     """Add every command of this room."""
-    app.command("draw")(draw)
+    app.command("draw")(with_call(draw))
 
 
 def draw(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help='With learnt words as they are: "a <fox> on a blue background".')],
+    call: Call,
     count: Annotated[int | None, typer.Option("--count", "-n", help="Pictures; by default generate.candidates.", min=1)] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="By default the seed of params.yaml.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="By default artifacts/drawings in the workspace.", metavar="DIR")] = None,
-    workspace: Annotated[Path, typer.Option("--workspace", help="The folder with what was learnt.", metavar="DIR")] = Path("."),
-    params: Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Draw a prompt with any words that are learnt: pictures with their recipe inside, the best first on a contact sheet."""
     given = [f"generate.candidates={count}"] * (count is not None) + [f"seed={seed}"] * (seed is not None)
-    settings = load(params or workspace / "params.yaml", [*(set_ or ()), *given])
-    place = Workspace.open(workspace, settings.concepts.folder)
+    place, settings = replace(call, overrides=(*call.overrides, *given)).open()
     from ti_pipeline.stages.stage import Run
     from ti_pipeline.studio.drawing import draw as do
     from ti_pipeline.studio.prompt import Known

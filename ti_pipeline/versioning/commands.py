@@ -7,28 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
+from ti_pipeline.call import Call, JsonOption, WorkspaceOption, with_call
 from ti_pipeline.concepts.texts import visible
 from ti_pipeline.errors import ConceptError, ParamsError, PipelineError
-from ti_pipeline.params import Params, load
 from ti_pipeline.terminal import note, say, say_json, show_table
-from ti_pipeline.workspace import Workspace
-
-WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The repository.", metavar="DIR")]
-ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
-Here = Path(".")
 
 
 def add(app: typer.Typer) -> None:
     """Add every command of this room."""
-    for command in (init, record, pull, inbox, publish, register, promote, versions, reproduce):
-        app.command(command.__name__)(command)
-
-
-def _open(workspace: Path, params: Path | None, overrides: list[str] | None) -> tuple[Workspace, Params]:
-    settings = load(params or workspace / "params.yaml", overrides or ())
-    return Workspace.open(workspace, settings.concepts.folder), settings
+    app.command("init")(init)
+    app.command("promote")(promote)
+    for command in (record, pull, inbox, publish, register, versions, reproduce):
+        app.command(command.__name__)(with_call(command))
 
 
 def _show(value: Any, as_json: bool) -> None:
@@ -48,22 +38,22 @@ def init(
 
 
 def record(
-    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
+    call: Call,
     force: Annotated[bool, typer.Option("--force", help="Also record stages that are not up to date, as they are.")] = False,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Commit to DVC what has changed, push it, and make the Git commit, tag and versions that params.yaml asks for."""
     from ti_pipeline.versioning.record import record as do
 
-    done = do(*_open(workspace, params, set_), note, force=force)
+    done = do(*call.open(), note, force=force)
     _show(done, json_)
     if done.reason or done.left_out:
         raise typer.Exit(1)
 
 
 def pull(
+    call: Call,
     paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH…]", help="Paths in the workspace; everything by default.")] = None,
-    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
 ) -> None:  # fmt: skip
     """Bring back what the current Git commit records; every byte is checked, and what is lost is named."""
     from ti_pipeline.versioning.leftovers import sweep
@@ -72,7 +62,7 @@ def pull(
     from ti_pipeline.versioning.remote import pull as do
     from ti_pipeline.versioning.repository import repository
 
-    at, settings = _open(workspace, params, set_)
+    at, settings = call.open()
     here = place(at.root, settings.storage)
     point(at.root, settings.storage)
     below = [path.rstrip("/") for path in paths or ()]
@@ -87,11 +77,11 @@ def pull(
         raise typer.Exit(1)
 
 
-def inbox(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
+def inbox(call: Call, json_: JsonOption = False) -> None:
     """Bring in the sets that people have dropped into the inbox."""
     from ti_pipeline.versioning.inbox import bring_in
 
-    at, settings = _open(workspace, params, set_)
+    at, settings = call.open()
     if not settings.inbox.bucket:
         raise PipelineError("inbox.bucket: none is set in params.yaml.")
     arrivals = bring_in(at, settings, note)
@@ -105,12 +95,12 @@ def inbox(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: 
         raise typer.Exit(1)
 
 
-def publish(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False) -> None:
+def publish(call: Call, json_: JsonOption = False) -> None:
     """Publish galleries with the words in them, and words to the Hugging Face hub; readers see the old ones or the new ones."""
     from ti_pipeline.versioning.hub import upload
     from ti_pipeline.versioning.publish import publish as do
 
-    at, settings = _open(workspace, params, set_)
+    at, settings = call.open()
     if not settings.publish.bucket and not settings.publish.hub:
         raise PipelineError("publish.bucket: none is set in params.yaml, and publish.hub names no concept.")
     done, words = do(at, settings, note), upload(at, settings, note)
@@ -123,11 +113,11 @@ def publish(workspace: WorkspaceOption = Here, params: ParamsOption = None, set_
         raise typer.Exit(1)
 
 
-def register(concepts: list[str], workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None) -> None:
+def register(call: Call, concepts: list[str]) -> None:
     """Make a version of each concept's learnt word, at the commit that has its record."""
     from ti_pipeline.versioning.registry import register as do
 
-    at, _ = _open(workspace, params, set_)
+    at, _ = call.open()
     refused = []
     for concept in concepts:
         try:
@@ -139,7 +129,7 @@ def register(concepts: list[str], workspace: WorkspaceOption = Here, params: Par
         raise typer.Exit(1)
 
 
-def promote(version: str, stage: str, workspace: WorkspaceOption = Here) -> None:
+def promote(version: str, stage: str, workspace: WorkspaceOption = Path(".")) -> None:
     """Put CONCEPT@VERSION, or the last one of CONCEPT, into a stage: candidate, approved or retired."""
     from ti_pipeline.versioning.registry import promote as do
 
@@ -148,14 +138,13 @@ def promote(version: str, stage: str, workspace: WorkspaceOption = Here) -> None
 
 
 def versions(
-    concept: Annotated[str | None, typer.Argument()] = None,
-    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False,
+    call: Call, concept: Annotated[str | None, typer.Argument()] = None, json_: JsonOption = False,
 ) -> None:  # fmt: skip
     """Every version of every learnt word: stage, scores, commit and provenance, and whether its concept is withdrawn."""
     from ti_pipeline.stages.collection import present
     from ti_pipeline.versioning.registry import versions as rows
 
-    at, _ = _open(workspace, params, set_)
+    at, _ = call.open()
     found = rows(at.root, concept)
     try:
         standing = present(at)
@@ -179,7 +168,7 @@ def versions(
 
 def reproduce(
     concept: Annotated[str, typer.Argument(metavar="CONCEPT[@VERSION]")],
-    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
+    call: Call,
     stages: Annotated[list[str] | None, typer.Option("--stage", help="Only these stages; by default those of every run.")] = None,
     json_: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -190,7 +179,7 @@ def reproduce(
     if unknown := set(stages or ()) - set(STAGES):
         raise ParamsError(f"--stage {', '.join(sorted(unknown))}: there is no such stage. There are {', '.join(STAGES)}.")
     chosen = [stage for stage in STAGES if stage in (stages or always())]
-    done = do(*_open(workspace, params, set_), concept, note, chosen)
+    done = do(*call.open(), concept, note, chosen)
     _show(done, json_)
     if not done.equal:
         raise typer.Exit(1)

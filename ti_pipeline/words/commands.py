@@ -7,44 +7,39 @@ from typing import Annotated
 
 import typer
 
+from ti_pipeline.call import Call, Concepts, JsonOption, with_call
 from ti_pipeline.errors import ConceptError, ParamsError
-from ti_pipeline.params import load
 from ti_pipeline.stages.collection import validated
 from ti_pipeline.terminal import say, say_json
 from ti_pipeline.words.names import PATTERN
 from ti_pipeline.words.tools import TOOLS
-from ti_pipeline.workspace import Workspace
 
 ALL = "all"
-WorkspaceOption = Annotated[Path, typer.Option("--workspace", help="The folder with artifacts/.", metavar="DIR")]
-ParamsOption = Annotated[Path | None, typer.Option("--params", help="By default params.yaml in the workspace.", metavar="FILE")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Set a value (docs/params.md).", metavar="section.key=value")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
-Here = Path(".")
 
 
 def add(app: typer.Typer) -> None:
     """Add every command of this room."""
-    app.command("export")(export)
-    app.command("import")(import_)
+    app.command("export")(with_call(export))
+    app.command("import")(with_call(import_))
 
 
 def export(
-    concepts: Annotated[list[str] | None, typer.Argument(metavar="[CONCEPT…]", help="These concepts; without any, all.")] = None,
+    call: Call,
+    concepts: Concepts = None,
     for_: Annotated[str, typer.Option("--for", help=f"{', '.join(TOOLS)}, or all that can use the word.", metavar="TOOL")] = ALL,
     name: Annotated[str, typer.Option("--name", help="What each file is called; `{concept}` is the concept's own name.")] = PATTERN,
     out: Annotated[Path | None, typer.Option("--out", help="By default exports/TOOL in the workspace.", metavar="DIR")] = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Give away the reference pictures too, and what their files are called.")
     ] = False,
-    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None, json_: JsonOption = False,
-) -> None:  # fmt: skip
+    json_: JsonOption = False,
+) -> None:
     """Write learnt words as other tools read them, with a preview and a text beside each."""
     from ti_pipeline.words.outgoing import Destination, Sent, send
 
     if for_ not in (ALL, *TOOLS):
         raise ParamsError(f"--for {for_}: there is no such tool here. There are {', '.join(TOOLS)}, and {ALL}.")
-    at = Workspace.open(workspace, load(params or workspace / "params.yaml", set_ or ()).concepts.folder)
+    at, _ = call.open()
     slugs = sorted(set(concepts or validated(at)))
     if not slugs:
         raise ParamsError(f"{at.root}: there is no concept here yet. Run `ti-pipeline run` first.")
@@ -68,17 +63,17 @@ def export(
 def import_(
     source: Annotated[str, typer.Argument(metavar="FILE|FOLDER|HUB_NAME", help="A word as any tool writes it.")],
     as_: Annotated[str, typer.Option("--as", help="The concept; with `{word}` in it, one for each word.", metavar="CONCEPT")],
+    call: Call,
     word: Annotated[str | None, typer.Option("--word", help="Which one, by the name that it has in the file.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Take the place of a word that is there.")] = False,
-    workspace: WorkspaceOption = Here, params: ParamsOption = None, set_: SetOption = None,
-) -> None:  # fmt: skip
+) -> None:
     """Bring in a word that another tool has learnt; nothing in its file is run."""
     from ti_pipeline.concepts.concept import suggest_slug
     from ti_pipeline.models import Models
     from ti_pipeline.words.incoming import PLACE, bring_in, located, words_at
 
-    settings = load(params or workspace / "params.yaml", set_ or ())
-    at, found = Workspace.open(workspace, settings.concepts.folder), located(source)
+    at, settings = call.open()
+    found = located(source)
     words = words_at(found.path)
     names = ", ".join(sorted(each.name for each in words))
     if word is not None and not (words := [each for each in words if each.name == word]):
