@@ -123,9 +123,35 @@ def deep_vae(folder: Path) -> Tensors:
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 
+def moving_vae(folder: Path) -> Tensors:
+    """Wan's autoencoder for moving pictures, whose layers are numbered one after the other: three and a change of size for a block."""
+    residual = {
+        "norm1.": "residual.0.",
+        "conv1.": "residual.2.",
+        "norm2.": "residual.3.",
+        "conv2.": "residual.6.",
+        "conv_shortcut.": "shortcut.",
+    }
+    names = {"conv_in.": "conv1.", "norm_out.": "head.0.", "conv_out.": "head.2.", "mid_block.attentions.0.": "middle.1."}
+    made = {}
+    for name, tensor in weights(folder, "vae").items():
+        name = re.sub(r"^(post_)?quant_conv\.", lambda found: "conv2." if found[1] else "conv1.", name)
+        name = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"middle.{2 * int(found[1])}", name).replace(
+            "down_blocks.", "downsamples."
+        )
+        name = re.sub(r"up_blocks\.(\d)\.resnets\.(\d)", lambda found: f"upsamples.{4 * int(found[1]) + int(found[2])}", name)
+        name = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda found: f"upsamples.{4 * int(found[1]) + 3}", name)
+        for ours, theirs in (residual if re.search(r"samples|middle", name) else names).items():
+            name = name.replace(ours, theirs)
+        made[name.replace("mid_block.attentions.0.", "middle.1.")] = tensor
+    return made
+
+
 def language_model(folder: Path) -> Tensors:
     """A language model as its authors publish it, with the head that says the next token."""
     tensors = weights(folder, "text_encoder")
+    if "lm_head.weight" in tensors:
+        return tensors
     return under("model.", tensors) | {"lm_head.weight": tensors["embed_tokens.weight"].clone()}
 
 

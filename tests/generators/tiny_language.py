@@ -48,7 +48,7 @@ QWEN = {
     "in_channels": 64, "out_channels": 16, "num_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2,
     "joint_attention_dim": WIDTH, "axes_dims_rope": [4, 6, 6],
 }  # fmt: skip
-QWEN_VAE = {"_class_name": "AutoencoderKLQwenImage", "base_dim": 8, "num_res_blocks": 1, "sample_size": 64}
+QWEN_VAE = {"_class_name": "AutoencoderKLQwenImage", "base_dim": 8, "num_res_blocks": 2, "sample_size": 64}
 DYNAMIC = {
     "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "base_image_seq_len": 256, "max_image_seq_len": 8192,
     "shift": 1.0, "shift_terminal": 0.02, "time_shift_type": "exponential",

@@ -12,6 +12,7 @@ Where the values of `configurations/` were looked up, all of them in public repo
 - `stable_diffusion_3`: stabilityai/stable-diffusion-3-medium-diffusers and stable-diffusion-3.5-large, at the same place. What 3.5 medium
   has of its own: huggingface/diffusers, `scripts/convert_sd3_to_diffusers.py`; its shift: Stability-AI/sd3.5, `sd3_infer.py`.
 - `flux`: black-forest-labs/FLUX.1-dev and FLUX.1-schnell, at the same place; the VAE's numbers: black-forest-labs/flux, `src/flux/util.py`.
+- `qwen_image`: its language model and its VAE as kohya-ss/musubi-tuner has them, `src/musubi_tuner/qwen_image/qwen_image_utils.py`.
 
 `tests/planning/test_published.py` holds their sizes against those of the published weights.
 """

@@ -71,6 +71,6 @@ class LanguageModel:
 def needed(model: str) -> dict[str, str]:
     """What a person is asked to give beside a transformer, by part; `model` is what people call the language model."""
     return {
-        "text_encoder": f"a folder with {model} (config.json and its .safetensors)",
+        "text_encoder": f"a .safetensors file with {model}, or its folder",
         "tokenizer": f"a folder with the vocabulary of {model} (tokenizer.json and tokenizer_config.json)",
     }

@@ -1,4 +1,4 @@
-"""Names that others' code gives to the weights of text encoders, made to those of transformers and diffusers."""
+"""Names that others' code gives to the weights of text encoders and VAEs, made to those of transformers and diffusers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ Tensors = dict[str, torch.Tensor]
 
 _OPEN_CLIP = "transformer.resblocks."
 _LDM_BERT = "token_emb.weight"
+_WAN = "encoder.downsamples."
 _PROJECTION = "text_projection.weight"
 _SCALES = (".scale_weight", ".weight_scale")  # of weights in fp8, by the user interfaces that write them
 _BESIDE_FP8 = (*_SCALES, ".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
@@ -57,6 +58,15 @@ def text_encoder_weights(tensors: Tensors, config: PretrainedConfig, projects: b
     if projects and _PROJECTION not in tensors:
         tensors = {**tensors, _PROJECTION: torch.eye(config.projection_dim, config.hidden_size)}
     return tensors
+
+
+def moving_vae_weights(tensors: Tensors) -> Tensors:
+    """The weights of a VAE for moving pictures by diffusers' names; its authors, and user interfaces, have Wan's."""
+    if not any(name.startswith(_WAN) for name in tensors):
+        return tensors
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+    return convert_wan_vae_to_diffusers(tensors)
 
 
 def _bert_name(name: str) -> str:

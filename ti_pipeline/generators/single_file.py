@@ -20,7 +20,7 @@ import torch
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.checkpoint import GGUF, WHOLE, read_tensors, tensor_shapes
-from ti_pipeline.generators.layouts import Tensors, text_encoder_weights, unscaled
+from ti_pipeline.generators.layouts import Tensors, moving_vae_weights, text_encoder_weights, unscaled
 from ti_pipeline.generators.refusals import PARTS, SETTING
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DENOISER, VAE = (WHOLE, ""), ("first_stage_model.", "vae.")
 _PREFIXES = {"unet": DENOISER, "transformer": DENOISER, "vae": VAE, "vqvae": VAE}
+MOVING = ("AutoencoderKLQwenImage",)  # of which diffusers' own loader of single files knows nothing
 _VOCABULARY = "a folder with tokenizer.json and tokenizer_config.json"
 _WEIGHTS = "a .safetensors file with its weights, or its folder in diffusers' layout"
 
@@ -39,9 +40,9 @@ class SingleFile:
 
     `index` is the `model_index.json` of its stock pipeline. `configure` writes the configurations of a file that ship into a folder, or
     raises ParamsError that says what to put beside the file. `prefixes` begin the names of each part's weights in a file; the first that
-    is there counts. `needed` says what to give for a part that does not ship, `folders` are the networks that only a folder can give.
-    `identity` are the text encoders whose projection is the identity where a file has none. `idle` are tensors that the stock converter
-    of a part asks for and throws away, and that not every file has.
+    is there counts. `needed` says what to give for a part that does not ship. `identity` are the text encoders whose projection is the
+    identity where a file has none. `idle` are tensors that the stock converter of a part asks for and throws away, and that not every
+    file has.
     """
 
     index: dict[str, Any]
@@ -49,7 +50,6 @@ class SingleFile:
     prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needed: Mapping[str, str] = field(default_factory=dict)
     identity: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()
     idle: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def starts(self, part: str) -> tuple[str, ...]:
@@ -74,10 +74,7 @@ def configured(source: Source, how: SingleFile) -> Iterator[Path]:
         shapes = tensor_shapes(source.path)
         for part in parts:
             given = source.given.get(part)
-            if part in how.folders:
-                has_weights = given is not None and given.is_dir()
-            else:
-                has_weights = not _is_network(part) or given is not None or _start(shapes, how.starts(part)) is not None
+            has_weights = not _is_network(part) or given is not None or _start(shapes, how.starts(part)) is not None
             if not has_weights or not (folder / part).is_dir():
                 without.append(part)
         if without:
@@ -172,7 +169,10 @@ def _under(tensors: Tensors, starts: tuple[str, ...]) -> Tensors:
 
 def _from_tensors(part: Part, how: SingleFile, tensors: Tensors, dtype: torch.dtype) -> torch.nn.Module:
     kind, gguf = part_class(part.kind), part.where.endswith(GGUF)
-    if hasattr(kind, "from_single_file"):
+    if part.kind in MOVING:
+        network = kind.from_config(kind.load_config(part.folder / part.name, local_files_only=True))
+        lacking = sorted(network.load_state_dict(moving_vae_weights(unscaled(tensors, dtype)), strict=False).missing_keys)
+    elif hasattr(kind, "from_single_file"):
         from diffusers.loaders.single_file_utils import SingleFileComponentError
 
         more: dict[str, Any] = {}

@@ -141,9 +141,8 @@ def transformer_config(shapes: Shapes) -> dict[str, Any]:
 _SINGLE = SingleFile(
     MODEL_INDEX,
     _configure,
-    needed=needed("Qwen2.5-VL 7B")
-    | {"vae": "a folder with its VAE in diffusers' layout (config.json and .safetensors), of which diffusers reads no single file"},
-    folders=("text_encoder", "vae"),
+    {"text_encoder": ("text_encoders.qwen25_7b.transformer.",)},
+    needed("Qwen2.5-VL 7B"),
 )
 
 
