@@ -21,7 +21,7 @@ RECIPE = {
 }  # fmt: skip
 
 
-ELSEWHERE = Elsewhere("DPM++ 2M", "SGM Uniform", "", {"<cat-toy>": "ti-cat-toy", "<hat>": "ti-hat"})
+ELSEWHERE = Elsewhere("DPM++ 2M", "SGM Uniform", {"CFG scale": 5.0}, "", {"<cat-toy>": "ti-cat-toy", "<hat>": "ti-hat"})
 DRAWING = (25, "DPM++ 2M", 5.0, 42, (64, 48))
 
 
@@ -31,9 +31,9 @@ def test_parameters_text_is_as_automatic1111_writes_it() -> None:
         "Steps: 25, Sampler: DPM++ 2M, Schedule type: SGM Uniform, CFG scale: 5, Seed: 42, Size: 64x48, Model: miniature, "
         f'TI hashes: "ti-cat-toy: bbbbbbbbbbbb", RNG: CPU, Version: ti-pipeline {__version__}'
     )
-    other = {**RECIPE, "negative_prompt": "blurry, <HAT>", "guidance_scale": 7.5, "generator": "a, b"}
+    other = {**RECIPE, "negative_prompt": "blurry, <HAT>", "generator": "a, b"}
     other["words"] = {"<cat-toy>": "b" * 64, "<hat>": "c" * 64}
-    lines = parameters_text(other, replace(ELSEWHERE, model_hash="6ce0161689")).split("\n")
+    lines = parameters_text(other, replace(ELSEWHERE, guidance={"CFG scale": 7.5}, model_hash="6ce0161689")).split("\n")
     assert lines[1] == "Negative prompt: blurry, ti-hat"
     assert lines[2].startswith("Steps: 25, Sampler: DPM++ 2M, Schedule type: SGM Uniform, CFG scale: 7.5, ")
     assert 'Model hash: 6ce0161689, Model: "a, b", TI hashes: "ti-cat-toy: bbbbbbbbbbbb, ti-hat: cccccccccccc"' in lines[2]

@@ -181,6 +181,9 @@ class Generator(Protocol):
     def contrasted(self, said: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
         """The guided prediction, from those under the prompt and under the negative prompt, [b, c, h, w]."""
 
+    def guidance_elsewhere(self, scale: float) -> Mapping[str, float]:
+        """Guidance of this strength by the names that A1111 and Forge have for it, as these count it."""
+
     def guided(self, condition: Condition, scale: float) -> Condition:
         """With the number that a model of distilled guidance hears; the same for all others."""
 

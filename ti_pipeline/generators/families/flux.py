@@ -59,6 +59,10 @@ class Flux(LatentFlow):
     def contrasts(self, scale: float) -> bool:
         return False
 
+    def guidance_elsewhere(self, scale: float) -> dict[str, float]:
+        distilled = {"Distilled CFG Scale": scale} if self.denoiser.config.guidance_embeds else {}
+        return super().guidance_elsewhere(scale) | distilled
+
     def guided(self, condition: Condition, scale: float) -> Condition:
         return Condition({**condition.parts, "guidance": torch.full_like(condition.parts["guidance"], scale)})
 
