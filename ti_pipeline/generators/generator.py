@@ -132,6 +132,10 @@ class Generator(Protocol):
     def diffuses(self) -> bool:
         """Whether it was trained to undo noise that a schedule adds; the others follow a rectified flow."""
 
+    @property
+    def density(self) -> str | None:
+        """That of the noise levels that training draws from, where it is not its family's own."""
+
     def min_snr(self, gamma: float) -> torch.Tensor:
         """Weight of the loss at each timestep, float32 [timesteps] on the CPU, of a generator that `diffuses`: that of z_0's squared
         error is then min(SNR, gamma)."""

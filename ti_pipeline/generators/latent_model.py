@@ -42,6 +42,7 @@ class LatentModel(ABC):
     dtype: torch.dtype  # of text encoders and denoiser
     memory_format: str = "contiguous"  # of the denoiser
     learn: tuple[str, ...] = ()  # names of the text encoders that learn words
+    density: str | None = None  # of the noise levels in training, where it is not the family's own
     quantised: str | None = None  # what the frozen weights are kept in, where it is less than `dtype`
     offload: Offload | None = None
 

@@ -48,9 +48,6 @@ class Flux(LatentFlow):
     DENOISER = ("transformer", "FluxTransformer2DModel")
     SPOKEN = ("t5",)
 
-    def density(self, quantiles: torch.Tensor) -> torch.Tensor:
-        return quantiles
-
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         pooled = self.read("clip_l", ids, rows).pooler_output
         hidden = self.read("t5", ids, rows)[0].to(pooled.dtype)
@@ -199,6 +196,7 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     denoiser="FluxTransformer2DModel",
+    density=Flux.DENSITY,
     encoders=lambda source: {"clip_l": True, "t5": False},
     tables={"clip_l": "text_encoder", "t5": "text_encoder_2"},
 )

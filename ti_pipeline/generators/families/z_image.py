@@ -41,9 +41,6 @@ class ZImage(LatentFlow):
     DENOISER = ("transformer", "ZImageTransformer2DModel")
     SPOKEN = ()
 
-    def density(self, quantiles: torch.Tensor) -> torch.Tensor:
-        return quantiles
-
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         hidden, mask = self.encoders[ONLY].read_masked(ids[ONLY], rows[ONLY] if rows else None, layer=-2)
         return Condition({HIDDEN: hidden, MASK: mask})
