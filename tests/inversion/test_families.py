@@ -41,6 +41,7 @@ FAMILIES: dict[str, tuple[Callable[[Path], Path], dict[str, int], list[str] | No
     "xl": (write_xl, {"clip_l": SMALL, "clip_g": LARGE}, None),
     "sd3": (write_stable_diffusion_3, {"clip_l": SMALL, "clip_g": LARGE}, None),
     "flux": (write_flux, {"clip_l": SMALL, "t5": T5}, ["t5", "clip_l"]),
+    "flux-clip": (write_flux, {"clip_l": SMALL}, None),
     "flux-t5": (write_flux, {"t5": T5}, ["t5"]),
     "ldm": (write_ldm, {ONLY: WIDTH}, None),
     "sana": (write_sana, {ONLY: LLM}, None),
