@@ -30,12 +30,16 @@ class LatentFlow(LatentModel):
         return (height // self.PATCH) * (width // self.PATCH)
 
     def shift(self, tokens: int) -> float:
-        """Of the noise levels in training, as the schedule has it for pictures of so many tokens."""
+        """Of the noise levels, as the schedule has it for pictures of so many tokens."""
         return dynamic_shift(self.scheduler_config, tokens) or static_shift(self.scheduler_config)
+
+    def training_shift(self, tokens: int) -> float:
+        """Of the noise levels in training."""
+        return self.shift(tokens)
 
     def levels(self, tokens: int) -> torch.Tensor:
         """The noise levels [LEVELS] that training draws from, for pictures of so many tokens."""
-        shift = self.shift(tokens)
+        shift = self.training_shift(tokens)
         if shift not in self._levels:
             self._levels[shift] = levels(DENSITIES[self.density or self.DENSITY], shift, self.device)
         return self._levels[shift]

@@ -226,6 +226,14 @@ def test_the_written_word_draws_the_same_picture_in_the_stock_pipeline(stock: St
     assert np.abs(drawn(stock, word, PROMPT.format("red dog"), how) - theirs).max() > 0.002
 
 
+def test_the_spacing_of_steps_is_told_by_the_shift_that_is_drawn_with(stock: Stock) -> None:
+    """Those end at the lowest noise level that the pipelines of Stable Diffusion 3 leave to the schedule, and at the terminal of
+    Qwen-Image's."""
+    whole = stock.solver == "euler" and stock.family in ("Stable Diffusion 3", "Qwen-Image")
+    spaced = stock.generator.spacing(stock.solver, 20, stock.generator.latent_shape)
+    assert spaced == ("Uniform" if whole else "SGM Uniform")
+
+
 def test_noise_levels_are_drawn_as_often_as_their_density_says() -> None:
     drawn = levels(logit_normal, 1.0, torch.device("cpu"))
     assert len(drawn) == LEVELS and (drawn.diff() > 0).all() and 0 < drawn[0] and drawn[-1] < 1
