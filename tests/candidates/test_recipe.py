@@ -59,6 +59,14 @@ def test_every_reader_has_what_was_drawn(negative: str) -> None:
     assert imported.prompt == "a embedding:ti-cat-toy, in the rain" and imported.negative == unwanted.replace("ti-hat", "embedding:ti-hat")
 
 
+def test_a_distilled_guidance_stands_where_forge_writes_it() -> None:
+    text = parameters_text(RECIPE, replace(ELSEWHERE, guidance={"CFG scale": 1.0, "Distilled CFG Scale": 3.5}))
+    assert ", Schedule type: SGM Uniform, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 42, " in text
+    without = (25, "DPM++ 2M", 1.0, 42, (64, 48))
+    assert readers.a1111(text).drawing == readers.prompt_reader(text).drawing == without
+    assert readers.a1111(text).more["Distilled CFG Scale"] == "3.5"
+
+
 def test_a_version_of_ours_is_no_old_one_of_theirs() -> None:
     """A1111 draws as an old version of it did where `Version` is one."""
     with pytest.raises(InvalidVersion):

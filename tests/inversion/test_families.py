@@ -131,6 +131,13 @@ def test_the_library_loads_the_word_by_the_keys_of_its_encoders(
     assert torch.equal(pipe.text_encoder_2.get_input_embeddings().weight[place], word.rows["clip_g"][0])
 
 
+@pytest.mark.parametrize("family", ["flux-clip"], indirect=True)
+def test_a_training_on_other_noise_levels_does_not_go_on_from_this_one(family: Family, validated: Make, settings: Settings) -> None:
+    manifest, train = validated("mug", f"initializer: {WORDS}\n"), settings().train
+    generators = family.generator, replace(family.generator, density="logit-normal")
+    assert len({job_of(each, manifest, train, 0, WORDS).key for each in generators}) == 2
+
+
 def test_what_goes_wrong_fails_the_concept_by_name(
     family: Family, validated: Make, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
