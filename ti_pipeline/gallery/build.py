@@ -28,8 +28,8 @@ STAGE = "gallery"
 VERSION = 4
 COVERS = 4
 WAITING = 4  # threads a core: most of their time goes by until the disk has a file
-_GUIDANCE = re.compile(r"((?:Distilled )?CFG [Ss]cale): ([^,]+)")
 SHARP = 2  # a thumbnail's pixels for each on the page
+_GUIDANCE = re.compile(r"((?:Distilled )?CFG [Ss]cale): ([^,]+)")
 
 
 def gallery_fingerprint(workspace: Workspace, manifest: Manifest, params: Params) -> str:
