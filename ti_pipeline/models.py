@@ -45,11 +45,12 @@ class Models:
     @cached_property
     def source(self) -> Source:
         """Where the generator lies and its digest; nothing is loaded for it. Raises ParamsError."""
-        from ti_pipeline.generators.family import learning
+        from ti_pipeline.generators.family import learning, other_density
         from ti_pipeline.generators.source import find_source
 
         source = find_source(self._generator)
         learning(source, self._generator.encoders)
+        other_density(source, self._generator.density)
         return source
 
     @cached_property

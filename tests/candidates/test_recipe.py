@@ -21,7 +21,7 @@ RECIPE = {
 }  # fmt: skip
 
 
-ELSEWHERE = Elsewhere("DPM++ 2M", "SGM Uniform", "", {"<cat-toy>": "ti-cat-toy", "<hat>": "ti-hat"})
+ELSEWHERE = Elsewhere("DPM++ 2M", "SGM Uniform", {"CFG scale": 5.0}, "", {"<cat-toy>": "ti-cat-toy", "<hat>": "ti-hat"})
 DRAWING = (25, "DPM++ 2M", 5.0, 42, (64, 48))
 
 
@@ -31,9 +31,9 @@ def test_parameters_text_is_as_automatic1111_writes_it() -> None:
         "Steps: 25, Sampler: DPM++ 2M, Schedule type: SGM Uniform, CFG scale: 5, Seed: 42, Size: 64x48, Model: miniature, "
         f'TI hashes: "ti-cat-toy: bbbbbbbbbbbb", RNG: CPU, Version: ti-pipeline {__version__}'
     )
-    other = {**RECIPE, "negative_prompt": "blurry, <HAT>", "guidance_scale": 7.5, "generator": "a, b"}
+    other = {**RECIPE, "negative_prompt": "blurry, <HAT>", "generator": "a, b"}
     other["words"] = {"<cat-toy>": "b" * 64, "<hat>": "c" * 64}
-    lines = parameters_text(other, replace(ELSEWHERE, model_hash="6ce0161689")).split("\n")
+    lines = parameters_text(other, replace(ELSEWHERE, guidance={"CFG scale": 7.5}, model_hash="6ce0161689")).split("\n")
     assert lines[1] == "Negative prompt: blurry, ti-hat"
     assert lines[2].startswith("Steps: 25, Sampler: DPM++ 2M, Schedule type: SGM Uniform, CFG scale: 7.5, ")
     assert 'Model hash: 6ce0161689, Model: "a, b", TI hashes: "ti-cat-toy: bbbbbbbbbbbb, ti-hat: cccccccccccc"' in lines[2]
@@ -57,6 +57,14 @@ def test_every_reader_has_what_was_drawn(negative: str) -> None:
     imported = readers.comfyui(text, ["ti-cat-toy", "ti-hat", "ti-cat"])
     assert imported and imported.drawing == (25, "dpmpp_2m", 5.0, 42, (64, 64))
     assert imported.prompt == "a embedding:ti-cat-toy, in the rain" and imported.negative == unwanted.replace("ti-hat", "embedding:ti-hat")
+
+
+def test_a_distilled_guidance_stands_where_forge_writes_it() -> None:
+    text = parameters_text(RECIPE, replace(ELSEWHERE, guidance={"CFG scale": 1.0, "Distilled CFG Scale": 3.5}))
+    assert ", Schedule type: SGM Uniform, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 42, " in text
+    without = (25, "DPM++ 2M", 1.0, 42, (64, 48))
+    assert readers.a1111(text).drawing == readers.prompt_reader(text).drawing == without
+    assert readers.a1111(text).more["Distilled CFG Scale"] == "3.5"
 
 
 def test_a_version_of_ours_is_no_old_one_of_theirs() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save_file
 
 from tests.stages.one import build_index, build_page, validate_one
+from ti_pipeline.candidates.files import PARAMETERS_KEY
 from ti_pipeline.concepts.concept import load_concept
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.evaluation.report import LEARNT, PICTURES, PROMPT, concept_path, pictures_folder
@@ -77,10 +79,12 @@ def add_candidates(
         for candidate in range(count):
             path = workspace.candidates(slug) / f"{index:02d}-{candidate:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            draw(100 * index + candidate + first, size).save(path)
+            recipe = {"seed": 1000 + candidate, "solver": "ddim", "steps": 25, "guidance_scale": 5.0, "negative_prompt": ""}
+            said = f"Steps: 25, Sampler: ddim, CFG scale: 5, Seed: {recipe['seed']}, Size: {size}x{size}"
+            (parameters := PngInfo()).add_text(PARAMETERS_KEY, f"{texts.get('prompt', prompt)}\n{said}")
+            draw(100 * index + candidate + first, size).save(path, pnginfo=parameters)
             same = {"concept": slug, "brief_index": index, "brief": prompt, "prompt": prompt, "candidate": candidate, "file": path.name}
             rows.append({**same, "digest": digest_file(path)})
-            recipe = {"seed": 1000 + candidate, "solver": "ddim", "steps": 25, "guidance_scale": 5.0, "negative_prompt": ""}
             recipes.append({**rows[-1], **recipe, "scoring_text": prompt, "width": size, "height": size, **texts})
         likeness, faithfulness = rng.normal(0.7, 0.05, count), rng.normal(0.28, 0.02, count)
         embeddings = rng.normal(size=(count, 32))

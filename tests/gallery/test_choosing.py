@@ -146,6 +146,7 @@ def test_the_viewer_zooms_turns_pages_chooses_and_gives_the_recipe(toy: Page):
     toy.mouse.move(400, 400)
     toy.mouse.wheel(0, -400)
     until(toy, f"{width} > {1.2 * fitted}")
+    expect(panel.locator(".recipe div", has_text="CFG scale").locator("dd")).to_have_text("5")
     panel.get_by_role("button", name="Copy seed").click()
     copied(toy, panel.locator(".recipe div", has_text="Seed").locator("dd").text_content().strip())
     panel.get_by_role("button", name="Copy prompt").click()

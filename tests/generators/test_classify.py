@@ -80,6 +80,8 @@ FILES = {
     "a learnt word.": {"<cat-toy>": (1, 768)},
     "a learnt word..": {"clip_l": (2, 768), "t5": (2, 4096)},
     "an inpainting model": WHOLE | {FIRST: (8, 9, 3, 3)},
+    "a model that was trained by noise levels of its own (EDM": OF_XL | {"edm_mean": (4,), "edm_std": (4,)},
+    "a model that was trained by noise levels of its own (EDM.": OF_XL | {"edm_vpred.sigma_max": (1,)},
     "an inpainting model.": OF_XL | {FIRST: (8, 9, 3, 3)},
     "a model that draws from more than text": WHOLE | {FIRST: (8, 8, 3, 3)},
     "a VAE": {"decoder.conv_in.weight": (8, 4, 3, 3), "encoder.conv_in.weight": (8, 3, 3, 3)},

@@ -1,4 +1,4 @@
-"""Which text encoders learn words: the family's own choice, or the settings'."""
+"""Which text encoders learn words, and from which noise levels: the family's own choice, or the settings'."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny
 from tests.inversion.test_families import FAMILIES
 from ti_pipeline import params
 from ti_pipeline.errors import ConceptError, ParamsError
-from ti_pipeline.generators.family import families, learning, some_of
+from ti_pipeline.generators.family import families, learning, other_density, some_of
 from ti_pipeline.generators.placeholder import check_prompt, encode, spell
 from ti_pipeline.generators.reader import TokenizersAlone
 from ti_pipeline.generators.source import Source, find_source
@@ -38,6 +38,17 @@ def test_each_family_has_a_choice_of_its_own(flux: Path, tmp_path: Path) -> None
     assert {"SANA", "Z-Image", "Qwen-Image", "latent diffusion"} < set(one)
     with pytest.raises(ParamsError, match=r"Stable Diffusion 3 model and has no text encoder 't5' to learn words\. It has clip_l, clip_g"):
         learning(without, ["t5"])
+
+
+def test_each_flow_has_a_density_of_its_own(flux: Path, folder: Path, tmp_path: Path) -> None:
+    uniform, other = find_source(generator_settings(flux)), find_source(generator_settings(write_stable_diffusion_3(tmp_path / "sd3")))
+    asked = (None, "uniform", "logit-normal")
+    assert [other_density(uniform, density) for density in asked] == [None, None, "logit-normal"]
+    assert [other_density(other, density) for density in asked] == [None, "uniform", None]
+    assert load_tiny(flux, density="logit-normal").density == "logit-normal" and load_tiny(flux, density="uniform").density is None
+    with pytest.raises(ParamsError, match="generator.density: .* learns from the timesteps of its schedule, all alike. Set it to null"):
+        load_tiny(folder, density="uniform")
+    assert load_tiny(folder).density is None
 
 
 def test_a_wrong_name_is_refused_before_anything_is_loaded(flux: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ FAMILIES: dict[str, tuple[Callable[[Path], Path], dict[str, int], list[str] | No
     "xl": (write_xl, {"clip_l": SMALL, "clip_g": LARGE}, None),
     "sd3": (write_stable_diffusion_3, {"clip_l": SMALL, "clip_g": LARGE}, None),
     "flux": (write_flux, {"clip_l": SMALL, "t5": T5}, ["t5", "clip_l"]),
+    "flux-clip": (write_flux, {"clip_l": SMALL}, None),
     "flux-t5": (write_flux, {"t5": T5}, ["t5"]),
     "ldm": (write_ldm, {ONLY: WIDTH}, None),
     "sana": (write_sana, {ONLY: LLM}, None),
@@ -128,6 +129,13 @@ def test_the_library_loads_the_word_by_the_keys_of_its_encoders(
     pipe.load_textual_inversion(tensors["clip_g"], token="<mug>", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)
     place = pipe.tokenizer_2.convert_tokens_to_ids("<mug>")
     assert torch.equal(pipe.text_encoder_2.get_input_embeddings().weight[place], word.rows["clip_g"][0])
+
+
+@pytest.mark.parametrize("family", ["flux-clip"], indirect=True)
+def test_a_training_on_other_noise_levels_does_not_go_on_from_this_one(family: Family, validated: Make, settings: Settings) -> None:
+    manifest, train = validated("mug", f"initializer: {WORDS}\n"), settings().train
+    generators = family.generator, replace(family.generator, density="logit-normal")
+    assert len({job_of(each, manifest, train, 0, WORDS).key for each in generators}) == 2
 
 
 def test_what_goes_wrong_fails_the_concept_by_name(

@@ -88,13 +88,16 @@ def cells(workspace: Workspace, params: Params, slug: str) -> list[Cell]:
     return wanted(params, read_manifest(workspace, slug), digests).cells
 
 
-def by_encoders(workspace: Workspace, encoders: tuple[str, ...]) -> dict[tuple[str, int], Cell]:
-    manifest = read_manifest(workspace, "fox")
-    return {(cell.arm, cell.seed): cell for cell in wanted(small(), manifest, Digests("generator", "ranker", "judge", encoders)).cells}
+def learning(workspace: Workspace, encoders: tuple[str, ...], density: str | None) -> dict[tuple[str, int], Cell]:
+    digests = Digests("generator", "ranker", "judge", encoders, density)
+    return {(cell.arm, cell.seed): cell for cell in wanted(small(), read_manifest(workspace, "fox"), digests).cells}
 
 
-def test_other_text_encoders_are_other_words_and_change_no_reference(compared: Workspace) -> None:
-    usual, other = by_encoders(compared, ()), by_encoders(compared, ("clip_l", "t5"))
+@pytest.mark.parametrize("how", [(("clip_l", "t5"), None), ((), "uniform")])
+def test_other_text_encoders_or_noise_levels_are_other_words_and_change_no_reference(
+    compared: Workspace, how: tuple[tuple[str, ...], str | None]
+) -> None:
+    usual, other = learning(compared, (), None), learning(compared, *how)
     for key, cell in usual.items():
         assert (other[key].digest == cell.digest) == (cell.lesson is None)
         assert cell.lesson is None or other[key].lesson.word != cell.lesson.word
@@ -109,15 +112,17 @@ def test_other_text_encoders_are_other_words_and_change_no_reference(compared: W
     assert lesson.word == digest_value(depends)  # as comparisons have it that know nothing of text encoders
 
 
-def test_only_a_choice_of_text_encoders_that_is_not_the_familys_own_counts(tmp_path: Path) -> None:
+def test_only_a_choice_that_is_not_the_familys_own_counts(tmp_path: Path) -> None:
     model = write_flux(tmp_path / "model")
 
-    def chosen(encoders: str) -> tuple[str, ...]:
-        params = small(TABLES, f"generator.model={model}", f"generator.encoders={encoders}")
-        return _digests(Run.over(Workspace.at(tmp_path, "concepts"), params)).encoders
+    def chosen(how: str) -> Digests:
+        return _digests(Run.over(Workspace.at(tmp_path, "concepts"), small(TABLES, f"generator.model={model}", f"generator.{how}")))
 
-    assert chosen("null") == chosen("[clip_l]") == ()
-    assert chosen("[t5, clip_l]") == chosen("[clip_l, t5]") == ("clip_l", "t5") and chosen("[t5]") == ("t5",)
+    assert chosen("encoders=null").encoders == chosen("encoders=[clip_l]").encoders == ()
+    assert chosen("encoders=[t5, clip_l]").encoders == chosen("encoders=[clip_l, t5]").encoders == ("clip_l", "t5")
+    assert chosen("encoders=[t5]").encoders == ("t5",)
+    assert chosen("density=null").density is chosen("density=uniform").density is None
+    assert chosen("density=logit-normal").density == "logit-normal"
 
 
 def made(workspace: Workspace) -> dict[Path, tuple[str, int]]:

@@ -19,11 +19,13 @@ _WEIGHTS = re.compile(r"([\\()\[\]])")  # signs that other tools read as weights
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What A1111 calls things of a recipe, and tools that read its texts: the sampler, and how its steps are spaced; the first ten digits
-    of the SHA-256 of the model's file, empty for a model of many files; what is typed for each word, by its token in lower case."""
+    """What A1111 calls things of a recipe, and tools that read its texts: the sampler, and how its steps are spaced; guidance by its names
+    there; the first ten digits of the SHA-256 of the model's file, empty for a model of many files; what is typed for each word, by its
+    token in lower case."""
 
     sampler: str
     schedule: str
+    guidance: Mapping[str, float]
     model_hash: str
     names: Mapping[str, str]
 
@@ -57,7 +59,7 @@ def parameters_text(recipe: Recipe, elsewhere: Elsewhere) -> str:
         "Steps": recipe["steps"],
         "Sampler": elsewhere.sampler,
         "Schedule type": elsewhere.schedule,
-        "CFG scale": f"{recipe['guidance_scale']:g}",
+        **{name: f"{scale:g}" for name, scale in elsewhere.guidance.items()},
         "Seed": recipe["seed"],
         "Size": f"{recipe['width']}x{recipe['height']}",
         "Model hash": elsewhere.model_hash,

@@ -71,12 +71,13 @@ class Wanted:
 @dataclass(frozen=True)
 class Digests:
     """Of the models of a run. The ranker's counts for a word where it chooses the initializer, or the setup looks; `encoders` are the
-    text encoders that learn, where they are not the family's own choice."""
+    text encoders that learn and `density` that of the noise levels that they learn from, where they are not the family's own choice."""
 
     generator: str
     ranker: str
     judge: str
     encoders: tuple[str, ...] = ()
+    density: str | None = None
 
 
 def wanted(params: Params, manifest: Manifest, digests: Digests) -> Wanted:
@@ -147,6 +148,7 @@ def _lesson(params: Params, manifest: Manifest, arm: Arm, seed: int, digests: Di
         "models": [digests.generator, params.generator.precision, digests.ranker if looks else ""],
         **_changed(params),
         **({"encoders": digests.encoders} if digests.encoders else {}),
+        **({"density": digests.density} if digests.density else {}),
         "concept": own.training_digest,
         "train": train.decisive(),
         "seed": seed,

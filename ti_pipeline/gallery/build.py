@@ -29,6 +29,7 @@ VERSION = 4
 COVERS = 4
 WAITING = 4  # threads a core: most of their time goes by until the disk has a file
 SHARP = 2  # a thumbnail's pixels for each on the page
+_GUIDANCE = re.compile(r"((?:Distilled )?CFG [Ss]cale): ([^,]+)")
 
 
 def gallery_fingerprint(workspace: Workspace, manifest: Manifest, params: Params) -> str:
@@ -178,18 +179,15 @@ def _data(wall: Wall, shot: Shot, hung: Hung) -> dict[str, Any]:
         "candidate": shot.candidate, "words": shot.words, "reason": shot.reason,
         "likeness": round(shot.likeness, 4), "faithfulness": round(shot.faithfulness, 4), "prompt": shot.prompt,
         "negative": shot.negative_prompt, "seed": shot.seed, "solver": shot.solver, "steps": shot.steps,
-        "guidance": shot.guidance, "generator": shot.generator, "label": hung.label, "shown": hung.shown, "opens": hung.opens,
+        "guidance": _guidance(hung.parameters), "generator": shot.generator, "label": hung.label, "shown": hung.shown, "opens": hung.opens,
         "carrier": hung.carrier, "width": hung.full_width, "height": hung.full_height, "file": _download_name(shot),
-        "parameters": hung.parameters or _parameters(shot),
+        "parameters": hung.parameters,
     }  # fmt: skip
 
 
-def _parameters(shot: Shot) -> str:
-    """For a picture without the text that designers' tools read: the same from the table."""
-    negative = f"\nNegative prompt: {shot.negative_prompt}" if shot.negative_prompt else ""
-    size = f"{shot.width}x{shot.height}"
-    line = f"Steps: {shot.steps}, Sampler: {shot.solver}, CFG scale: {shot.guidance:g}, Seed: {shot.seed}, Size: {size}"
-    return f"{shot.prompt}{negative}\n{line}"
+def _guidance(parameters: str) -> dict[str, str]:
+    """By its names in other tools, which not every family counts as its stock pipeline does."""
+    return dict(_GUIDANCE.findall(parameters.rpartition("\n")[2]))
 
 
 def _download_name(shot: Shot) -> str:

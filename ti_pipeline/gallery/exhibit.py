@@ -47,11 +47,8 @@ class Shot:
     seed: int
     solver: str
     steps: int
-    guidance: float
     file: str
     digest: str
-    width: int
-    height: int
     generator: str
 
 
@@ -252,8 +249,8 @@ def _shot(row: dict, recipe: dict, **about: Any) -> Shot:
         people=first if first.startswith(("picked by ", "rejected by ")) or first.endswith((" star", " stars")) else "",
         likeness=row["likeness"], faithfulness=row["faithfulness"], candidate=row["candidate"], prompt=recipe["prompt"],
         negative_prompt=recipe["negative_prompt"], seed=recipe["seed"], solver=recipe["solver"],
-        steps=recipe["steps"], guidance=recipe["guidance_scale"], file=row["file"], digest=row["digest"],
-        width=recipe["width"], height=recipe["height"], **about,
+        steps=recipe["steps"], file=row["file"], digest=row["digest"],
+        **about,
     )  # fmt: skip
 
 

@@ -29,11 +29,11 @@ class Family:
     `pipelines` are the classes that `model_index.json` names. `parts` are the folders of a model in diffusers' layout, `weights` those
     of them that hold weights, `optional` further ones that a model may have. `layers` is whether its denoiser has cross-attention
     layers, `diffuses` whether it was trained to undo noise that a schedule adds (the others follow a rectified flow). `denoiser` is its
-    class, where folders alone do not tell the family. `encoders` are the names of a model's text encoders, and whether each learns words
-    unless told otherwise; `tables` where the stock pipeline has them, which may load words by itself. `told` is whether tensors of these
-    shapes, by their names in a single file, are a denoiser of this family. `check` raises ParamsError for a folder whose parts do not
-    belong together, `check_file` for a file whose denoiser draws from more than text. `load` gives a Generator on its device, frozen;
-    `readers` how its text encoders read, by name, without loading them.
+    class, where folders alone do not tell the family, `density` that of the noise levels that a flow learns from. `encoders` are the names
+    of a model's text encoders, and whether each learns words unless told otherwise; `tables` where the stock pipeline has them, which may
+    load words by itself. `told` is whether tensors of these shapes, by their names in a single file, are a denoiser of this family. `check`
+    raises ParamsError for a folder whose parts do not belong together, `check_file` for a file whose denoiser draws from more than text.
+    `load` gives a Generator on its device, frozen; `readers` how its text encoders read, by name, without loading them.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Family:
     layers: bool = False
     diffuses: bool = False
     denoiser: str = ""
+    density: str = ""
     tables: Mapping[str, str] = field(default_factory=dict, hash=False)
     loads_words: bool = False
     encoders: Callable[[Source], Mapping[str, bool]] = lambda source: {ONLY: True}
@@ -81,6 +82,13 @@ def learning(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
                 f"It has {', '.join(there)}; null takes {', '.join(learning(source, None))}."
             )
     return tuple(name for name in there if name in wanted)
+
+
+def other_density(source: Source, wanted: str | None) -> str | None:
+    """That of the noise levels that training draws from, where it is not the family's own. Raises ParamsError for a model that has none."""
+    if wanted and source.diffuses:
+        raise ParamsError(f"generator.density: {source.name} learns from the timesteps of its schedule, all alike. Set it to null.")
+    return wanted if wanted != source.family.density else None
 
 
 def other_than_usual(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ def logit_normal(quantiles: torch.Tensor) -> torch.Tensor:
     return torch.special.ndtri(quantiles).sigmoid()
 
 
+DENSITIES: dict[str, Density] = {"uniform": lambda quantiles: quantiles, "logit-normal": logit_normal}
+
+
 def shifted(sigmas: torch.Tensor, shift: float) -> torch.Tensor:
     """More noise for larger pictures (Esser et al. 2024, eq. 23)."""
     return shift * sigmas / (1 + (shift - 1) * sigmas)

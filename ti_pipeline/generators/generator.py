@@ -132,6 +132,10 @@ class Generator(Protocol):
     def diffuses(self) -> bool:
         """Whether it was trained to undo noise that a schedule adds; the others follow a rectified flow."""
 
+    @property
+    def density(self) -> str | None:
+        """That of the noise levels that training draws from, where it is not its family's own."""
+
     def min_snr(self, gamma: float) -> torch.Tensor:
         """Weight of the loss at each timestep, float32 [timesteps] on the CPU, of a generator that `diffuses`: that of z_0's squared
         error is then min(SNR, gamma)."""
@@ -180,6 +184,9 @@ class Generator(Protocol):
 
     def contrasted(self, said: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
         """The guided prediction, from those under the prompt and under the negative prompt, [b, c, h, w]."""
+
+    def guidance_elsewhere(self, scale: float) -> Mapping[str, float]:
+        """Guidance of this strength by the names that A1111 and Forge have for it, as these count it."""
 
     def guided(self, condition: Condition, scale: float) -> Condition:
         """With the number that a model of distilled guidance hears; the same for all others."""

@@ -48,6 +48,7 @@ class LanguageModel:
             load=self._load,
             readers=self._readers,
             denoiser=self.kind.DENOISER[1],
+            density=self.kind.DENSITY,
             tables={ONLY: "text_encoder"},
         )
 

@@ -17,7 +17,7 @@ import torch
 from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.generator import Condition
 from ti_pipeline.generators.latent_model import HIDDEN, LatentModel, squared_error
-from ti_pipeline.generators.solvers import build_solver, spacing
+from ti_pipeline.generators.solvers import ASKED, build_solver, spacing
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin, UNet2DConditionModel
@@ -146,7 +146,8 @@ class LatentDiffusion(LatentModel):
         return build_solver(name, self.scheduler_config, steps)
 
     def spacing(self, name: str, steps: int, shape: Sequence[int]) -> str:
-        return spacing(self.solver(name, steps).timesteps.tolist(), self.timesteps)
+        asked = [spaced for key, spaced in ASKED.items() if self.scheduler_config.get(key) and name != "ddim"]
+        return asked[0] if asked else spacing(self.solver(name, steps).timesteps.tolist(), self.timesteps)
 
 
 def _own(layer: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from ti_pipeline.generators.flow import LEVELS, build_flow_solver, dynamic_shift, levels, logit_normal, static_shift
+from ti_pipeline.generators.flow import DENSITIES, LEVELS, build_flow_solver, dynamic_shift, levels, static_shift
 from ti_pipeline.generators.generator import Condition
 from ti_pipeline.generators.latent_model import LatentModel, squared_error
 from ti_pipeline.generators.solvers import spacing
@@ -18,10 +18,7 @@ class LatentFlow(LatentModel):
     """A Generator with a transformer that says the velocity, noise - z_0. Its timestep t is 1000 times the noise level."""
 
     PATCH = 2
-
-    def density(self, quantiles: torch.Tensor) -> torch.Tensor:
-        """Noise levels before the shift, by their quantiles in (0, 1)."""
-        return logit_normal(quantiles)
+    DENSITY: ClassVar[str] = "uniform"  # of the noise levels in training before the shift, as diffusers' script has it
 
     @property
     def timesteps(self) -> int:
@@ -33,14 +30,18 @@ class LatentFlow(LatentModel):
         return (height // self.PATCH) * (width // self.PATCH)
 
     def shift(self, tokens: int) -> float:
-        """Of the noise levels in training, as the schedule has it for pictures of so many tokens."""
+        """Of the noise levels, as the schedule has it for pictures of so many tokens."""
         return dynamic_shift(self.scheduler_config, tokens) or static_shift(self.scheduler_config)
+
+    def training_shift(self, tokens: int) -> float:
+        """Of the noise levels in training."""
+        return self.shift(tokens)
 
     def levels(self, tokens: int) -> torch.Tensor:
         """The noise levels [LEVELS] that training draws from, for pictures of so many tokens."""
-        shift = self.shift(tokens)
+        shift = self.training_shift(tokens)
         if shift not in self._levels:
-            self._levels[shift] = levels(self.density, shift, self.device)
+            self._levels[shift] = levels(DENSITIES[self.density or self.DENSITY], shift, self.device)
         return self._levels[shift]
 
     @cached_property

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ti_pipeline.generators.memory import Offload
 
+CFG = "CFG scale"  # what A1111 calls the strength of classifier-free guidance; at 1 there is none
 HIDDEN = "hidden"  # the part of a Condition that has the states of tokens
 MASK = "mask"  # the part that says where there are any, where prompts have not all the same length
 
@@ -41,6 +42,7 @@ class LatentModel(ABC):
     dtype: torch.dtype  # of text encoders and denoiser
     memory_format: str = "contiguous"  # of the denoiser
     learn: tuple[str, ...] = ()  # names of the text encoders that learn words
+    density: str | None = None  # of the noise levels in training, where it is not the family's own
     quantised: str | None = None  # what the frozen weights are kept in, where it is less than `dtype`
     offload: Offload | None = None
 
@@ -105,6 +107,9 @@ class LatentModel(ABC):
     def contrasted(self, said: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
         """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), as Stable Diffusion counts the scale."""
         return negative + scale * (said - negative)
+
+    def guidance_elsewhere(self, scale: float) -> dict[str, float]:
+        return {CFG: scale if self.contrasts(scale) else 1.0}
 
     def guided(self, condition: Condition, scale: float) -> Condition:
         return condition

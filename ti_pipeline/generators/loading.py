@@ -14,7 +14,7 @@ import torch
 from ti_pipeline import params
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators import quantisation
-from ti_pipeline.generators.family import learning
+from ti_pipeline.generators.family import learning, other_density
 from ti_pipeline.generators.generator import choose_device
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
 from ti_pipeline.generators.latent_model import LatentModel
@@ -62,14 +62,14 @@ def load_latent_model(
     if settings.quantise and device.type != "meta":
         quantisation.check(settings.quantise, device)
     dtype, choice = choose_dtype(settings.precision, device), None
-    learn = learning(source, settings.encoders)
+    learn, density = learning(source, settings.encoders), other_density(source, settings.density)
     auto = settings.precision == "auto" and device.type == "cpu" and not settings.quantise
     if auto and (choice := known(source.digest, precisions(device))):
         dtype = DTYPES[choice.precision]
     elif auto:
         dtype = torch.float32  # until it has been measured
     with _quiet():
-        generator = replace(_read(kind, texts, single, source, Manner(device, dtype, settings.quantise)), learn=learn)
+        generator = replace(_read(kind, texts, single, source, Manner(device, dtype, settings.quantise)), learn=learn, density=density)
         if auto and choice is None and isinstance(generator, LatentDiffusion):
             generator.denoiser.requires_grad_(False).eval()
             choice = choose(generator, precisions(device))

@@ -10,6 +10,7 @@ from ti_pipeline.foreign import read_json
 
 SETTING = "generator.model"
 PARTS = "generator.parts"
+OTHER_SCHEDULE = "Give one that says epsilon, v or the picture at the timesteps of its schedule, as most do."
 
 
 def refusal(path: Path, what: str, advice: str) -> ParamsError:
@@ -35,9 +36,19 @@ def check_text_width(folder: Path, heard: object, said: object) -> None:
         raise refusal(folder, what, "Download the whole model again.")
 
 
-def part_config(folder: Path, part: str) -> dict[str, Any]:
-    """The configuration of a part of a diffusers folder, empty where there is none. Raises ParamsError."""
-    path = folder / part / "config.json"
+def check_schedule(folder: Path) -> None:
+    """Raises ParamsError for a U-Net that was not trained to undo the noise of a schedule of timesteps."""
+    config = part_config(folder, "scheduler", "scheduler_config.json")
+    kind = str(config.get("_class_name", ""))
+    if kind.startswith("EDM"):
+        raise refusal(folder, f"a model that was trained by noise levels of its own ({kind}), which this does not load", OTHER_SCHEDULE)
+    if kind.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction":
+        raise refusal(folder, f"a U-Net that was trained along a rectified flow ({kind}), which this does not load", OTHER_SCHEDULE)
+
+
+def part_config(folder: Path, part: str, file: str = "config.json") -> dict[str, Any]:
+    """The configuration of a part of a diffusers folder, or another `file` of it, empty where there is none. Raises ParamsError."""
+    path = folder / part / file
     content = read_json(path, SETTING) if path.is_file() else {}
     if not isinstance(content, dict):
         raise ParamsError(f"{SETTING}: {path} holds no table of settings. Download that file again.")

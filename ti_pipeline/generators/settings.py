@@ -30,6 +30,9 @@ class Generator(Section):
     prediction: Literal["epsilon", "v_prediction", "sample"] | None
     """What a diffusion model was trained to say, where its files do not: single files of Stable Diffusion 2.x, and of models that were
     trained further for v. `null` takes what the files say, or the family's usual."""
+    density: Literal["uniform", "logit-normal"] | None
+    """How often a model of rectified flow learns from each noise level, before the shift: all alike, or those in the middle of the way more
+    often. `null` is the family's own, that of diffusers' training script. Another means new words."""
     encoders: Annotated[tuple[str, ...], Field(min_length=1)] | None
     """Text encoders that learn words, such as `[clip_l, t5]`; `null` is the family's own choice: all, but no T5 beside CLIPs. The others
     read the initializer in a word's place. Another choice means new words."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
 NAMES = {"ddim": "DDIM", "dpmsolver++": "DPM++ 2M", "euler": "Euler", "unipc": "UniPC"}  # as designers' tools write them
+# Spacings that a schedule asks for, by its keys, as A1111 calls them; DDIM knows none of them.
+ASKED = {"use_karras_sigmas": "Karras", "use_exponential_sigmas": "Exponential", "use_beta_sigmas": "Beta"}
 COSINE_LAMBDA_MIN = -5.1  # log-SNR/2 below which the cosine schedule's steps are too wild for a second order (diffusers' advice)
 
 

@@ -103,6 +103,7 @@ def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]
             "seed": subject.streams.seed,
             "initializer": subject.initializer,
             **({"encoders": [*generator.learning]} if generator.learning.keys() != generator.encoders.keys() else {}),
+            **({"density": generator.density} if generator.density else {}),
             **({"ranker": subject.sight().digest} if subject.sight and train.chosen.looks else {}),
             **({"start": subject.start.digest} if subject.start else {}),
         }

@@ -20,11 +20,11 @@ from ti_pipeline.workspace import COMPARING, COMPARISON, CONCEPTS, MANIFESTS, Ou
 
 
 def _digests(run: Run) -> Digests:
-    from ti_pipeline.generators.family import other_than_usual
+    from ti_pipeline.generators.family import other_density, other_than_usual
 
-    models = run.models
-    encoders = other_than_usual(models.source, run.params.generator.encoders)
-    return Digests(models.source.digest, models.ranker_digest, models.judge_digest, encoders)
+    models, settings = run.models, run.params.generator
+    encoders, density = other_than_usual(models.source, settings.encoders), other_density(models.source, settings.density)
+    return Digests(models.source.digest, models.ranker_digest, models.judge_digest, encoders, density)
 
 
 def _wanted(run: Run, slug: str) -> Wanted:

@@ -205,7 +205,8 @@ def _elsewhere(run: Run, order: Order) -> Elsewhere:
     named = "euler" if section.solver == "ddim" and not generator.diffuses else section.solver
     spacing = generator.spacing(section.solver, section.steps, generator.latents_of(*size_of(generator, section)))
     names = {token: name_of(word.provenance.get("concept") or suggest_slug(token)) for token, word in order.words.items()}
-    return Elsewhere(NAMES[named], spacing, run.models.source.file_digest[:10], names)
+    guidance = generator.guidance_elsewhere(section.guidance_scale)
+    return Elsewhere(NAMES[named], spacing, guidance, run.models.source.file_digest[:10], names)
 
 
 def _withdraw(workspace: Workspace, known: Collection[str]) -> None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.files import digest_file, table_metadata, write_table
-from ti_pipeline.params import Params, Train
+from ti_pipeline.params import Generator, Params, Train
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.workspace import Outcome, Workspace, fingerprint
 
 if TYPE_CHECKING:
+    from ti_pipeline.generators.source import Source
     from ti_pipeline.inversion.previews import Film
     from ti_pipeline.words.word import Word
 
@@ -55,13 +56,13 @@ class Learnt:
 
 
 def training_fingerprint(
-    generator: str, ranker: str, manifest: Manifest, params: Params, encoders: Sequence[str] = (), start: str = ""
+    generator: str, ranker: str, manifest: Manifest, params: Params, learning: Mapping[str, Any] | None = None, start: str = ""
 ) -> str:
     """What the vectors depend on, by the digests of the models: nothing need be loaded.
 
     The device is left out, the precision is not; the ranker counts only where it chooses the initializer or the setup looks, and is
-    empty elsewhere. `encoders` are the text encoders that learn, where not all of them do; `start` is what the word stands under that
-    it goes on from, where that is another concept's.
+    empty elsewhere. `learning` is how the generator learns, as `how_it_learns` has it; `start` is what the word stands under that it goes
+    on from, where that is another concept's.
     """
     from ti_pipeline.inversion.job import VERSION
 
@@ -70,20 +71,23 @@ def training_fingerprint(
     train = params.train.for_concept(manifest).decisive()
     if manifest.start and manifest.vectors is None:
         del train["vectors"]  # it has as many as what it goes on from
-    sections = params.section("seed") | {"train": train}
-    if encoders:
-        sections |= {"encoders": list(encoders)}
+    sections = params.section("seed") | {"train": train, **(learning or {})}
     return fingerprint("train", VERSION, inputs, sections | params.generator.decisive())
+
+
+def how_it_learns(source: Source, settings: Generator) -> dict[str, Any]:
+    """The text encoders that learn, where not all of them do, and the density of noise levels, where it is not the family's own."""
+    from ti_pipeline.generators.family import other_density, some_of
+
+    encoders, density = some_of(source, settings.encoders), other_density(source, settings.density)
+    return {**({"encoders": [*encoders]} if encoders else {}), **({"density": density} if density else {})}
 
 
 def wanted_of(run: Run, manifest: Manifest, start: str = "") -> Wanted:
     """`start` as in `training_fingerprint`. Raises ConceptError for a kind of concept that nothing is drawn of."""
-    from ti_pipeline.generators.family import some_of
-
     train, source = run.params.train.for_concept(manifest), run.models.source
     ranker = run.models.ranker_digest if train.chosen.looks or not manifest.initializer else ""
-    encoders = some_of(source, run.params.generator.encoders)
-    trained = training_fingerprint(source.digest, ranker, manifest, run.params, encoders, start)
+    trained = training_fingerprint(source.digest, ranker, manifest, run.params, how_it_learns(source, run.params.generator), start)
     word, curve, strip = trained, "", ""
     if train.compromise is not None:
         from ti_pipeline.inversion.curve import VERSION, prompts_of

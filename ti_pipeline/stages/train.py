@@ -231,6 +231,7 @@ def _write(run: Run, plan: Plan, job: Job, trained: Trained) -> Learnt:
         "generator": generator.name,
         "generator_digest": generator.digest,
         **_tables(run, generator),
+        **({"density": generator.density} if generator.density else {}),
         "pictures": str(len(manifest.pictures)),
         "pictures_digest": digest_value([picture.digest for picture in manifest.pictures]),
         "picture_digests": json.dumps({picture.file: picture.digest for picture in manifest.pictures}, sort_keys=True, ensure_ascii=False),

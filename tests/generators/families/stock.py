@@ -24,13 +24,14 @@ CALL = {"num_inference_steps": STEPS, "output_type": "np"}
 @dataclass
 class Stock:
     """A tiny model of a family. `tables` are those that its learning encoders have in the stock pipeline; `solver` is our name for the
-    pipeline's own, `sigmas` how the published training script makes noise levels of quantiles; `none` is the pipeline's negative prompt
-    where we have none, and the strength of guidance that is none; it goes `without` some parts."""
+    pipeline's own, `density` that of the noise levels in the published training script, which `shifted` moves; `none` is the pipeline's
+    negative prompt where we have none, `unguided` the strength of guidance that is none; it goes `without` some parts."""
 
     folder: Path
     family: str
     size: tuple[int, int, int] = (16, 8, 8)
     solver: str = "euler"
+    density: str = "uniform"
     none: str | None = None
     unguided: float = 1.0
     tables: Mapping[str, str] = field(default_factory=lambda: {"text": "text_encoder"})
@@ -53,17 +54,21 @@ class Stock:
         raise NotImplementedError
 
     def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE, **more: str) -> np.ndarray:
-        return self.pipe(
-            prompt, guidance_scale=scale, latents=latents, height=64, width=64, **self.negative(negative), **more, **CALL
-        ).images[0]
+        how = {"guidance_scale": scale, "latents": latents, **self.edges(latents), **self.negative(negative)}
+        return self.pipe(prompt, **how, **more, **CALL).images[0]
+
+    def edges(self, latents: torch.Tensor) -> dict[str, int]:
+        """Of a picture, in pixels."""
+        factor = 64 // self.size[-1]
+        return {"height": factor * latents.shape[-2], "width": factor * latents.shape[-1]}
 
     def negative(self, text: str) -> dict[str, str]:
         return {"negative_prompt": said} if (said := text or self.none) is not None else {}
 
-    def sigmas(self, quantiles: torch.Tensor) -> torch.Tensor:
-        """diffusers' scripts without a weighting scheme: uniform, under the shift of the schedule where that is fixed."""
+    def shifted(self, levels: torch.Tensor, tokens: int) -> torch.Tensor:
+        """By the schedule's shift, of pictures of so many tokens."""
         shift = self.pipe.scheduler.config.shift
-        return shift * quantiles / (1 + (shift - 1) * quantiles)
+        return shift * levels / (1 + (shift - 1) * levels)
 
     def latent(self, pixels: torch.Tensor) -> torch.Tensor:
         vae = self.pipe.vae
@@ -86,10 +91,6 @@ class StableDiffusion3(Stock):
         hidden, pooled = (each.expand(len(noisy), *each.shape[1:]) for each in self._encoded(prompt))
         return self.pipe.transformer(noisy, hidden, pooled, 1000 * sigma).sample
 
-    def sigmas(self, quantiles: torch.Tensor) -> torch.Tensor:
-        """The script's default is the logit-normal density."""
-        return super().sigmas(torch.sigmoid(torch.distributions.Normal(0.0, 1.0).icdf(quantiles)))
-
 
 class Flux(Stock):
     def _encoded(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,22 +102,24 @@ class Flux(Stock):
 
     def velocity(self, noisy: torch.Tensor, sigma: torch.Tensor, prompt: str) -> torch.Tensor:
         hidden, pooled = (each.expand(len(noisy), *each.shape[1:]) for each in self._encoded(prompt))
+        height, width = noisy.shape[-2:]
         said = self.pipe.transformer(
-            FluxPipeline._pack_latents(noisy, len(noisy), 16, 8, 8), hidden, pooled, sigma,
-            img_ids=FluxPipeline._prepare_latent_image_ids(len(noisy), 4, 4, "cpu", torch.float32), txt_ids=torch.zeros(512, 3),
-            guidance=torch.ones(len(noisy)) if self.pipe.transformer.config.guidance_embeds else None,
+            FluxPipeline._pack_latents(noisy, *noisy.shape), hidden, pooled, sigma,
+            img_ids=FluxPipeline._prepare_latent_image_ids(len(noisy), height // 2, width // 2, "cpu", torch.float32),
+            txt_ids=torch.zeros(512, 3), guidance=torch.ones(len(noisy)) if self.pipe.transformer.config.guidance_embeds else None,
         ).sample  # fmt: skip
-        return FluxPipeline._unpack_latents(said, 64, 64, 8)
+        return FluxPipeline._unpack_latents(said, 8 * height, 8 * width, 8)
 
     def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE, **more: str) -> np.ndarray:
         tokens = FluxPipeline._pack_latents(latents, *latents.shape)
-        return self.pipe(prompt, latents=tokens, guidance_scale=scale, height=64, width=64, **more, **CALL).images[0]
+        return self.pipe(prompt, latents=tokens, guidance_scale=scale, **self.edges(latents), **more, **CALL).images[0]
 
-    def sigmas(self, quantiles: torch.Tensor) -> torch.Tensor:
+    def shifted(self, levels: torch.Tensor, tokens: int) -> torch.Tensor:
+        """The script has no shift where it depends on the picture; ours is the one that its pipeline draws such a picture with."""
         config = self.pipe.scheduler.config
-        mu = 0.5 + (1.15 - 0.5) / (4096 - 256) * (16 - 256)
+        mu = 0.5 + (1.15 - 0.5) / (4096 - 256) * (tokens - 256)
         shift = float(np.exp(mu)) if config.use_dynamic_shifting else 1.0
-        return shift * quantiles / (1 + (shift - 1) * quantiles)
+        return shift * levels / (1 + (shift - 1) * levels)
 
 
 class Sana(Stock):
@@ -136,13 +139,13 @@ class Sana(Stock):
         return self.pipe.transformer(noisy, encoder_hidden_states=hidden, encoder_attention_mask=mask, timestep=1000 * sigma).sample
 
     def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE, **more: str) -> np.ndarray:
-        how = {"use_resolution_binning": False, "height": 64, "width": 64}
+        how = {"use_resolution_binning": False, **self.edges(latents)}
         return self.pipe(prompt, guidance_scale=scale, latents=latents, **how, **self.negative(negative), **more, **CALL).images[0]
 
-    def sigmas(self, quantiles: torch.Tensor) -> torch.Tensor:
-        """The script's scheduler does not know that its shift is called `flow_shift` in SANA's schedules."""
+    def shifted(self, levels: torch.Tensor, tokens: int) -> torch.Tensor:
+        """The script's scheduler does not know that its shift is called `flow_shift` in SANA's schedules; its authors' training does."""
         shift = FlowMatchEulerDiscreteScheduler.from_config(self.pipe.scheduler.config, shift=self.pipe.scheduler.config.flow_shift).shift
-        return shift * quantiles / (1 + (shift - 1) * quantiles)
+        return shift * levels / (1 + (shift - 1) * levels)
 
     def latent(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.pipe.vae.encode(pixels).latent * self.pipe.vae.config.scaling_factor
@@ -169,21 +172,22 @@ class QwenImage(Stock):
         return {"hidden": hidden}
 
     def velocity(self, noisy: torch.Tensor, sigma: torch.Tensor, prompt: str) -> torch.Tensor:
-        heard, count = self.heard(prompt)["hidden"], len(noisy)
+        heard, (count, _, height, width) = self.heard(prompt)["hidden"], noisy.shape
         said = self.pipe.transformer(
-            hidden_states=QwenImagePipeline._pack_latents(noisy, count, 16, 8, 8), encoder_hidden_states=heard.expand(count, -1, -1),
-            encoder_hidden_states_mask=None, timestep=1000 * sigma / 1000, img_shapes=[(1, 4, 4)] * count, return_dict=False,
+            hidden_states=QwenImagePipeline._pack_latents(noisy, *noisy.shape), encoder_hidden_states=heard.expand(count, -1, -1),
+            encoder_hidden_states_mask=None, timestep=1000 * sigma / 1000, return_dict=False,
+            img_shapes=[(1, height // 2, width // 2)] * count,
         )[0]  # fmt: skip
-        return QwenImagePipeline._unpack_latents(said, 64, 64, 8)[:, :, 0]
+        return QwenImagePipeline._unpack_latents(said, 8 * height, 8 * width, 8)[:, :, 0]
 
     def draw(self, prompt: str, negative: str, latents: torch.Tensor, scale: float = SCALE, **more: str) -> np.ndarray:
         tokens = QwenImagePipeline._pack_latents(latents, *latents.shape)
         said = self.negative(negative) | more
-        return self.pipe(prompt, latents=tokens, true_cfg_scale=scale, height=64, width=64, **said, **CALL).images[0]
+        return self.pipe(prompt, latents=tokens, true_cfg_scale=scale, **self.edges(latents), **said, **CALL).images[0]
 
-    def sigmas(self, quantiles: torch.Tensor) -> torch.Tensor:
+    def shifted(self, levels: torch.Tensor, tokens: int) -> torch.Tensor:
         """The script's schedule shifts by the size of the picture, of which nobody tells it."""
-        return quantiles
+        return levels
 
     @property
     def _scale(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -203,11 +207,15 @@ class QwenImage(Stock):
 CLIPS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 STOCK: dict[str, Callable[[Path], Stock]] = {
     "sd3": lambda folder: StableDiffusion3(
-        write_stable_diffusion_3(folder), "Stable Diffusion 3", tables={**CLIPS, "t5": "text_encoder_3"}
+        write_stable_diffusion_3(folder), "Stable Diffusion 3", density="logit-normal", tables={**CLIPS, "t5": "text_encoder_3"}
     ),
     "sd3-without-t5": lambda folder: StableDiffusion3(
-        write_stable_diffusion_3(folder, False), "Stable Diffusion 3", tables=CLIPS, without=("text_encoder_3", "tokenizer_3")
-    ),
+        write_stable_diffusion_3(folder, False),
+        "Stable Diffusion 3",
+        density="logit-normal",
+        tables=CLIPS,
+        without=("text_encoder_3", "tokenizer_3"),
+    ),  # fmt: skip
     "flux-dev": lambda folder: Flux(write_flux(folder), "FLUX.1", tables={"clip_l": "text_encoder", "t5": "text_encoder_2"}),
     "flux-schnell": lambda folder: Flux(write_flux(folder, False), "FLUX.1", tables={"clip_l": "text_encoder", "t5": "text_encoder_2"}),
     "sana": lambda folder: Sana(write_sana(folder), "SANA", (32, 2, 2), solver="dpmsolver++"),

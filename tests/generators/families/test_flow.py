@@ -6,16 +6,19 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch.nn import functional as F
 
 from tests.generators.exported import lines_of
 from tests.generators.families.stock import SCALE, STEPS, STOCK, Stock, without_padding
 from tests.generators.tiny_stable_diffusion import generator_settings
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.families.flux import packed
 from ti_pipeline.generators.flow import LEVELS, levels, logit_normal
 from ti_pipeline.generators.generator import weight_digests
 from ti_pipeline.generators.placeholder import encode, word_ids
@@ -91,6 +94,44 @@ def test_what_it_draws_is_what_the_stock_pipeline_draws(stock: Stock, word: Word
 
 
 @torch.no_grad()
+def test_a_picture_that_is_no_square_is_what_the_stock_pipeline_draws(stock: Stock, word: Word) -> None:
+    theirs = stock.draw(PROMPT.format(THING), "a red dog", initial_noise([7], stock.generator.latents_of(96, 64)))
+    assert theirs.shape == (64, 96, 3)
+    ours = drawn(stock, word, PROMPT.format("<x>"), Settings(stock.solver, STEPS, SCALE, "a red dog", 1, (96, 64)))
+    assert np.abs(ours - theirs).max() <= 0.5 / 255 + 1e-5
+    with pytest.raises(ParamsError, match=f"both must be multiples of {stock.generator.grid}"):
+        stock.generator.latents_of(96, 72)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stock", ["sd3", "sd3-without-t5", "flux-dev", "sana"], indirect=True)
+@pytest.mark.parametrize(("solver", "kind"), [("dpmsolver++", DPMSolverMultistepScheduler), ("unipc", UniPCMultistepScheduler)])
+def test_another_solver_draws_what_the_stock_pipeline_draws_with_it(stock: Stock, word: Word, solver: str, kind: Any) -> None:
+    config = stock.pipe.scheduler.config
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": config.get("flow_shift") or config.shift}
+    other = replace(stock)
+    other.pipe.scheduler = kind.from_config(config, solver_order=2, **flow)
+    theirs = other.draw(PROMPT.format(THING), "a red dog", initial_noise([7], stock.generator.latent_shape))
+    ours = drawn(stock, word, PROMPT.format("<x>"), Settings(solver, STEPS, SCALE, "a red dog", 1))
+    assert np.abs(ours - theirs).max() <= 0.5 / 255 + 1e-5
+    assert np.abs(ours - drawn(stock, word, PROMPT.format("<x>"), Settings("euler", STEPS, SCALE, "a red dog", 1))).max() > 0.002
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 4.0])
+def test_guidance_is_what_other_tools_make_of_their_numbers(stock: Stock, scale: float) -> None:
+    """A1111 and ComfyUI: negative + CFG · (said - negative); Forge tells a distilled model its number beside it."""
+    generator, elsewhere = stock.generator, stock.generator.guidance_elsewhere(scale)
+    said, negative = torch.randn(2, 1, *stock.size, generator=torch.Generator().manual_seed(1))
+    ours = generator.contrasted(said, negative, scale) if generator.contrasts(scale) else said
+    theirs = negative + elsewhere["CFG scale"] * (said - negative)
+    if stock.family == "Qwen-Image":  # which makes each token as long as it was
+        ours, theirs = (F.normalize(packed(each), dim=-1) for each in (ours, theirs))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    distilled = {"Distilled CFG Scale": scale} if generator.denoiser.config.get("guidance_embeds") else {}
+    assert {name: number for name, number in elsewhere.items() if name != "CFG scale"} == distilled
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
 def test_with_little_guidance_it_draws_what_the_stock_pipeline_draws(stock: Stock, word: Word, scale: float) -> None:
     theirs = stock.draw(PROMPT.format(THING), "a red dog", initial_noise([7], stock.generator.latent_shape), scale)
@@ -117,19 +158,25 @@ def test_every_solver_ends_near_where_many_small_steps_end(stock: Stock, word: W
     assert np.abs(after(solver, 20) - exact).mean() < 3 < np.abs(after("euler", 2) - exact).mean() + 3
 
 
-def test_the_loss_is_the_published_one_and_reaches_every_part_of_the_word(stock: Stock, word: Word) -> None:
-    """(1 - σ) z_0 + σ ε under the density's levels, and the velocity ε - z_0, as diffusers' training scripts have them; and the gradient
-    is that of the stock modules' own tables."""
-    generator, before = stock.generator, weight_digests(stock.generator)
+@pytest.mark.parametrize(("density", "edges"), [(None, (64, 64)), (None, (96, 64)), ("uniform", (64, 64)), ("logit-normal", (64, 64))])
+def test_the_loss_is_the_published_one_and_reaches_every_part_of_the_word(
+    stock: Stock, word: Word, density: str | None, edges: tuple[int, int]
+) -> None:
+    """(1 - σ) z_0 + σ ε under the density's levels, and the velocity ε - z_0, as diffusers' training scripts have them but for their
+    shift (`Stock.shifted`); and the gradient is that of the stock modules' own tables."""
+    generator = replace(stock.generator, density=density)
+    before, shape = weight_digests(generator), (3, *generator.latents_of(*edges))
     torch.manual_seed(0)
-    z0, noise, t = torch.randn(3, *stock.size), torch.randn(3, *stock.size), torch.tensor([10, 500, 990])
+    z0, noise, t = torch.randn(shape), torch.randn(shape), torch.tensor([10, 500, 990])
     rows = {name: each.clone().requires_grad_() for name, each in word.rows.items()}
     ids = generator.tokenise([PROMPT.format("<x>")] * 3, {"<x>": len(word)})
     losses = generator.losses(z0, noise, t, generator.condition(ids, rows))
     gradients = torch.autograd.grad(losses.sum(), list(rows.values()))
 
-    sigma = stock.sigmas((t + 0.5) / LEVELS)
-    torch.testing.assert_close(generator.levels(generator.tokens(z0.shape))[t], sigma)
+    quantiles, tokens = (t + 0.5) / LEVELS, (edges[0] // generator.grid) * (edges[1] // generator.grid)
+    drawn = {"uniform": quantiles, "logit-normal": torch.sigmoid(torch.distributions.Normal(0.0, 1.0).icdf(quantiles))}
+    sigma = stock.shifted(drawn[density or stock.density], tokens)
+    torch.testing.assert_close(generator.levels(tokens)[t], sigma)
     tables = [stock.table(name).requires_grad_() for name in rows]
     at = sigma[:, None, None, None]
     said = stock.velocity((1 - at) * z0 + at * noise, sigma, PROMPT.format(THING))
@@ -177,6 +224,14 @@ def test_the_written_word_draws_the_same_picture_in_the_stock_pipeline(stock: St
     how = Settings(stock.solver, STEPS, SCALE, "", 1)
     assert np.abs(drawn(stock, word, PROMPT.format("<x>"), how) - theirs).max() <= 0.5 / 255 + 1e-5
     assert np.abs(drawn(stock, word, PROMPT.format("red dog"), how) - theirs).max() > 0.002
+
+
+def test_the_spacing_of_steps_is_told_by_the_shift_that_is_drawn_with(stock: Stock) -> None:
+    """Those end at the lowest noise level that the pipelines of Stable Diffusion 3 leave to the schedule, and at the terminal of
+    Qwen-Image's."""
+    whole = stock.solver == "euler" and stock.family in ("Stable Diffusion 3", "Qwen-Image")
+    spaced = stock.generator.spacing(stock.solver, 20, stock.generator.latent_shape)
+    assert spaced == ("Uniform" if whole else "SGM Uniform")
 
 
 def test_noise_levels_are_drawn_as_often_as_their_density_says() -> None:

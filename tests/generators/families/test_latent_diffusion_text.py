@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import LDMTextToImagePipeline
+from diffusers import DDPMScheduler, LDMTextToImagePipeline
+from torch.nn import functional as F
 
 from tests.generators.tiny_latent_diffusion import WIDTH, write_folder
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.generator import Generator
+from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.placeholder import encode, prompt_length
 from ti_pipeline.generators.source import find_source
 from ti_pipeline.sampling.sample import Settings, sample
@@ -57,6 +58,28 @@ def test_it_draws_what_the_stock_pipeline_draws(generator: Generator, folder: Pa
     assert np.abs(np.asarray(ours) / 255 - theirs).max() <= 0.5 / 255 + 1e-5
     ((_, other),) = sample(generator, [PROMPT.format("dog")], {}, [7], Settings("ddim", 4, 5.0, "", 1))
     assert np.abs(np.asarray(other) / 255 - theirs).max() > 0.01
+
+
+def test_the_loss_and_its_gradient_are_those_of_the_stock_modules(generator: Generator, folder: Path, copied: Word) -> None:
+    """Mean squared error of epsilon, as textual_inversion of diffusers computes it."""
+    before, pipe = weight_digests(generator), LDMTextToImagePipeline.from_pretrained(folder)
+    torch.manual_seed(0)
+    z0, noise, t = torch.randn(3, 4, 8, 8), torch.randn(3, 4, 8, 8), torch.tensor([10, 500, 990])
+    rows = {ONLY: copied.rows[ONLY].clone().requires_grad_()}
+    ids = generator.tokenise([PROMPT.format("<x>")] * 3, {"<x>": 2})
+    losses = generator.losses(z0, noise, t, generator.condition(ids, rows))
+    (ours,) = torch.autograd.grad(losses.sum(), list(rows.values()))
+
+    table = pipe.bert.get_input_embeddings().weight
+    plain = pipe.tokenizer([PROMPT.format("red cat")] * 3, padding="max_length", max_length=77, return_tensors="pt").input_ids
+    said = pipe.unet(DDPMScheduler.from_config(pipe.scheduler.config).add_noise(z0, noise, t), t, pipe.bert(plain)[0]).sample
+    expected = F.mse_loss(said, noise, reduction="none").mean(dim=(1, 2, 3))
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-6)
+    (theirs,) = torch.autograd.grad(expected.sum(), table)
+    learnt = pipe.tokenizer("red cat", add_special_tokens=False).input_ids
+    assert ours.abs().amax(dim=1).min() > 0
+    torch.testing.assert_close(ours, theirs[torch.tensor(learnt)], rtol=1e-4, atol=1e-7)
+    assert weight_digests(generator) == before
 
 
 def test_prompts_are_counted_in_its_own_pieces(generator: Generator) -> None:

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
     DDPMScheduler,
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     FluxPipeline,
     LDMTextToImagePipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
+    UniPCMultistepScheduler,
 )
 from torch.nn import functional as F
 
@@ -31,6 +35,12 @@ from ti_pipeline.sampling.seeds import initial_noise
 
 WIDTH, HEIGHT = 96, 64
 PROMPT = "a photo of a red cat"
+SOLVERS: dict[str, Any] = {
+    "ddim": DDIMScheduler,
+    "dpmsolver++": DPMSolverMultistepScheduler,
+    "euler": EulerDiscreteScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
 KINDS: dict[str, tuple[Callable[[Path], Path], type[DiffusionPipeline], str]] = {
     "sd": (write_folder, StableDiffusionPipeline, "ddim"),
     "xl": (write_xl, StableDiffusionXLPipeline, "euler"),
@@ -84,6 +94,18 @@ def test_it_draws_what_the_stock_pipeline_draws(case: Case, scale: float) -> Non
         torch.testing.assert_close(ours, pipe(PROMPT, latents=noise, **how).images, rtol=0, atol=1e-5)
     ((_, picture),) = sample(generator, [PROMPT], {}, [7], settings)
     assert picture.size == (WIDTH, HEIGHT)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("case", ["sd", "xl"], indirect=True)  # of flows see `test_flow`
+def test_every_solver_draws_what_the_stock_pipeline_draws_with_it(case: Case, solver: str) -> None:
+    noise = initial_noise([7], case.generator.latent_shape)
+    before, case.pipe.scheduler = case.pipe.scheduler, SOLVERS[solver].from_config(case.generator.scheduler_config)
+    theirs = case.pipe(PROMPT, latents=noise, num_inference_steps=4, guidance_scale=4.0, output_type="latent").images
+    case.pipe.scheduler = before
+    ours = denoise(case.generator, noise, case.heard, case.generator.unconditional(), Settings(solver, 4, 4.0, "", 1))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_a_size_between_two_places_of_its_grid_is_refused(case: Case) -> None:

@@ -14,7 +14,7 @@ from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from torch.nn import functional as F
 
 from tests.generators.exported import lines_of
-from tests.generators.tiny_stable_diffusion import generator_settings
+from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder
 from tests.generators.tiny_stable_diffusion_xl import LARGE, SMALL
 from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.generator import Generator, weight_digests
@@ -146,6 +146,45 @@ def test_a_word_of_another_family_is_refused_by_name(xl: Generator) -> None:
         check_width(xl, "x", Word("<x>", {ONLY: torch.zeros(1, SMALL)}))
     with pytest.raises(ConceptError, match="takes 87 tokens and xl reads 77"):
         check_prompt(xl, "x", "red " * 85, {})
+
+
+@torch.no_grad()
+def test_an_index_may_say_that_nothing_is_the_empty_prompt(xl_folder: Path, copied: Word, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(xl_folder, tmp_path / "empty"))
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"force_zeros_for_empty_prompt": False}))
+    generator, pipe = load_tiny(folder), StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
+    _, nothing, _, pooled = pipe.encode_prompt("a photo", device="cpu", do_classifier_free_guidance=True)
+    assert nothing.abs().max() > 0
+    torch.testing.assert_close(generator.unconditional().parts["hidden"], nothing, rtol=0, atol=1e-5)
+    torch.testing.assert_close(generator.unconditional().parts["pooled"], pooled, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++", "euler", "unipc"])
+def test_a_spacing_that_the_schedule_asks_for_has_its_name(xl: Generator, solver: str) -> None:
+    """DDIM has none but its own, and the library's ignores what is asked for."""
+    asking = replace(xl, scheduler_config=xl.scheduler_config | {"use_karras_sigmas": True})
+    same = torch.equal(asking.solver(solver, 20).timesteps, xl.solver(solver, 20).timesteps)
+    assert same == (solver == "ddim")
+    assert asking.spacing(solver, 20, xl.latent_shape) == ("DDIM" if same else "Karras")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ({"_class_name": "EDMDPMSolverMultistepScheduler"}, r"trained by noise levels of its own \(EDMDPMSolver"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "trained along a rectified flow"),
+        ({"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"}, "trained along a rectified flow"),
+    ],
+)
+@pytest.mark.parametrize("family", ["sd", "xl"])
+def test_a_network_that_was_trained_otherwise_is_refused(
+    family: str, schedule: dict[str, str], words: str, xl_folder: Path, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "model") if family == "sd" else Path(shutil.copytree(xl_folder, tmp_path / "model"))
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule))
+    with pytest.raises(ParamsError, match=words):
+        find_source(generator_settings(folder))
 
 
 def test_a_folder_that_is_put_together_wrongly_is_refused(xl_folder: Path, tmp_path: Path) -> None:

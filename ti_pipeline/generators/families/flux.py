@@ -48,9 +48,6 @@ class Flux(LatentFlow):
     DENOISER = ("transformer", "FluxTransformer2DModel")
     SPOKEN = ("t5",)
 
-    def density(self, quantiles: torch.Tensor) -> torch.Tensor:
-        return quantiles
-
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         pooled = self.read("clip_l", ids, rows).pooler_output
         hidden = self.read("t5", ids, rows)[0].to(pooled.dtype)
@@ -58,6 +55,10 @@ class Flux(LatentFlow):
 
     def contrasts(self, scale: float) -> bool:
         return False
+
+    def guidance_elsewhere(self, scale: float) -> dict[str, float]:
+        distilled = {"Distilled CFG Scale": scale} if self.denoiser.config.guidance_embeds else {}
+        return super().guidance_elsewhere(scale) | distilled
 
     def guided(self, condition: Condition, scale: float) -> Condition:
         return Condition({**condition.parts, "guidance": torch.full_like(condition.parts["guidance"], scale)})
@@ -195,6 +196,7 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     denoiser="FluxTransformer2DModel",
+    density=Flux.DENSITY,
     encoders=lambda source: {"clip_l": True, "t5": False},
     tables={"clip_l": "text_encoder", "t5": "text_encoder_2"},
 )

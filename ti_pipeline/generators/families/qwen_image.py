@@ -51,10 +51,7 @@ class QwenImage(LatentFlow):
     VAE = ("vae", "AutoencoderKLQwenImage")
     SPOKEN = ()
 
-    def density(self, quantiles: torch.Tensor) -> torch.Tensor:
-        return quantiles
-
-    def shift(self, tokens: int) -> float:
+    def training_shift(self, tokens: int) -> float:
         """None: the schedule shifts by the size of what is drawn, and not in the published training."""
         return 1.0
 

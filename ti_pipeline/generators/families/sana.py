@@ -53,9 +53,6 @@ class Sana(LatentFlow):
     SPOKEN = ()
     PATCH = 1
 
-    def density(self, quantiles: torch.Tensor) -> torch.Tensor:
-        return quantiles
-
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         hidden, mask = self.encoders[ONLY].read_masked(ids[ONLY], rows[ONLY] if rows else None)
         last = ids[ONLY].shape[1] - (HEARD - 1)

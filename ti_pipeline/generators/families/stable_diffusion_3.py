@@ -51,6 +51,7 @@ class StableDiffusion3(LatentFlow):
     """Esser et al. 2024, arXiv 2403.03206."""
 
     DENOISER = ("transformer", "SD3Transformer2DModel")
+    DENSITY = "logit-normal"
     SPOKEN = ("clip_l", "t5")  # `clip_g` beside `clip_l`: both cut a prompt into the same tokens
 
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
@@ -182,6 +183,7 @@ FAMILY = Family(
     load=_load,
     readers=_readers,
     denoiser="SD3Transformer2DModel",
+    density=StableDiffusion3.DENSITY,
     encoders=_encoders,
     tables={"clip_l": "text_encoder", "clip_g": "text_encoder_2", "t5": "text_encoder_3"},
 )

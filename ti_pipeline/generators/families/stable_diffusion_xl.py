@@ -4,6 +4,7 @@ larger one pools, and the size of the picture."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from ti_pipeline.generators.families.stable_diffusion import check_file as check
 from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
-from ti_pipeline.generators.refusals import check_channels, part_config, refusal
+from ti_pipeline.generators.refusals import check_channels, check_schedule, part_config, refusal
 from ti_pipeline.generators.single_file import SingleFile
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from ti_pipeline.model_files import Shapes
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
+ZEROS = "force_zeros_for_empty_prompt"
 REFINER = 2560  # numbers that a refiner hears beside the text
 MODEL_INDEX = {
     "_class_name": "StableDiffusionXLPipeline",
-    "force_zeros_for_empty_prompt": True,
+    ZEROS: True,
     "feature_extractor": [None, None],
     "image_encoder": [None, None],
     "scheduler": ["diffusers", "EulerDiscreteScheduler"],
@@ -43,8 +45,11 @@ MODEL_INDEX = {
 }
 
 
+@dataclass(frozen=True, eq=False)
 class StableDiffusionXL(LatentDiffusion):
     """Podell et al. 2023, arXiv 2307.01952."""
+
+    zeros: bool = True  # are heard in place of a negative prompt where there is none
 
     SPOKEN = ("clip_l",)  # and `clip_g` beside it: both cut a prompt into the same tokens
 
@@ -54,7 +59,9 @@ class StableDiffusionXL(LatentDiffusion):
         return Condition({"hidden": hidden, "pooled": read["clip_g"].text_embeds})
 
     def unconditional(self) -> Condition:
-        """Without a negative prompt the stock pipeline hears zeros, not the empty prompt."""
+        """Without a negative prompt the stock pipeline hears zeros, not the empty prompt, unless the model's index says otherwise."""
+        if not self.zeros:
+            return super().unconditional()
         return Condition({name: torch.zeros_like(part) for name, part in super().unconditional().parts.items()})
 
     def any_condition(self, samples: int, tokens: int, streams: torch.Generator) -> Condition:
@@ -78,7 +85,8 @@ def _texts() -> dict[str, Text]:
 def _load(source: Source, settings: params.Generator) -> LatentDiffusion:
     from ti_pipeline.generators.loading import load_latent_model
 
-    return load_latent_model(StableDiffusionXL, _texts(), _SINGLE, source, settings)
+    generator = load_latent_model(StableDiffusionXL, _texts(), _SINGLE, source, settings)
+    return replace(generator, zeros=part_config(source.path, "", "model_index.json").get(ZEROS, True))
 
 
 def _readers(source: Source) -> Mapping[str, TextReader]:
@@ -114,6 +122,7 @@ def _check_file(path: Path, shapes: Shapes) -> None:
 
 
 def _check(folder: Path) -> None:
+    check_schedule(folder)
     unet, vae = part_config(folder, "unet"), part_config(folder, "vae")
     widths = [part_config(folder, part).get("hidden_size") for part in ("text_encoder", "text_encoder_2")]
     if "in_channels" in unet:

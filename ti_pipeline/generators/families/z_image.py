@@ -13,7 +13,7 @@ from ti_pipeline.generators.configuration import published, write_parts
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.language_model import LanguageModel, needed
 from ti_pipeline.generators.latent_flow import LatentFlow
-from ti_pipeline.generators.latent_model import HIDDEN, MASK
+from ti_pipeline.generators.latent_model import CFG, HIDDEN, MASK
 from ti_pipeline.generators.reader import Frame
 from ti_pipeline.generators.refusals import check_channels, check_text_width, part_config, refusal
 from ti_pipeline.generators.single_file import SingleFile
@@ -41,9 +41,6 @@ class ZImage(LatentFlow):
     DENOISER = ("transformer", "ZImageTransformer2DModel")
     SPOKEN = ()
 
-    def density(self, quantiles: torch.Tensor) -> torch.Tensor:
-        return quantiles
-
     def condition(self, ids: Ids, rows: Rows | None) -> Condition:
         hidden, mask = self.encoders[ONLY].read_masked(ids[ONLY], rows[ONLY] if rows else None, layer=-2)
         return Condition({HIDDEN: hidden, MASK: mask})
@@ -54,6 +51,9 @@ class ZImage(LatentFlow):
     def contrasted(self, said: torch.Tensor, negative: torch.Tensor, scale: float) -> torch.Tensor:
         """Its scale is one less than that of classifier-free guidance elsewhere."""
         return said + scale * (said - negative)
+
+    def guidance_elsewhere(self, scale: float) -> dict[str, float]:
+        return {CFG: scale + 1 if self.contrasts(scale) else 1.0}
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
         """Each sample hears its own tokens and no padding: the transformer fills up for itself, with what it has learnt for that."""
