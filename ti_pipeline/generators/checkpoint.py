@@ -18,6 +18,7 @@ GGUF = ".gguf"
 _BESIDE = ("pytorch_lightning", "lightning", "lightning_fabric", "omegaconf", "numpy", "ldm", "typing", "collections")
 WHOLE = "model.diffusion_model."  # starts the names of the denoiser's weights in files that have more than these
 _WRAPPER = "state_dict"  # of a trainer's checkpoint, and the start of every name where one was written without unwrapping it
+_WRAPPERS = (_WRAPPER, "model", "module", "params_ema", "params")  # in the order in which they are looked for
 
 
 @contextmanager
@@ -91,8 +92,8 @@ def _pickled(path: Path, setting: str, map_location: str) -> dict[str, Any]:
         raise ParamsError(
             f"{setting}: {path} is broken, or holds more than weights and is not read ({reason}). Take the model's .safetensors file."
         ) from None
-    while isinstance(content, dict) and isinstance(content.get(_WRAPPER), dict):
-        content = content[_WRAPPER]
+    while isinstance(content, dict) and (inside := [content[name] for name in _WRAPPERS if isinstance(content.get(name), dict)]):
+        content = inside[0]
     return _unwrapped(content) if isinstance(content, dict) else {}
 
 

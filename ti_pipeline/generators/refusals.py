@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.foreign import read_json
 
+if TYPE_CHECKING:
+    from ti_pipeline.generators.family import Family
+
 SETTING = "generator.model"
 PARTS = "generator.parts"
+_OTHER_NOISE = "What is learnt for it as for the others would be wrong. Give a model with the noise of its family."
 
 
 def refusal(path: Path, what: str, advice: str) -> ParamsError:
     """The error that says what lies at `path`, and what to do."""
     return ParamsError(f"{SETTING}: {path} is {what}. {advice}")
+
+
+def a(family: Family) -> str:
+    return f"{'an' if family.name[0] in 'aeioAEIO' else 'a'} {family.name}"
+
+
+@contextmanager
+def whole(path: Path, family: Family) -> Iterator[None]:
+    """While it is open, a tensor that is looked for in a single file of a family and is not there is a ParamsError that names it."""
+    try:
+        yield
+    except KeyError as error:
+        raise refusal(path, f"{a(family)} without {error.args[0]}", "It is not whole, or of a kind that this does not load.") from None
+
+
+def check_schedule(folder: Path) -> None:
+    """Raises ParamsError for a folder of a model that undoes noise, whose schedule says that it does not, or adds that noise otherwise."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    config = read_json(path, SETTING) if path.is_file() else {}
+    if not isinstance(config, dict):
+        raise ParamsError(f"{SETTING}: {path} holds no table of settings. Download that file again.")
+    kind = str(config.get("_class_name", ""))
+    if "FlowMatch" in kind or config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        raise refusal(folder, f"a model that was trained further to follow a rectified flow ({path.name}: {kind})", _OTHER_NOISE)
+    if kind.startswith("EDM"):
+        raise refusal(folder, f"a model whose noise is not that of its family ({path.name}: {kind})", _OTHER_NOISE)
 
 
 def check_channels(path: Path, channels: int, latent: int) -> None:

@@ -21,10 +21,9 @@ import torch
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.checkpoint import GGUF, WHOLE, read_tensors, tensor_shapes
 from ti_pipeline.generators.layouts import Tensors, text_encoder_weights, unscaled
-from ti_pipeline.generators.refusals import PARTS, SETTING
+from ti_pipeline.generators.refusals import PARTS, SETTING, a, whole
 
 if TYPE_CHECKING:
-    from ti_pipeline.generators.family import Family
     from ti_pipeline.generators.source import Source
 
 DENOISER, VAE = (WHOLE, ""), ("first_stage_model.", "vae.")
@@ -67,7 +66,8 @@ def configured(source: Source, how: SingleFile) -> Iterator[Path]:
         parts, without = _parts(source, how), []
         own = {part: found for part in parts if (found := _own_configuration(source, part))}
         if len(own) < len(parts):
-            how.configure(source.path, folder)
+            with whole(source.path, source.family):
+                how.configure(source.path, folder)
         for part, found in own.items():
             shutil.rmtree(folder / part, ignore_errors=True)
             (folder / part).symlink_to(found.resolve(), target_is_directory=True)
@@ -221,7 +221,3 @@ def _lacks(source: Source, how: SingleFile, without: list[str]) -> ParamsError:
         f"{SETTING}: {source.path.name} is {a(source.family)} without {' and '.join(without)}, which the package does not have. "
         f"Set {'; '.join(wanted)}."
     )
-
-
-def a(family: Family) -> str:
-    return f"{'an' if family.name[0] in 'aeioAEIO' else 'a'} {family.name}"

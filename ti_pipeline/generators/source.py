@@ -17,10 +17,10 @@ from ti_pipeline.foreign import read_json, refuse_code, refuse_pickled_code
 from ti_pipeline.generators.classify import family_of_file, family_of_folder, refuse_other_folder
 from ti_pipeline.generators.family import Family, families
 from ti_pipeline.generators.prediction import predicting
-from ti_pipeline.generators.refusals import PARTS, SETTING
+from ti_pipeline.generators.refusals import PARTS, SETTING, check_schedule
 from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name
 
-SINGLE_FILES = (".safetensors", ".ckpt", ".pth", ".gguf")
+SINGLE_FILES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".gguf")
 _WEIGHTS = (".safetensors", ".bin")
 _HALF = ".fp16"  # in the names of the weights of a folder that has them in half precision
 _NEEDED = "--include '*.json' --include '*.txt' --include '*/model.safetensors' --include '*/diffusion_pytorch_model.safetensors'"
@@ -180,6 +180,8 @@ def _folder(name: str, path: Path) -> Source:
         )
         raise ParamsError(f"{SETTING}: {path} lacks {', '.join(missing)}. {cause}")
     family.check(path)
+    if family.diffuses:
+        check_schedule(path)
     for file in loaded_files(path, family.every):
         if file.suffix in _WEIGHTS:
             check_whole(file, SETTING)
