@@ -112,6 +112,18 @@ class Models:
     def judge(self) -> PictureModel:
         return _judge(self._judge, self._generator.device)
 
+    def check_dino(self) -> None:
+        """Raises ParamsError where there is none and likeness asks for one. Nothing is loaded."""
+        from ti_pipeline.sight.likeness import find_dino
+
+        find_dino(self._ranker)
+
+    def check_judge(self) -> None:
+        """Raises ParamsError where there is none. Nothing is loaded."""
+        from ti_pipeline.sight.judge import find_judge
+
+        find_judge(self._judge)
+
     @property
     def judge_ranks(self) -> str | None:
         """What to say where the judge is a model that ranks too."""

@@ -18,10 +18,12 @@ from tests.candidates.small_workspace import PHOTOS
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import Judge as JudgeSettings
 from ti_pipeline.params import Ranker as Settings
+from ti_pipeline.params import load
 from ti_pipeline.sight.judge import load_judge
 from ti_pipeline.sight.likeness import Sight, load_dino, not_another
 from ti_pipeline.sight.ranker import Ranker, load_ranker
 
+ROOT = Path(__file__).parents[2]
 DINO = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_ratio": 1, "image_size": 28, "patch_size": 14}
 PREPARE = {
     "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 32}, "do_center_crop": True,
@@ -75,8 +77,8 @@ def photographs() -> list[Image.Image]:
 def test_a_dino_is_loaded_where_likeness_asks_for_it(tmp_path: Path) -> None:
     folder = write_dino(tmp_path / "dino")
     assert load_dino(settings(dino=str(folder)), "cpu") is None
-    with pytest.raises(ParamsError, match="ranker.dino: ranker.likeness is both, which needs a DINO. Name one"):
-        load_dino(settings(likeness="both"), "cpu")
+    with pytest.raises(ParamsError, match="ranker: likeness is both, which needs a DINO. Name one in ranker.dino"):
+        load(ROOT / "params.yaml", ["ranker.likeness=both"])
     with pytest.raises(ParamsError, match="ranker.dino: there is no folder at .*nowhere"):
         load_dino(settings(likeness="dino", dino=str(tmp_path / "nowhere")), "cpu")
     dino = load_dino(settings(likeness="dino", dino=str(folder)), "cpu")

@@ -59,8 +59,10 @@ def load_latent_model(
     """A generator of the given `kind` with the text encoders `texts`, by name; on the device `meta` it is its shapes alone, and no weight
     is read. Raises what the loaders raise, and ParamsError."""
     device = choose_device(settings.device)
-    if settings.quantise and device.type != "meta":
-        quantisation.check(settings.quantise, device)
+    if settings.quantise:
+        quantisation.check_source(source)
+        if device.type != "meta":
+            quantisation.check(settings.quantise, device)
     dtype, choice = choose_dtype(settings.precision, device), None
     learn = learning(source, settings.encoders)
     auto = settings.precision == "auto" and device.type == "cpu" and not settings.quantise
@@ -178,11 +180,6 @@ def _read(kind: type[Model], texts: Mapping[str, Text], single: SingleFile, sour
             return _from_folder(kind, texts, replace(source, path=folder), manner)
     if source.layout == "folder":
         return _from_folder(kind, texts, source, manner)
-    if manner.quantise:
-        raise ParamsError(
-            f"generator.quantise: the weights of a folder in diffusers' layout can be quantised, and {source.path.name} is a single file. "
-            "Give the model as a folder, or set generator.quantise to null."
-        )
     parts = load_single_file(source, single, manner.dtype)
     encoders = {name: _encoder(text, parts[text.tokenizer], parts[text.encoder]) for name, text in texts.items()}
     scheduler = saying(parts["scheduler"], source.prediction) if source.prediction else parts["scheduler"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,26 +20,27 @@ Of = Literal["samples", "passes"]
 """Samples that are learnt from, or passes of the denoiser for a picture, each a second."""
 
 
-def keep_speed(of: Of, generator: Generator, checkpointing: bool, speed: float) -> None:
+def keep_speed(of: Of, generator: Generator, checkpointing: bool, speed: float, shape: Sequence[int] = ()) -> None:
+    """`shape` is that of a latent [c, h, w], by default the generator's own."""
     try:
-        write_json(_file(of, generator, checkpointing), speed)
+        write_json(_file(of, generator, checkpointing, shape), speed)
     except OSError as error:  # costs a later plan its time, and no run its end
         log.warning("the speed cannot be kept: %s", error)
 
 
-def kept_speed(of: Of, generator: Generator, checkpointing: bool) -> float | None:
-    """Of such a generator on this machine; None where nothing was measured."""
+def kept_speed(of: Of, generator: Generator, checkpointing: bool, shape: Sequence[int] = ()) -> float | None:
+    """Of such a generator on this machine, for latents of that shape; None where nothing was measured."""
     try:
-        return float(json.loads(_file(of, generator, checkpointing).read_text(encoding="utf-8")))
+        return float(json.loads(_file(of, generator, checkpointing, shape).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _file(of: Of, generator: Generator, checkpointing: bool) -> Path:
+def _file(of: Of, generator: Generator, checkpointing: bool, shape: Sequence[int]) -> Path:
     how = {key: value for key, value in generator.arithmetic.items() if key not in ("torch", "memory_format")}
     made_of = {
         name: [type(network).__name__, sum(weight.numel() for weight in network.parameters())]
         for name, network in generator.networks.items()
     }
-    depends = [of, how, made_of, list(generator.latent_shape), checkpointing]
+    depends = [of, how, made_of, list(shape or generator.latent_shape), checkpointing]
     return cache_folder() / f"speed-{digest_value(depends)[:16]}.json"

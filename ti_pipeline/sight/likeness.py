@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from ti_pipeline import params
-from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_value
 from ti_pipeline.sight.picture_model import PictureModel, find_picture_model, load_picture_model, short_name
 from ti_pipeline.sight.ranker import Ranker
@@ -39,15 +39,17 @@ class Sight:
         return digest_value([self.ranker.digest, self.dino.digest, self.clip]) if self.dino else self.ranker.digest
 
 
-def load_dino(settings: params.Ranker, device: torch.device | str) -> PictureModel | None:
-    """The DINO that `ranker.likeness` asks for, if it does. Raises ParamsError."""
-    if settings.likeness == "clip":
+def find_dino(settings: params.Ranker) -> Path | None:
+    """The folder of the DINO on this machine's disk, if `ranker.likeness` asks for one. Raises ParamsError."""
+    if settings.likeness == "clip" or settings.dino is None:
         return None
-    if settings.dino is None:
-        raise ParamsError(
-            f"{SETTING}: ranker.likeness is {settings.likeness}, which needs a DINO. Name one, such as facebook/dinov2-small."
-        )
-    return load_picture_model(find_picture_model(settings.dino, SETTING), short_name(settings.dino), SETTING, device)
+    return find_picture_model(settings.dino, SETTING)
+
+
+def load_dino(settings: params.Ranker, device: torch.device | str) -> PictureModel | None:
+    """The same, loaded. Raises ParamsError."""
+    folder = find_dino(settings)
+    return load_picture_model(folder, short_name(str(settings.dino)), SETTING, device) if folder else None
 
 
 def not_another(judge: PictureModel, sight: Sight) -> str | None:

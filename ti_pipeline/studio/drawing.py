@@ -15,7 +15,8 @@ from ti_pipeline.generators.placeholder import check_width
 from ti_pipeline.ranking.select import rank_candidates
 from ti_pipeline.sampling.sample import Settings, even_batch, sample
 from ti_pipeline.sight.ranker import Ranker
-from ti_pipeline.stages.generate import planned, size_of
+from ti_pipeline.stages.generate import planned
+from ti_pipeline.stages.sizes import size_of
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.studio.drawn import Drawn, Picture
 from ti_pipeline.studio.prompt import Asked, Known, check_length, understand

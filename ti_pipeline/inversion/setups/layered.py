@@ -29,6 +29,9 @@ class Layered(Setup):
     def needs_layers(self) -> bool:
         return True
 
+    def rows(self, generator: Generator, count: int) -> int:
+        return count * generator.layers
+
     def begin(self, subject: Subject, one: Learnable) -> Learnable:
         """What rows are held near to is there for each layer too. A word that goes on from one with as many vectors for each layer goes
         on from these."""
