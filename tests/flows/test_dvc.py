@@ -73,7 +73,7 @@ def test_a_size_that_is_not_drawn_is_refused_before_training_and_another_one_lea
     plain = params.read_text()
     params.write_text(plain.replace("  candidates: 2\n", "  candidates: 2\n  width: 102\n").replace("  width: null\n", ""))
     said = dvc(committed, "repro", status=255)
-    assert "generate.width and generate.height: miniature draws no 102 × 64 pixels: both must be multiples of 8" in said
+    assert "generate.width and generate.height: miniature draws no 102 × 64 pixels: both must be multiples of 4" in said
     assert "failed to reproduce 'train'" in said and "Running stage 'generate'" not in said
     params.write_text(params.read_text().replace("width: 102", "width: 72"))
     said = dvc(committed, "repro", "train")

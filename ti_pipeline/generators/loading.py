@@ -24,7 +24,7 @@ from ti_pipeline.generators.prediction import saying
 from ti_pipeline.generators.quantisation import is_quantised
 from ti_pipeline.generators.reader import Frame, TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
-from ti_pipeline.generators.single_file import SingleFile, configured, load_single_file, part_class
+from ti_pipeline.generators.single_file import SingleFile, configured, lacking_of, load_single_file, part_class
 from ti_pipeline.generators.source import Source
 from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.model_files import safetensors_shapes
@@ -198,7 +198,8 @@ def _from_folder(kind: type[Model], texts: Mapping[str, Text], source: Source, m
     whole: Callable[..., Any] = _empty if empty else _whole
     for name, text in texts.items():
         how = manner.of(transformers) if not empty and _is_large(source.path / text.encoder) else {}
-        model = whole(part_class(text.model), source, text.encoder, dtype=dtype, **how)
+        more: dict[str, Any] = {} if empty else {"ignore_mismatched_sizes": True}  # they are told by name
+        model = whole(part_class(text.model), source, text.encoder, dtype=dtype, **more, **how)
         encoders[name] = _encoder(text, _tokenizer(source.path, text), model)
     vae = whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
     how = {} if empty else manner.of(diffusers)
@@ -224,8 +225,7 @@ def _whole(model: Any, source: Source, part: str, **how: Any) -> Any:
     """Weights that a file lacks would be left at random without an error."""
     folder, variant = source.path / part, source.variant(part)
     loaded, info = model.from_pretrained(folder, local_files_only=True, output_loading_info=True, variant=variant, **how)
-    if info["missing_keys"] or info.get("mismatched_keys"):
-        lacking = sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", ())]))
+    if lacking := lacking_of(info):
         raise ParamsError(
             f"generator.model: the weights in {folder} do not fit its config.json: {len(lacking)} missing or of another shape, "
             f"such as {lacking[0]}. Download that folder again."

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.checkpoint import GGUF, WHOLE, read_tensors, tensor_shapes
+from ti_pipeline.generators.checkpoint import GGUF, WHOLE, plain, read_tensors, tensor_shapes
 from ti_pipeline.generators.layouts import Tensors, text_encoder_weights, unscaled
 from ti_pipeline.generators.refusals import PARTS, SETTING, a, whole
 
@@ -188,31 +188,39 @@ def _from_tensors(part: Part, how: SingleFile, tensors: Tensors, dtype: torch.dt
         where = {"config": str(part.folder), "subfolder": part.name, "local_files_only": True}
         try:
             network = kind.from_single_file(tensors, torch_dtype=dtype, **where, **more)
-        except (SingleFileComponentError, KeyError, IndexError):  # nothing of it is there, or not what the converter asks for
-            raise ParamsError(f"{part.where} lacks weights of its {part.name}. Download it again, or another one.") from None
+        except (SingleFileComponentError, KeyError, IndexError, NotImplementedError):
+            # nothing of it is there, or not what the converter asks for; the last is torch's, for weights that have no content
+            raise ParamsError(
+                f"{part.where} lacks weights of its {part.name}, or that is built otherwise than the published one. Download it again, or "
+                "give a model of the published size, or its folder in diffusers' layout."
+            ) from None
         lacking = sorted(name for name, weight in network.state_dict().items() if weight.is_meta)
     else:
         config = kind.config_class.from_pretrained(part.folder / part.name, local_files_only=True)
+        tensors = {name: plain(tensor) for name, tensor in tensors.items()} if gguf else tensors
         weights = text_encoder_weights(unscaled(tensors, dtype), config, part.name in how.identity)
-        network, info = kind.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True)
-        lacking = _lacking(info)
+        report = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        network, info = kind.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, **report)
+        lacking = lacking_of(info)
     if lacking:
         raise ParamsError(
-            f"{part.where} lacks {len(lacking)} weights of its {part.name}, such as {lacking[0]}. Download it again, or another one."
+            f"{part.where} lacks {len(lacking)} weights of its {part.name}, such as {lacking[0]}, or has them in another shape. "
+            "Download it again, or another one."
         )
     return network
 
 
 def _from_folder(kind: Any, folder: Path, setting: str, dtype: torch.dtype) -> torch.nn.Module:
-    how = {"torch_dtype" if hasattr(kind, "from_single_file") else "dtype": dtype}
+    how: dict[str, Any] = {"torch_dtype": dtype} if hasattr(kind, "from_single_file") else {"dtype": dtype, "ignore_mismatched_sizes": True}
     network, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **how)
-    if lacking := _lacking(info):
+    if lacking := lacking_of(info):
         raise ParamsError(f"{setting}: the weights in {folder} do not fit its config.json; {lacking[0]} is missing or of another shape.")
     return network
 
 
-def _lacking(info: Mapping[str, Any]) -> list[str]:
-    return sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", ())]))
+def lacking_of(info: Mapping[str, Any]) -> list[str]:
+    """Names of weights that a loader did not find, or found in another shape."""
+    return sorted(key if isinstance(key, str) else key[0] for key in (*info["missing_keys"], *info.get("mismatched_keys", ())))
 
 
 def _lacks(source: Source, how: SingleFile, without: list[str]) -> ParamsError:

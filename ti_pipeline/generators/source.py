@@ -99,8 +99,7 @@ def _found(settings: params.Generator, download: bool) -> Source:
         return _folder(path.resolve().name, path.resolve())
     if path.is_file():
         if path.suffix not in SINGLE_FILES:
-            kinds = " or ".join(SINGLE_FILES)
-            raise ParamsError(f"{SETTING}: {path} is no {kinds} file. Give one, or a folder in diffusers' layout.")
+            raise ParamsError(f"{SETTING}: {path} is no {_kinds(SINGLE_FILES)} file. Give one, or a folder in diffusers' layout.")
         if path.with_suffix("").is_dir():
             refuse_code(path.with_suffix(""), SETTING)
         given = {part: _given(part, Path(where) if where else None) for part, where in settings.parts.items()}
@@ -124,13 +123,17 @@ def _given(part: str, where: Path | None) -> Path | None:
     if path.is_dir():
         refuse_code(path, setting)
     elif path.suffix not in SINGLE_FILES[:-1]:
-        raise ParamsError(f"{setting}: {path} is no {' or '.join(SINGLE_FILES[:-1])} file. Give one, or a folder in diffusers' layout.")
+        raise ParamsError(f"{setting}: {path} is no {_kinds(SINGLE_FILES[:-1])} file. Give one, or a folder in diffusers' layout.")
     for file in _files_of(path):
         if file.suffix in _WEIGHTS:
             check_whole(file, setting)
         if file.suffix == ".bin":
             refuse_pickled_code(file, setting)
     return path
+
+
+def _kinds(suffixes: tuple[str, ...]) -> str:
+    return f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.concepts.concept import Concept
 from ti_pipeline.params import Params
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.stages.validate import discovered
 from ti_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ROW = 3  # copies of what is learnt in a checkpoint: itself and AdamW's two moments
 
@@ -22,6 +25,7 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
     Raises ParamsError for a generator that is not on this machine, for what `generator.quantise` cannot do here, for a way of learning that
     is nothing for the generator, and for a size of pictures that it does not draw.
     """
+    from ti_pipeline.generators.checkpoint import GGUF, kept_bytes
     from ti_pipeline.generators.generator import choose_device
     from ti_pipeline.generators.quantisation import weight_bytes
     from ti_pipeline.inversion.objective import check_learning
@@ -40,10 +44,16 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
     widths = {name: encoder.table.shape[1] for name, encoder in generator.learning.items()}
     rows = params.train.chosen.rows(generator, params.train)
     numbers = rows * sum(widths.values())
+
+    def bytes_of(name: str, network: nn.Module) -> int:
+        if source.path.suffix == GGUF and name == generator.DENOISER[0]:
+            return kept_bytes(source.path, generator.dtype.itemsize)
+        return weight_bytes(network, generator.kept_in(name))
+
     weights = {
         name: {
             "parameters": sum(weight.numel() for weight in network.parameters()),
-            "bytes": weight_bytes(network, generator.kept_in(name)),
+            "bytes": bytes_of(name, network),
         }
         for name, network in generator.networks.items()
     }
