@@ -127,8 +127,6 @@ class Models:
     @property
     def judge_ranks(self) -> str | None:
         """What to say where the judge is a model that ranks too."""
-        if self._ranker.likeness == "clip":  # which no judge is: it looks at pictures alone
-            return None
         from ti_pipeline.sight.likeness import not_another
 
         return not_another(self.judge, self.sight)

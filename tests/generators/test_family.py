@@ -45,7 +45,7 @@ def test_each_family_has_a_choice_of_its_own(flux: Path, tmp_path: Path) -> None
 def test_a_wrong_name_is_refused_before_anything_is_loaded(flux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = params.load(ROOT / "params.yaml", (f"generator.model={flux}", "generator.encoders=[clip_g]"))
     monkeypatch.setattr("ti_pipeline.generators.load.load_generator", lambda *_: pytest.fail("it was loaded"))
-    with pytest.raises(ParamsError, match=r"generator\.encoders: flux is a FLUX\.1 .*'clip_g'.*has clip_l, t5; null takes clip_l"):
+    with pytest.raises(ParamsError, match=r"generator\.encoders: flux is a FLUX\.1 .*'clip_g'.*some of clip_l, t5; null takes clip_l"):
         _ = Models(chosen, ROOT).source
     with pytest.raises(ParamsError, match="encoders"):
         params.load(ROOT / "params.yaml", ("generator.encoders=[]",))

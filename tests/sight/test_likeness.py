@@ -10,9 +10,9 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import Dinov2Config, Dinov2Model, PreTrainedTokenizerFast
+from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model, PreTrainedTokenizerFast
 
 from tests.candidates.small_workspace import PHOTOS
 from ti_pipeline.errors import ParamsError
@@ -108,6 +108,29 @@ def test_a_judge_that_ranks_is_told_by_its_weights(miniature: Ranker, tmp_path: 
     said = not_another(same, Sight(miniature, dino)) or ""
     assert said.startswith("The judge copy is the DINO that ranks too") and "Set judge.model to another" in said
     assert not_another(another, Sight(miniature, dino)) is None and not_another(same, Sight(miniature)) is None
+    tensors = {name: tensor.half() for name, tensor in load_file(copy / "model.safetensors").items()}
+    (copy / "model.safetensors").unlink()
+    torch.save(tensors, copy / "pytorch_model.bin")  # another file of the same model
+    assert not_another(load_judge(JudgeSettings(model=str(copy)), "cpu"), Sight(miniature, dino))
+
+
+def test_a_judge_that_is_the_eyes_of_the_clip_is_told(miniature: Ranker, tmp_path: Path) -> None:
+    """CLIPVisionModel is what transformers calls that part of a CLIP."""
+    ranker = load_ranker(settings(write_siglip(tmp_path / "siglip")), "cpu")
+    patches = dict(ranker.model.visual.named_parameters())["trunk.patch_embed.proj.weight"]
+    vision = {"hidden_size": 192, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 16}
+    model = CLIPVisionModel(CLIPVisionConfig(**vision))
+    folder = tmp_path / "vision"
+    for tells in (False, True):
+        if tells:
+            (weight,) = [weight for weight in model.parameters() if weight.ndim == 4]
+            weight.data.copy_(patches)
+        model.save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text(json.dumps(PREPARE))
+        judge = load_judge(JudgeSettings(model=str(folder)), "cpu")
+        said = not_another(judge, Sight(ranker)) or ""
+        assert said.startswith("The judge vision is what the CLIP sees with that ranks too (ranker.model)") == tells
+        assert not_another(judge, Sight(miniature)) is None
 
 
 def test_a_siglip_ranks_as_open_clip_has_it(tmp_path: Path) -> None:

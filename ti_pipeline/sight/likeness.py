@@ -54,9 +54,10 @@ def load_dino(settings: params.Ranker, device: torch.device | str) -> PictureMod
 
 def not_another(judge: PictureModel, sight: Sight) -> str | None:
     """What to say where the judge is a model that ranked."""
-    if sight.dino is None or not judge.weights & sight.dino.weights:
+    if sight.dino and judge.eyes & sight.dino.eyes:
+        which = "the DINO that ranks too (ranker.dino)"
+    elif judge.eyes & sight.ranker.eyes:
+        which = "what the CLIP sees with that ranks too (ranker.model)"
+    else:
         return None
-    return (
-        f"The judge {judge.name} is the DINO that ranks too (ranker.dino), so it finds good what was chosen for pleasing it. "
-        "Set judge.model to another model."
-    )
+    return f"The judge {judge.name} is {which}, so it finds good what was chosen for pleasing it. Set judge.model to another model."

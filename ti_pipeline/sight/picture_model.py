@@ -17,6 +17,7 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_value
 from ti_pipeline.foreign import read_json, refuse_code, refuse_pickled_code
 from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name, is_path
+from ti_pipeline.tensor_file import digest_weights
 
 BATCH = 64
 CONFIG, PREPARATION = "config.json", "preprocessor_config.json"
@@ -26,12 +27,12 @@ _LOADED = ("*.json", "*.safetensors", "*.bin")
 
 @dataclass(frozen=True, eq=False)
 class PictureModel:
-    """A frozen picture model in float32. `digest` covers its configuration, its weights and how it prepares pictures; `weights` are those
-    of the files of its weights alone."""
+    """A frozen picture model in float32. `digest` covers its configuration, its weights and how it prepares pictures; `eyes` are as
+    `eyes_of` says."""
 
     name: str
     digest: str
-    weights: frozenset[str]
+    eyes: frozenset[str]
     device: torch.device
     embed: Callable[[torch.Tensor], torch.Tensor]
     prepare: Callable[[list[Image.Image]], torch.Tensor]
@@ -100,8 +101,12 @@ def load_picture_model(folder: Path, name: str, setting: str, device: torch.devi
     def to_pixels(part: list[Image.Image]) -> torch.Tensor:
         return prepare(part, return_tensors="pt")["pixel_values"]
 
-    weights = frozenset(digest_weights_file(file) for file in _files(folder) if file.suffix != ".json")
-    return PictureModel(name, picture_digest(folder), weights, torch.device(device), embed, to_pixels)
+    return PictureModel(name, picture_digest(folder), eyes_of(model), torch.device(device), embed, to_pixels)
+
+
+def eyes_of(network: torch.nn.Module) -> frozenset[str]:
+    """Digests of the convolutions through which it sees pixels: the same whatever library, file and precision they come from."""
+    return frozenset(digest_weights({"": weight.half()}) for weight in network.parameters() if weight.ndim == 4)
 
 
 def short_name(model: str) -> str:
