@@ -92,6 +92,8 @@ def _found(settings: params.Generator, download: bool) -> Source:
     model = settings.model
     if settings.parts and (Path(model).suffix not in SINGLE_FILES or Path(model).expanduser().is_dir()):
         raise ParamsError(f"{PARTS}: {model} is no single file, and a folder has all of its parts in it. Take {PARTS} out.")
+    if settings.revision and (model == "miniature" or Path(model).expanduser().exists()):
+        raise ParamsError(f"generator.revision is for a hub name, and {model} lies here as it is. Set it to null.")
     if model == "miniature":
         return _folder("miniature", Path(str(resources.files("ti_pipeline.miniature"))) / "generator")
     path = Path(model).expanduser()

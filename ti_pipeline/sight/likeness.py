@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from ti_pipeline import params
 from ti_pipeline.files import digest_value
@@ -33,6 +36,15 @@ class Sight:
         """The names of the models that say how alike pictures are."""
         names = [self.ranker.name] if self.clip else []
         return " and ".join([*names, *([self.dino.name] if self.dino else [])])
+
+    def likeness_to(self, references: list[Image.Image], pictures: Iterable[Image.Image], embeddings: np.ndarray) -> np.ndarray:
+        """Mean cosine [n] to the references, of pictures of which the CLIP's embeddings are there, float64 [n, d]."""
+        by_clip = (embeddings @ self.ranker.images(references).astype(np.float64).T).mean(axis=1)
+        if not self.dino:
+            return by_clip
+        seen = np.concatenate([self.dino.images([picture]) for picture in pictures])
+        by_dino = (seen.astype(np.float64) @ self.dino.images(references).astype(np.float64).T).mean(axis=1)
+        return (by_clip + by_dino) / 2 if self.clip else by_dino
 
     @property
     def digest(self) -> str:
