@@ -6,12 +6,15 @@ import json
 import shutil
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.generators.tiny_flow import write_flux
+from tests.generators.tiny_language import write_sana
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder, write_single_file
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator, weight_digests
@@ -293,6 +296,17 @@ def test_a_text_encoder_without_one_of_its_weights(folder: Path, tmp_path: Path,
     write_folder(tmp_path / "dream", weights=False)
     with pytest.raises(ParamsError, match=name.removeprefix("text_model.")):
         load_tiny(write_single_file(partial, tmp_path / "dream.safetensors"))
+
+
+@pytest.mark.parametrize(("write", "tokenizer"), [(write_folder, "tokenizer"), (write_flux, "tokenizer_2"), (write_sana, "tokenizer")])
+def test_a_tokenizer_without_its_vocabulary(write: Callable[[Path], Path], tokenizer: str, tmp_path: Path) -> None:
+    """Of which transformers makes one that knows special tokens alone."""
+    model = write(tmp_path / "model")
+    (model / tokenizer / "tokenizer.json").unlink()
+    source = find_source(generator_settings(model))
+    for load in (lambda: load_tiny(model), lambda: source.family.readers(source)):
+        with pytest.raises(ParamsError, match=f"model/{tokenizer} has no vocabulary in it. Download that folder again, with its tokenizer"):
+            load()
 
 
 def test_a_checkpoint_as_its_trainer_wrote_it(generator: Generator, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

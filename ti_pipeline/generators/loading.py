@@ -24,7 +24,7 @@ from ti_pipeline.generators.prediction import saying
 from ti_pipeline.generators.quantisation import is_quantised
 from ti_pipeline.generators.reader import Frame, TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
-from ti_pipeline.generators.single_file import SingleFile, configured, lacking_of, load_single_file, part_class
+from ti_pipeline.generators.single_file import SingleFile, configured, lacking_of, load_single_file, load_tokenizer, part_class
 from ti_pipeline.generators.source import Source
 from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.model_files import safetensors_shapes
@@ -113,7 +113,7 @@ def text_readers(texts: Mapping[str, Text], source: Source, single: SingleFile) 
     readers: dict[str, TextReader] = {}
     with configured(source, single) as folder:
         for name, text in texts.items():
-            tokenizer, config = _tokenizer(folder, text), part_config(folder, text.encoder)
+            tokenizer, config = load_tokenizer(text.tokens, folder / text.tokenizer), part_config(folder, text.encoder)
             readers[name] = TokenizerAlone(tokenizer, _frames(text, tokenizer, config)[0], _width(config))
     return readers
 
@@ -122,12 +122,6 @@ def _width(config: Mapping[str, Any]) -> int:
     """Of a text encoder's vectors, by its configuration; a model that sees, too, has a part for its language."""
     found = config.get("hidden_size") or config.get("d_model")
     return int(found) if found else _width(config["text_config"])
-
-
-def _tokenizer(folder: Path, text: Text) -> PreTrainedTokenizerBase:
-    import transformers
-
-    return getattr(transformers, text.tokens).from_pretrained(folder / text.tokenizer, local_files_only=True, trust_remote_code=False)
 
 
 def _frames(text: Text, tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> tuple[Frame, Frame | None]:
@@ -200,7 +194,7 @@ def _from_folder(kind: type[Model], texts: Mapping[str, Text], source: Source, m
         how = manner.of(transformers) if not empty and _is_large(source.path / text.encoder) else {}
         more: dict[str, Any] = {} if empty else {"ignore_mismatched_sizes": True}  # they are told by name
         model = whole(part_class(text.model), source, text.encoder, dtype=dtype, **more, **how)
-        encoders[name] = _encoder(text, _tokenizer(source.path, text), model)
+        encoders[name] = _encoder(text, load_tokenizer(text.tokens, source.path / text.tokenizer), model)
     vae = whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
     how = {} if empty else manner.of(diffusers)
     denoiser = whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype, **how)

@@ -24,10 +24,13 @@ from ti_pipeline.generators.layouts import Tensors, text_encoder_weights, unscal
 from ti_pipeline.generators.refusals import PARTS, SETTING, a, whole
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from ti_pipeline.generators.source import Source
 
 DENOISER, VAE = (WHOLE, ""), ("first_stage_model.", "vae.")
 _PREFIXES = {"unet": DENOISER, "transformer": DENOISER, "vae": VAE, "vqvae": VAE}
+_LETTERS = 26  # fewer pieces are no vocabulary
 _VOCABULARY = "a folder with tokenizer.json and tokenizer_config.json"
 _WEIGHTS = "a .safetensors file with its weights, or its folder in diffusers' layout"
 
@@ -89,7 +92,6 @@ def configured(source: Source, how: SingleFile) -> Iterator[Path]:
 
 def load_single_file(source: Source, how: SingleFile, dtype: torch.dtype) -> dict[str, Any]:
     """Networks, tokenizers and the scheduler's configuration, by part; the networks in `dtype`, the VAE in float32. Raises ParamsError."""
-    import transformers
     from diffusers import DDIMScheduler
 
     loaded: dict[str, Any] = {}
@@ -100,8 +102,7 @@ def load_single_file(source: Source, how: SingleFile, dtype: torch.dtype) -> dic
             if part == "scheduler":
                 loaded[part] = DDIMScheduler.load_config(folder / part, local_files_only=True)
             elif not _is_network(part):
-                kind = getattr(transformers, name)
-                loaded[part] = kind.from_pretrained(folder / part, local_files_only=True, trust_remote_code=False)
+                loaded[part] = load_tokenizer(name, folder / part)
             else:
                 given = source.given.get(part)
                 precision = torch.float32 if how.starts(part) == VAE else dtype
@@ -122,6 +123,20 @@ class Part:
     kind: str
     folder: Path
     where: str
+
+
+def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+    """That of the class `name`. Raises ParamsError where its vocabulary is not there: transformers would make one of special tokens alone,
+    to which every word is unknown."""
+    import transformers
+
+    tokenizer = getattr(transformers, name).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if len(tokenizer) < _LETTERS:
+        raise ParamsError(
+            f"{SETTING}: {folder.resolve()} has no vocabulary in it. Download that folder again, with its tokenizer.json, or with "
+            "the files that were before it (vocab.json and merges.txt, vocab.txt, spiece.model or tokenizer.model)."
+        )
+    return tokenizer
 
 
 def part_class(name: str) -> Any:
