@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,16 @@ def test_what_a_run_refuses_a_plan_refuses_too(override: str, tmp_path: Path) ->
     params = _params(f"generator.model={write_flux(tmp_path / 'flux')}", override)
     with pytest.raises(ParamsError, match=f"{override.partition('=')[0]}.* flux"):
         plan(_workspace(tmp_path, params), params)
+
+
+def test_a_word_that_was_learnt_elsewhere_takes_no_training(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "concepts", tmp_path / "concepts")
+    params = _params(f"concepts.folder={tmp_path / 'concepts'}")
+    before = plan(_workspace(tmp_path, params), params)["collection"]
+    settings = tmp_path / "concepts" / "fox" / "concept.yaml"
+    settings.write_text(settings.read_text() + "word: learned_embeds.safetensors\n")
+    (tmp_path / "concepts" / "fox" / "learned_embeds.safetensors").write_bytes(b"its bytes are not read")
+    assert plan(_workspace(tmp_path, params), params)["collection"] == before | {"samples": before["samples"] * 4 // 5}
 
 
 def test_a_single_file_is_not_quantised(tmp_path: Path) -> None:

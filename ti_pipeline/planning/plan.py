@@ -96,8 +96,9 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
 
 
 def _samples(params: Params, concepts: Sequence[Concept]) -> int:
+    """Of all concepts whose words are learnt here."""
     train = params.train
-    steps = sum(train.steps if concept.steps is None else concept.steps for concept in concepts)
+    steps = sum(train.steps if concept.steps is None else concept.steps for concept in concepts if not concept.word)
     return steps * train.batch_size * train.gradient_accumulation
 
 
