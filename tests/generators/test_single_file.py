@@ -21,7 +21,7 @@ from tests.generators.tiny_flow import FLUX, write_flux, write_stable_diffusion_
 from tests.generators.tiny_language import write_qwen_image, write_sana, write_z_image
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.checkpoint import kept_bytes
+from ti_pipeline.generators.checkpoint import kept_bytes, tensor_shapes
 from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.placeholder import encode
 from ti_pipeline.generators.reader import TokenizersAlone
@@ -308,6 +308,7 @@ def test_a_gguf_of_all_parts_and_one_of_which_rows_were_made_whole_blocks(case: 
         place = tmp_path / str(number)
         place.mkdir()
         path = write_gguf(case.file(place, {"nothing": torch.zeros(1)}).with_suffix(".gguf"), tensors, **noted)
+        assert tensor_shapes(path) == {name: tuple(tensor.shape) for name, tensor in case.tensors.items()}
         loaded = case.load(path)
         assert 0 < np.abs(case.drawn(loaded).astype(float) - theirs).mean() < 3
         there = sum(weight.nbytes for weight in loaded.denoiser.parameters())
