@@ -59,7 +59,7 @@ FILES = {
     "a Wan, a video model.": {"condition_embedder.text_embedder.linear_1.weight": (8, 8), "blocks.0.attn1.to_q.weight": (8, 8)},
     "a HunyuanDiT": {"text_embedding_padding": (8, 8), "blocks.0.attn1.Wqkv.weight": (8, 8)},
     "a Cosmos.": {f"{UNET}blocks.0.adaln_modulation_cross_attn.1.weight": (8, 8), f"{UNET}x_embedder.proj.1.weight": (8, 8)},
-    "a model that bitsandbytes put into 4 bits": OF_FLUX
+    "a model in bitsandbytes' 4 bits": OF_FLUX
     | {"img_in.weight": (256, 1), "img_in.weight.quant_state.bitsandbytes__nf4": (8,), "img_in.weight.absmax": (8,)},
     "a model in NVIDIA's 4 bits (nvfp4)": OF_Z_IMAGE | {"layers.0.attention.qkv.weight_scale_2": ()},
     "a model in Nunchaku's 4 bits": {"transformer_blocks.0.qkv_proj.wscales": (8, 8), "transformer_blocks.0.qkv_proj.qweight": (8, 8)},

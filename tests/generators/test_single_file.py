@@ -240,7 +240,7 @@ def test_what_is_built_otherwise_than_the_published_model_is_said(case: Case, tm
     """As SSD-1B is, from whose U-Net blocks were taken; and a text encoder in the place of another."""
     fewer = {name: tensor for name, tensor in case.tensors.items() if ".transformer_blocks.1." not in name}
     assert len(fewer) < len(case.tensors)
-    with pytest.raises(ParamsError, match="dream.safetensors lacks weights of its unet, or that is built otherwise than the published one"):
+    with pytest.raises(ParamsError, match="dream.safetensors lacks weights of its unet, or its unet is not built like the published one"):
         load_tiny(case.file(tmp_path, fewer))
     (tmp_path / "other").mkdir()
     save_file(original.weights(case.folder, "text_encoder_2"), tmp_path / "clip_g.safetensors")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SETTING = "generator.model"
 PARTS = "generator.parts"
-_OTHER_NOISE = "What is learnt for it as for the others would be wrong. Give a model with the noise of its family."
+_OTHER_NOISE = "A word learnt for it as for its family would be wrong. Give a model with the noise of its family."
 
 
 def refusal(path: Path, what: str, advice: str) -> ParamsError:
