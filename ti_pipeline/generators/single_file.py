@@ -206,8 +206,8 @@ def _from_tensors(part: Part, how: SingleFile, tensors: Tensors, dtype: torch.dt
         except (SingleFileComponentError, KeyError, IndexError, NotImplementedError):
             # nothing of it is there, or not what the converter asks for; the last is torch's, for weights that have no content
             raise ParamsError(
-                f"{part.where} lacks weights of its {part.name}, or its {part.name} is not built like the published one. Download it again, "
-                "or give its folder in diffusers' layout, which says how it is built."
+                f"{part.where} lacks weights of its {part.name}, or its {part.name} is not built like the published one. Download it "
+                "again, or give its folder in diffusers' layout, which says how it is built."
             ) from None
         lacking = sorted(name for name, weight in network.state_dict().items() if weight.is_meta)
     else:
