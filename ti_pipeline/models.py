@@ -8,12 +8,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ti_pipeline import __version__
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.model_files import located
 from ti_pipeline.params import Generator as GeneratorParams
 from ti_pipeline.params import Judge as JudgeParams
 from ti_pipeline.params import Params
 from ti_pipeline.params import Ranker as RankerParams
+from ti_pipeline.remembered import remember, remembered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,10 +106,14 @@ class Models:
 
         return Sight(self.ranker, _dino(self._ranker, self._generator.device), self._ranker.likeness != "dino")
 
-    @property
+    @cached_property
     def sight_digest(self) -> str:
-        """That of `sight`. Raises ParamsError."""
-        return self.ranker_digest if self._ranker.likeness == "clip" else self.sight.digest
+        """That of `sight`, in the same way. Raises ParamsError."""
+        from ti_pipeline.sight.likeness import find_dino, sight_digest
+        from ti_pipeline.sight.picture_files import picture_digest
+
+        dino = find_dino(self._ranker)
+        return sight_digest(self.ranker_digest, picture_digest(dino) if dino else None, self._ranker.likeness != "dino")
 
     @property
     def ranker_if_there(self) -> Ranker | None:
@@ -130,14 +136,29 @@ class Models:
 
         return picture_digest(find_judge(self._judge))
 
-    @property
-    def judge_ranks(self) -> str | None:
-        """What to say where the judge is a model that ranks too."""
-        if self._ranker.likeness == "clip":  # which no judge is: it looks at pictures alone
-            return None
-        from ti_pipeline.sight.likeness import not_another
+    def check_dino(self) -> None:
+        """Raises ParamsError where there is none and likeness asks for one. Nothing is loaded."""
+        from ti_pipeline.sight.likeness import find_dino
 
-        return not_another(self.judge, self.sight)
+        find_dino(self._ranker)
+
+    def check_judge(self) -> None:
+        """Raises ParamsError where there is none. Nothing is loaded."""
+        from ti_pipeline.sight.judge import find_judge
+
+        find_judge(self._judge)
+
+    @cached_property
+    def judge_ranks(self) -> str | None:
+        """What to say where the judge is a model that ranks too. They are loaded to know it, once on this machine."""
+        depends = [__version__, self._judge.model, self.judge_digest, self.sight_digest]
+        said = remembered("judge", depends)
+        if not isinstance(said, str):
+            from ti_pipeline.sight.likeness import not_another
+
+            said = not_another(self.judge, self.sight) or ""
+            remember("judge", depends, said)
+        return said or None
 
     def embed(self, pictures: list[Image.Image]) -> np.ndarray:
         return self.ranker.images(pictures)

@@ -191,23 +191,27 @@ def print_plan(plan: dict) -> None:
     about, learnt, weights, activations = (plan[key] for key in ("generator", "learnt", "weights", "activations"))
     pack, collection, seconds, disk = (plan[key] for key in ("pack", "collection", "seconds", "disk"))
     parts = [(name, f"{part['parameters']:,} parameters, {_bytes(part['bytes'])}") for name, part in weights.items() if name != "bytes"]
-    encoders = ", ".join(f"{name} ({width})" for name, width in about["text_encoders"].items())
+    encoders = ", ".join(f"{name} ({width} numbers a vector)" for name, width in about["text_encoders"].items())
     rows = [
         ("generator", f"{about['name']} ({about['family']}), {about['pixels']} pixels"),
         ("runs on", f"{about['device']} in {about['precision']}" + (f", weights in {about['quantised']}" if about["quantised"] else "")),
-        ("text encoders", encoders),
+        ("words are learnt in", encoders),
         ("learnt", f"{learnt['numbers']:,} numbers a concept, {_bytes(learnt['bytes'])}"),
         *parts,
         ("weights", _bytes(weights["bytes"])),
         ("activations, training", f"{_bytes(activations['concept'])}, each further concept {_bytes(activations['further_concept'])}"),
         ("activations, drawing", _bytes(activations["drawing"])),
         ("concepts in a pack", f"{pack['concepts']}, limited by {pack['limited_by']}"),
-        ("collection", f"{collection['concepts']} concepts, {collection['pictures']['generate']:,} candidates"),
+        ("collection", f"{_count(collection['concepts'], 'concept')}, {_count(collection['pictures']['generate'], 'candidate')}"),
         *((f"time, {stage}", _duration(taken)) for stage, taken in seconds.items()),
         ("disk", f"{_bytes(disk['candidates'] + disk['words'])} of {_bytes(disk['free'])} that are free"),
     ]
     show_table(("what", "how much"), rows)
     say("Of the whole collection, from its beginning; what stands already is passed over.")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _bytes(count: float) -> str:

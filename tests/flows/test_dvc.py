@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 
 
-def dvc(folder: Path, *arguments: str) -> str:
+def dvc(folder: Path, *arguments: str, status: int = 0) -> str:
     """The console script of this interpreter's environment is what `dvc repro` finds as `ti-pipeline`."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     ran = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.returncode == status, ran.stdout + ran.stderr
     return ran.stdout + ran.stderr
 
 
@@ -65,3 +65,18 @@ def test_a_changed_section_runs_its_stages_and_no_other(committed) -> None:
     assert said.count("Running stage") == 1 and "Running stage 'gallery'" in said
     assert "Something else" in (committed / "artifacts" / "galleries" / "index.html").read_text()
     assert "up to date" in dvc(committed, "status")
+
+
+def test_a_size_that_is_not_drawn_is_refused_before_training_and_another_one_learns_nothing_anew(committed) -> None:
+    params, words = committed / "params.yaml", committed / "artifacts" / "embeddings"
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in words.rglob("*") if path.is_file()}
+    plain = params.read_text()
+    params.write_text(plain.replace("  candidates: 2\n", "  candidates: 2\n  width: 102\n").replace("  width: null\n", ""))
+    said = dvc(committed, "repro", status=255)
+    assert "generate.width and generate.height: miniature draws no 102 × 64 pixels: both must be multiples of 4" in said
+    assert "failed to reproduce 'train'" in said and "Running stage 'generate'" not in said
+    params.write_text(params.read_text().replace("width: 102", "width: 72"))
+    said = dvc(committed, "repro", "train")
+    assert "Running stage 'train'" in said and "up-to-date" in said
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in words.rglob("*") if path.is_file()} == before
+    params.write_text(plain)

@@ -80,10 +80,15 @@ def test_wrong_params_fail_the_run_without_a_traceback(server, checkout, caplog)
     assert "Finished in state Failed" in said and "Traceback" not in said
 
 
-def test_a_size_that_the_generator_does_not_draw_is_refused_before_anything_is_done(server, checkout, tmp_path) -> None:
+def test_what_a_later_stage_could_not_do_is_refused_before_anything_is_done(server, checkout, tmp_path) -> None:
     fresh = Path(shutil.copytree(checkout, tmp_path / "fresh", ignore=shutil.ignore_patterns("artifacts", ".git")))
-    with pytest.raises(ParamsError, match="generate.width and generate.height: miniature draws no 102 × 64 pixels"):
-        train_concepts(workspace=str(fresh), params=str(fresh / "params.yaml"), overrides=["generate.width=102"])
+    for overrides, words in (
+        (["generate.width=102"], "generate.width and generate.height: miniature draws no 102 × 64 pixels"),
+        (["ranker.likeness=both", "ranker.dino=./nowhere"], "ranker.dino: there is no folder at .*nowhere"),
+        (["judge.model=./nowhere"], "judge.model: there is no folder at .*nowhere"),
+    ):
+        with pytest.raises(ParamsError, match=words):
+            train_concepts(workspace=str(fresh), params=str(fresh / "params.yaml"), overrides=overrides)
     assert not any((fresh / "artifacts").glob("manifests/*"))
     train_concepts(workspace=str(fresh), params=str(fresh / "params.yaml"), overrides=["generate.width=102"], stages=["validate"])
     assert Workspace.at(fresh, "x").manifest("fox").is_file()

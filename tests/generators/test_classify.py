@@ -6,12 +6,15 @@ import json
 import shutil
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.generators.tiny_flow import write_flux
+from tests.generators.tiny_language import write_sana
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder, write_single_file
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import Generator, weight_digests
@@ -36,9 +39,14 @@ FILES = {
     "a LoRA": {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 8)},
     "a LoRA.": {"unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": (4, 8)},
     "a LoRA..": {"lora_unet_double_blocks_0_img_attn_proj.lora_up.weight": (4, 8)},
+    "a LoRA...": {"double_blocks.0.processor.proj_lora1.down.weight": (4, 8)},
     "a ControlNet": {"control_model.zero_convs.0.0.weight": (8, 8, 1, 1), **WHOLE},
     "a ControlNet.": {"controlnet_cond_embedding.conv_in.weight": (8, 3, 3, 3), "conv_in.weight": (8, 4, 3, 3)},
     "a ControlNet..": {"controlnet_blocks.0.weight": (8, 8), **OF_FLUX},
+    "a ControlNet...": {"lllite_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_k.conditioning1.0.weight": (8, 8, 1, 1)},
+    "a T2I-Adapter": {"body.0.block1.weight": (8, 8, 3, 3), "conv_in.weight": (8, 8, 3, 3)},
+    "a FLUX.1 Redux": {"redux_up.weight": (8, 8), "redux_up.bias": (8,), "redux_down.weight": (8, 8), "redux_down.bias": (8,)},
+    "an IP-Adapter.": {"double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight": (8, 8)},
     "an IP-Adapter": {"image_proj.proj.weight": (8, 8), "ip_adapter.1.to_k_ip.weight": (8, 8)},
     "a motion module, which makes videos": {"down_blocks.0.motion_modules.0.temporal_transformer.norm.bias": (8,)},
     "a Stable Diffusion XL refiner": OF_XL | {"conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": (8,)},
@@ -48,6 +56,25 @@ FILES = {
     "a HunyuanVideo, a video model": {"txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias": (8,)},
     "a Mochi, a video model": {"blocks.0.attn.qkv_x.weight": (8, 8)},
     "a Wan, a video model": {"head.modulation": (1, 2, 8), "patch_embedding.weight": (8, 16, 1, 2, 2)},
+    "a Wan, a video model.": {"condition_embedder.text_embedder.linear_1.weight": (8, 8), "blocks.0.attn1.to_q.weight": (8, 8)},
+    "a HunyuanDiT": {"text_embedding_padding": (8, 8), "blocks.0.attn1.Wqkv.weight": (8, 8)},
+    "a Cosmos.": {f"{UNET}blocks.0.adaln_modulation_cross_attn.1.weight": (8, 8), f"{UNET}x_embedder.proj.1.weight": (8, 8)},
+    "a model in bitsandbytes' 4 bits": OF_FLUX
+    | {"img_in.weight": (256, 1), "img_in.weight.quant_state.bitsandbytes__nf4": (8,), "img_in.weight.absmax": (8,)},
+    "a model in NVIDIA's 4 bits (nvfp4)": OF_Z_IMAGE | {"layers.0.attention.qkv.weight_scale_2": ()},
+    "a model in Nunchaku's 4 bits": {"transformer_blocks.0.qkv_proj.wscales": (8, 8), "transformer_blocks.0.qkv_proj.qweight": (8, 8)},
+    "a Playground 2.5": OF_XL | {"edm_mean": (1, 4, 1, 1), "edm_std": (1, 4, 1, 1)},
+    "a CosXL": OF_XL | {"edm_vpred.sigma_max": ()},
+    "a Stable unCLIP": WHOLE | {LABELS: (8, 8), "noise_augmentor.data_mean": (1, 8)},
+    "an upscaler": {"model.0.weight": (8, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": (8, 8, 3, 3)},
+    "an upscaler.": {"conv_first.weight": (8, 3, 3, 3), "body.0.rdb1.conv1.weight": (8, 8, 3, 3)},
+    "an upscaler..": WHOLE | {FIRST: (8, 7, 3, 3), "low_scale_model.betas": (8,)},
+    "a model that looks at pictures": {"vision_model.embeddings.patch_embedding.weight": (8, 3, 2, 2)},
+    "a text encoder..": {"token_embd.weight": (8, 8), "enc.blk.0.attn_k.weight": (8, 8)},
+    "a FLUX.1 without vector_in.in_layer.weight": {name: shape for name, shape in OF_FLUX.items() if not name.startswith("vector_in")},
+    "a FLUX.1 without img_in.weight": {name: shape for name, shape in OF_FLUX.items() if not name.startswith("img_in")},
+    "a Stable Diffusion 3 without pos_embed": {name: shape for name, shape in OF_SD3.items() if name != "pos_embed"},
+    "no model that this loads: nothing among its 2 tensors": {"0.weight": (8, 8), "0.bias": (8,)},
     "a Cosmos": {"net.x_embedder.proj.1.weight": (8, 8)},
     "a Chroma": OF_FLUX | {"distilled_guidance_layer.in_proj.bias": (8,)},
     "a FLUX.2": OF_FLUX | {"single_stream_modulation.lin.weight": (8, 8)},
@@ -80,8 +107,6 @@ FILES = {
     "a learnt word.": {"<cat-toy>": (1, 768)},
     "a learnt word..": {"clip_l": (2, 768), "t5": (2, 4096)},
     "an inpainting model": WHOLE | {FIRST: (8, 9, 3, 3)},
-    "a model that was trained by noise levels of its own (EDM": OF_XL | {"edm_mean": (4,), "edm_std": (4,)},
-    "a model that was trained by noise levels of its own (EDM.": OF_XL | {"edm_vpred.sigma_max": (1,)},
     "an inpainting model.": OF_XL | {FIRST: (8, 9, 3, 3)},
     "a model that draws from more than text": WHOLE | {FIRST: (8, 8, 3, 3)},
     "a VAE": {"decoder.conv_in.weight": (8, 4, 3, 3), "encoder.conv_in.weight": (8, 3, 3, 3)},
@@ -108,6 +133,30 @@ def test_a_file_is_told_by_the_names_in_it(tmp_path: Path, what: str, suffix: st
         load_generator(generator_settings(path))
     said = str(error.value)
     assert f" is {what.rstrip('.')}" in said and f"thing{suffix}" in said and said.count(". ") >= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"params_ema": {"conv_first.weight": (8, 3, 3, 3), "body.0.rdb1.conv1.weight": (8, 8, 3, 3)}}, "an upscaler"),
+        ({"string_to_token": {"*": 265}, "string_to_param": {"*": (2, 768)}, "name": "mug", "step": 3}, "a learnt word"),
+        ({"<mug>": (768,)}, "a learnt word"),
+        ({"model": {FIRST: (8, 9, 3, 3)}, "optimizer": {"state": {}}}, "an inpainting model"),
+        ({"time_embedding.linear_1.weight": (8, 8), "conv_in.weight": (8, 4, 3, 3)}, "a U-Net alone, by diffusers' names"),
+        ({"image_proj": {"proj.weight": (8, 8)}, "ip_adapter": {"1.to_k_ip.weight": (8, 8)}}, "an IP-Adapter"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
+def test_a_pickle_is_told_by_what_is_in_it(tmp_path: Path, content: dict, what: str, suffix: str) -> None:
+    def made(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: made(each) for name, each in value.items()}
+        return torch.zeros(value) if isinstance(value, tuple) else value
+
+    path = tmp_path / f"thing{suffix}"
+    torch.save(made(content), path)
+    with pytest.raises(ParamsError, match=f"generator.model: .*thing{suffix} is {what}"):
+        find_source(generator_settings(path)).family  # noqa: B018
 
 
 def test_one_piece_of_a_model(folder: Path, tmp_path: Path) -> None:
@@ -198,6 +247,8 @@ def test_a_folder_of_something_else(folder: Path, tmp_path: Path) -> None:
         ("transformer", "config.json", '{"_class_name": "FluxTransformer2DModel"}', "a transformer alone .FluxTransformer2DModel"),
         ("one", "dream.safetensors", "", "has dream.safetensors in it. Set generator.model to that file"),
         ("page", "config.json", "<html>", "not valid JSON"),
+        ("t5", "config.json", '{"model_type": "t5", "architectures": ["T5EncoderModel"]}', "a text encoder, or another .* .t5.*one part"),
+        ("pieces", "model-00001-of-00003.safetensors", "", "has a piece of a model in it .*Download a whole model in diffusers' layout"),
         ("nothing", "readme.txt", "", "no model: there is neither a model_index.json"),
     ):
         (tmp_path / name).mkdir()
@@ -233,6 +284,17 @@ def test_a_text_encoder_without_one_of_its_weights(folder: Path, tmp_path: Path,
     write_folder(tmp_path / "dream", weights=False)
     with pytest.raises(ParamsError, match=name.removeprefix("text_model.")):
         load_tiny(write_single_file(partial, tmp_path / "dream.safetensors"))
+
+
+@pytest.mark.parametrize(("write", "tokenizer"), [(write_folder, "tokenizer"), (write_flux, "tokenizer_2"), (write_sana, "tokenizer")])
+def test_a_tokenizer_without_its_vocabulary(write: Callable[[Path], Path], tokenizer: str, tmp_path: Path) -> None:
+    """Of which transformers makes one that knows special tokens alone."""
+    model = write(tmp_path / "model")
+    (model / tokenizer / "tokenizer.json").unlink()
+    source = find_source(generator_settings(model))
+    for load in (lambda: load_tiny(model), lambda: source.family.readers(source)):
+        with pytest.raises(ParamsError, match=f"model/{tokenizer} has no vocabulary in it. Download that folder again, with its tokenizer"):
+            load()
 
 
 def test_a_checkpoint_as_its_trainer_wrote_it(generator: Generator, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,9 +81,9 @@ def test_min_snr_is_that_of_the_published_script(model: tuple[str, Path, Generat
     expected = torch.stack([snr, gamma * torch.ones(1000)], dim=1).min(dim=1)[0]
     if prediction != "sample":
         expected = expected / (snr if prediction == "epsilon" else snr + 1)
-    torch.testing.assert_close(generator.min_snr(gamma), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(generator.diffusion.min_snr(gamma), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_last_timestep_without_signal_has_a_weight(tmp_path: Path) -> None:
-    weights = load_tiny(write_folder(tmp_path / "zero", rescale_betas_zero_snr=True)).min_snr(5.0)
+    weights = load_tiny(write_folder(tmp_path / "zero", rescale_betas_zero_snr=True)).diffusion.min_snr(5.0)
     assert weights.isfinite().all() and weights[-1] == 1

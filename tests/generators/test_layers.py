@@ -231,3 +231,9 @@ def test_a_family_without_such_layers_says_so(tmp_path: Path, write: Callable[[P
     rows = {name: torch.zeros(16, 1, encoder.table.shape[1]) for name, encoder in generator.encoders.items()}
     with pytest.raises(ConceptError, match="learnt for 16 cross-attention layers and model has 0"):
         check_width(generator, "mug", Word.layered("<mug>", rows))
+    condition = generator.condition(generator.tokenise(["a cat"], {}), None)
+    with pytest.raises(ValueError, match="2 conditions for 0 layers"):
+        generator.layered([condition, condition])
+    z0, t = torch.zeros(1, *generator.latent_shape), torch.tensor([500])
+    assert generator.attention(z0, z0, t, condition).shape == (0, *condition.parts["hidden"].shape[:2])
+    assert generator.diffusion is None

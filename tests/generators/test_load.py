@@ -74,6 +74,12 @@ def test_what_is_missing_is_named_with_its_remedy(folder: Path, tmp_path: Path) 
             load_generator(generator_settings(model))
 
 
+def test_a_revision_of_what_lies_here_is_refused(folder: Path) -> None:
+    for model in (folder, "miniature"):
+        with pytest.raises(ParamsError, match="generator.revision is for a hub name, and .* lies here as it is. Set it to null."):
+            load_generator(generator_settings(model, revision="main"))
+
+
 def test_hub_name_without_network_says_what_to_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))

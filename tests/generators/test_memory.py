@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.generators.tiny_flow import write_stable_diffusion_3
+from tests.generators.tiny_language import write_qwen_image, write_sana
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.generators.load import load_generator
 from ti_pipeline.generators.memory import Offload, come_when_used
+from ti_pipeline.params import load
 from ti_pipeline.planning.footprint import training_bytes
 from ti_pipeline.sampling.sample import Settings, sample
+
+TRAIN = load(Path(__file__).parents[2] / "params.yaml").train
 
 
 def _learn(generator: Generator, layered: bool = False) -> list[torch.Tensor]:
@@ -29,11 +34,11 @@ def _learn(generator: Generator, layered: bool = False) -> list[torch.Tensor]:
 
 
 def test_checkpointing_gives_the_same_loss_and_gradient_in_less_memory(folder: Path, tmp_path: Path) -> None:
-    for model in (folder, write_stable_diffusion_3(tmp_path / "three")):
-        whole, twice = load_tiny(model), load_tiny(model, checkpointing=True)
+    for model, encoders in ((folder, None), (write_stable_diffusion_3(tmp_path / "three"), ("clip_l", "clip_g", "t5"))):
+        whole, twice = (load_tiny(model, encoders=encoders, checkpointing=again) for again in (False, True))
         for ours, theirs in zip(_learn(twice), _learn(whole), strict=True):
             assert torch.equal(ours, theirs)
-        assert training_bytes(twice, 4, 1) < 0.6 * training_bytes(whole, 4, 1)
+        assert training_bytes(twice, 4, TRAIN) < 0.6 * training_bytes(whole, 4, TRAIN)
 
 
 def test_checkpointing_does_not_forget_what_each_layer_hears(folder: Path) -> None:
@@ -52,6 +57,15 @@ def test_tiles_give_nearly_the_same_picture() -> None:
     assert (expected - found).abs().mean() < 0.05 and not torch.equal(expected, found)
     small = pixels[..., :64, :64]
     assert torch.equal(whole.posterior(small).mean, tiled.posterior(small).mean)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("write", "edge"), [(write_sana, 64), (write_sana, 192), (write_qwen_image, 64)])
+def test_tiles_of_whole_latents_make_as_many_as_there_are_without(write: Callable[[Path], Path], edge: int, tmp_path: Path) -> None:
+    generator = load_tiny(write(tmp_path / "model"), vae_tile=edge)
+    shape = generator.latents_of(256, 320)
+    latents = generator.posterior(torch.zeros(1, 3, 320, 256)).mean
+    assert latents.shape == (1, *shape) and generator.decode(latents).shape == (1, 3, 320, 256)
 
 
 def test_what_is_not_used_stays_where_it_is() -> None:

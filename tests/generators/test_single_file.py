@@ -21,6 +21,7 @@ from tests.generators.tiny_flow import FLUX, write_flux, write_stable_diffusion_
 from tests.generators.tiny_language import write_qwen_image, write_sana, write_z_image
 from tests.generators.tiny_stable_diffusion import generator_settings, load_tiny, write_folder
 from ti_pipeline.errors import ParamsError
+from ti_pipeline.generators.checkpoint import kept_bytes, tensor_shapes
 from ti_pipeline.generators.generator import Generator, weight_digests
 from ti_pipeline.generators.placeholder import encode
 from ti_pipeline.generators.reader import TokenizersAlone
@@ -226,12 +227,30 @@ def test_parts_that_are_not_there_or_of_another_model_are_refused(flux: Case, fo
         ({"unet": given["vae"]}, "generator.parts: FLUX.1 has no part unet. It has scheduler, text_encoder,"),
         ({"vae": given["text_encoder"]}, "generator.parts.vae: .*clip_l.safetensors lacks weights of its vae"),
         ({"text_encoder": given["vae"]}, "generator.parts.text_encoder: .*ae.safetensors lacks .* weights of its text_encoder"),
-        ({"vae": str(path.with_suffix("") / "vae" / "config.json")}, "config.json is no .safetensors or .ckpt or .pth file"),
+        ({"vae": str(path.with_suffix("") / "vae" / "config.json")}, "config.json is no .safetensors, .ckpt, .pth, .pt or .bin file"),
     ):
         with pytest.raises(ParamsError, match=words):
             load_tiny(path, parts=parts)
     with pytest.raises(ParamsError, match="a folder has all of its parts in it"):
         find_source(generator_settings(folder, parts=given))
+
+
+@pytest.mark.parametrize("case", ["Stable Diffusion XL"], indirect=True)
+def test_what_is_built_otherwise_than_the_published_model_is_said(case: Case, tmp_path: Path) -> None:
+    """As SSD-1B is, from whose U-Net blocks were taken; and a text encoder in the place of another."""
+    fewer = {name: tensor for name, tensor in case.tensors.items() if ".transformer_blocks.1." not in name}
+    assert len(fewer) < len(case.tensors)
+    with pytest.raises(ParamsError, match="dream.safetensors lacks weights of its unet, or its unet is not built like the published one"):
+        load_tiny(case.file(tmp_path, fewer))
+    (tmp_path / "other").mkdir()
+    save_file(original.weights(case.folder, "text_encoder_2"), tmp_path / "clip_g.safetensors")
+    swapped = {"text_encoder": str(tmp_path / "clip_g.safetensors")}
+    with pytest.raises(ParamsError, match="parts.text_encoder: .*clip_g.safetensors lacks .* weights of its text_encoder, such as .*shape"):
+        load_tiny(case.file(tmp_path / "other"), parts=swapped)
+    broken = Path(shutil.copytree(case.folder, tmp_path / "broken"))
+    shutil.copy(broken / "text_encoder_2" / "model.safetensors", broken / "text_encoder")
+    with pytest.raises(ParamsError, match="the weights in .*text_encoder do not fit its config.json: .* such as "):
+        load_tiny(broken)
 
 
 def test_stable_diffusion_3_can_do_without_its_t5(sd3: Case, tmp_path: Path) -> None:
@@ -258,20 +277,48 @@ def test_a_clip_without_its_projection_is_projected_by_the_identity(sd3: Case, t
         load_tiny(sd3.file(tmp_path / "other", {each: tensor for each, tensor in sd3.tensors.items() if each != other}))
 
 
-@pytest.mark.parametrize("case", ["Stable Diffusion 3", "FLUX.1", *ALONE], indirect=True)
-def test_gguf(case: Case, tmp_path: Path) -> None:
+def write_gguf(path: Path, tensors: Tensors, **shapes: list[int]) -> Path:
+    """Matrices in Q8_0, all else as it is; `shapes` are those that ComfyUI-GGUF notes of what it has reshaped."""
     gguf = pytest.importorskip("gguf")
-    whole = {name.removeprefix(original.UNET): tensor for name, tensor in case.tensors.items() if name.startswith(original.UNET)}
-    path = case.file(tmp_path, {"nothing": torch.zeros(1)}).with_suffix(".gguf")
     writer = gguf.GGUFWriter(path, "flux")
-    for name, tensor in whole.items():
+    for name, shape in shapes.items():
+        writer.add_array(f"comfy.gguf.orig_shape.{name}", shape)
+    for name, tensor in tensors.items():
         many = tensor.ndim == 2 and tensor.shape[1] % 32 == 0 and "weight" in name
         kind = gguf.GGMLQuantizationType.Q8_0 if many else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(name, gguf.quantize(tensor.numpy(), kind), raw_dtype=kind)
+        writer.add_tensor(name, gguf.quantize(tensor.float().numpy(), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+@pytest.mark.parametrize("case", ["Stable Diffusion 1"], indirect=True)
+def test_a_gguf_of_all_parts_and_one_of_which_rows_were_made_whole_blocks(case: Case, tmp_path: Path) -> None:
+    """As stable-diffusion.cpp writes them, and ComfyUI-GGUF a U-Net."""
+    reshaped, shapes = {}, {}
+    for name, tensor in case.tensors.items():
+        if name.startswith(original.UNET) and tensor.ndim > 1 and tensor.numel() % 256 == 0 and tensor.shape[-1] % 256:
+            shapes[name], tensor = list(tensor.shape), tensor.reshape(-1, 256)
+        reshaped[name] = tensor
+    assert len(shapes) > 20
+    theirs = case.drawn(case.generator).astype(float)
+    for number, (tensors, noted) in enumerate(((case.tensors, {}), (reshaped, shapes))):
+        place = tmp_path / str(number)
+        place.mkdir()
+        path = write_gguf(case.file(place, {"nothing": torch.zeros(1)}).with_suffix(".gguf"), tensors, **noted)
+        assert tensor_shapes(path) == {name: tuple(tensor.shape) for name, tensor in case.tensors.items()}
+        loaded = case.load(path)
+        assert 0 < np.abs(case.drawn(loaded).astype(float) - theirs).mean() < 3
+        there = sum(weight.nbytes for weight in loaded.denoiser.parameters())
+        assert there == kept_bytes(path, 4) < sum(weight.nbytes for weight in case.generator.networks["unet"].parameters())
+
+
+@pytest.mark.parametrize("case", ["Stable Diffusion 3", "FLUX.1", *ALONE], indirect=True)
+def test_gguf(case: Case, tmp_path: Path) -> None:
+    whole = {name.removeprefix(original.UNET): tensor for name, tensor in case.tensors.items() if name.startswith(original.UNET)}
+    path = write_gguf(case.file(tmp_path, {"nothing": torch.zeros(1)}).with_suffix(".gguf"), whole)
     given = {part.name: str(case.folder) for part in case.folder.iterdir() if part.name.startswith(("text_encoder", "vae"))}
     loaded = load_tiny(path, parts=given)
     stored = {weight.dtype for weight in loaded.denoiser.parameters()}

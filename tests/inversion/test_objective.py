@@ -28,7 +28,7 @@ from ti_pipeline.inversion.framing import Framing, bucket, buckets
 from ti_pipeline.inversion.job import Waiting
 from ti_pipeline.inversion.latents import encode_pictures
 from ti_pipeline.inversion.leaves import Learning, Leaves
-from ti_pipeline.inversion.objective import check_objective
+from ti_pipeline.inversion.objective import check_learning
 from ti_pipeline.inversion.pack import losses_and_gradient, losses_only
 from ti_pipeline.inversion.state import Trained
 from ti_pipeline.inversion.train import train_pack
@@ -211,6 +211,6 @@ def test_what_means_nothing_to_a_flow_is_refused_before_it_is_loaded(folder: Pat
     for key, value in (("min_snr", "5"), ("noise_offset", "0.1")):
         train = settings(f"train.{key}={value}").train
         with pytest.raises(ParamsError, match=f"train.{key} .*, and flux follows a rectified flow"):
-            check_objective(train, flow)
-        check_objective(train, find_source(generator_settings(folder)))
-    check_objective(settings().train, flow)
+            check_learning(train, flow)
+        check_learning(train, find_source(generator_settings(folder)))
+    check_learning(settings().train, flow)

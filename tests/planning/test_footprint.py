@@ -19,6 +19,11 @@ from ti_pipeline.generators.configuration import write_parts
 from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.quantisation import weight_bytes
 from ti_pipeline.generators.source import Source, find_source
+from ti_pipeline.inversion.draws import Draws
+from ti_pipeline.inversion.leaves import Learning, Leaves
+from ti_pipeline.inversion.pack import losses_and_gradient
+from ti_pipeline.inversion.setups.setup import Learnable
+from ti_pipeline.params import load
 from ti_pipeline.planning.footprint import Peak, drawing_bytes, hollow, training_bytes
 from ti_pipeline.planning.outline import outline
 from ti_pipeline.words.word import ONLY
@@ -26,6 +31,8 @@ from ti_pipeline.words.word import ONLY
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+TRAIN = load(PARAMS).train
 
 
 def test_the_most_that_was_there_is_counted_and_what_is_gone_is_not() -> None:
@@ -52,10 +59,32 @@ def test_passes_without_content_take_what_those_with_it_do(write: Callable[[Path
     settings = generator_settings(folder, checkpointing=checkpointing)
     real = load_tiny(folder, checkpointing=checkpointing)
     size = real.latents_of(96, 64)
-    expected = training_bytes(real, 2, 1), drawing_bytes(real, size, 2, 1, True)
+    expected = training_bytes(real, 2, TRAIN), drawing_bytes(real, size, 2, 1, True)
     assert drawing_bytes(real, real.latent_shape, 2, 1, True) < expected[1]
     with hollow(outline(find_source(settings), settings, CPU), 1) as shapes:
-        assert (training_bytes(shapes, 2, 1), drawing_bytes(shapes, size, 2, 1, True)) == expected
+        assert (training_bytes(shapes, 2, TRAIN), drawing_bytes(shapes, size, 2, 1, True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("write", "overrides"),
+    [
+        (write_flux, ()),  # whose T5 does not learn, and keeps nothing
+        (write_stable_diffusion_3, ()),
+        (write_xl, ("train.setup=layered", "train.vectors=2")),  # which reads each prompt once for each layer
+        (write_folder, ("train.setup=progressive+layered",)),
+    ],
+)
+def test_a_plan_takes_what_a_training_step_does(write: Callable[[Path], Path], overrides: tuple[str, ...], tmp_path: Path) -> None:
+    generator, train, batch = load_tiny(write(tmp_path / "model")), load(PARAMS, overrides).train, 2
+    rows = train.chosen.rows(generator, train)
+    leaves = {name: 0.02 * torch.randn(rows, each.table.shape[1]) for name, each in generator.learning.items()}
+    learning = Leaves([train.chosen], [Learning.begun(Learnable(leaves, {"<word>": train.longest}))], CPU)
+    ids = generator.tokenise(["a photo of a <word>"] * batch, {"<word>": train.longest})
+    z0, noise = (torch.randn(batch, *generator.latent_shape) for _ in range(2))
+    networks = generator.networks.values()
+    with Peak(tensor for network in networks for tensor in (*network.parameters(), *network.buffers())) as peak:
+        losses_and_gradient(generator, learning, [Draws(ids, torch.tensor([200, 700]), z0, noise)], 1)
+    assert training_bytes(generator, batch, train) == pytest.approx(peak.most, rel=0.02)
 
 
 @torch.no_grad()
@@ -113,7 +142,7 @@ def test_at_full_width_a_plan_has_the_bytes_of_the_arithmetic(model: str, tmp_pa
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            most = training_bytes(shapes, 1, 1)
+            most = training_bytes(shapes, 1, TRAIN)
     assert sum(kept.values()) <= most < 1.1 * sum(kept.values())
 
 
@@ -126,5 +155,5 @@ def test_a_sample_takes_what_was_measured_on_a_gpu(tmp_path: Path) -> None:
     source = Source("sd15", tmp_path, "folder")
     generator = source.family.load(source, settings.model_copy(update={"device": "meta"}))  # with attention as it is on a GPU
     with hollow(generator, 1) as shapes:
-        each = training_bytes(shapes, 2, 1) - training_bytes(shapes, 1, 1)
+        each = training_bytes(shapes, 2, TRAIN) - training_bytes(shapes, 1, TRAIN)
     assert each == pytest.approx(measured, rel=0.1)

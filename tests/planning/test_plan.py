@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.generators.tiny_stable_diffusion import write_folder
+from tests.generators.tiny_flow import write_flux
+from tests.generators.tiny_stable_diffusion import write_folder, write_single_file
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.load import load_generator
 from ti_pipeline.params import Params, load
@@ -61,13 +63,54 @@ def test_pictures_of_another_size_take_what_their_pixels_do_or_are_refused(tmp_p
         plan(_workspace(tmp_path, wrong), wrong)
 
 
+def test_a_word_for_each_layer_has_as_many_rows(tmp_path: Path) -> None:
+    plain, layered = (_params(), _params("train.setup=layered"))
+    one, each = (plan(_workspace(tmp_path, params), params) for params in (plain, layered))
+    layers = load_generator(plain.generator).layers
+    assert each["learnt"] == {"vectors": layers, "numbers": 256 * layers, "bytes": 1024 * layers}
+    assert each["disk"]["words"] == layers * one["disk"]["words"]
+    assert each["activations"]["concept"] > one["activations"]["concept"]
+
+
+@pytest.mark.parametrize("override", ["train.min_snr=5", "train.setup=layered", "generator.encoders=[llm]"])
+def test_what_a_run_refuses_a_plan_refuses_too(override: str, tmp_path: Path) -> None:
+    params = _params(f"generator.model={write_flux(tmp_path / 'flux')}", override)
+    with pytest.raises(ParamsError, match=f"{override.partition('=')[0]}.* flux"):
+        plan(_workspace(tmp_path, params), params)
+
+
+def test_a_word_that_was_learnt_elsewhere_takes_no_training(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "concepts", tmp_path / "concepts")
+    params = _params(f"concepts.folder={tmp_path / 'concepts'}")
+    before = plan(_workspace(tmp_path, params), params)["collection"]
+    settings = tmp_path / "concepts" / "fox" / "concept.yaml"
+    settings.write_text(settings.read_text() + "word: learned_embeds.safetensors\n")
+    (tmp_path / "concepts" / "fox" / "learned_embeds.safetensors").write_bytes(b"its bytes are not read")
+    assert plan(_workspace(tmp_path, params), params)["collection"] == before | {"samples": before["samples"] * 4 // 5}
+
+
+def test_a_single_file_is_not_quantised(tmp_path: Path) -> None:
+    write_folder(tmp_path / "dream", weights=False)
+    file = write_single_file(write_folder(tmp_path / "model"), tmp_path / "dream.safetensors")
+    params = _params(f"generator.model={file}", "generator.quantise=int8")
+    with pytest.raises(ParamsError, match="generator.quantise: .*dream.safetensors is a single file"):
+        plan(_workspace(tmp_path, params), params)
+
+
 def test_time_follows_from_what_this_machine_did_before(tmp_path: Path) -> None:
     params = _params()
     generator = load_generator(params.generator)
     keep_speed("samples", generator, False, 100.0)
     keep_speed("passes", generator, False, 400.0)
     seconds = plan(_workspace(tmp_path, params), params)["seconds"]
-    assert (seconds["train"], seconds["generate"]) == (40.0, 240 * 20 * 2 / 400)
+    assert (seconds["train"], seconds["generate"], seconds["evaluate"]) == (40.0, 240 * 20 * 2 / 400, 152 * 20 * 2 / 400)
+    once = _params("evaluate.guidance_scale=1", "evaluate.steps=10")
+    seconds = plan(_workspace(tmp_path, once), once)["seconds"]
+    assert (seconds["generate"], seconds["evaluate"]) == (240 * 20 * 2 / 400, 152 * 10 / 400)
+    wide = _params("generate.width=128")
+    assert plan(_workspace(tmp_path, wide), wide)["seconds"] == seconds | {"generate": None, "evaluate": 152 * 20 * 2 / 400}
+    keep_speed("passes", generator, False, 100.0, generator.latents_of(128, 64))
+    assert plan(_workspace(tmp_path, wide), wide)["seconds"]["generate"] == 240 * 20 * 2 / 100
     other = _params("generator.checkpointing=true")
     assert plan(_workspace(tmp_path, other), other)["seconds"]["train"] is None
 

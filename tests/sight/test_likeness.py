@@ -10,18 +10,20 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import Dinov2Config, Dinov2Model, PreTrainedTokenizerFast
+from transformers import CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model, PreTrainedTokenizerFast
 
 from tests.candidates.small_workspace import PHOTOS
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.params import Judge as JudgeSettings
 from ti_pipeline.params import Ranker as Settings
+from ti_pipeline.params import load
 from ti_pipeline.sight.judge import load_judge
 from ti_pipeline.sight.likeness import Sight, load_dino, not_another
 from ti_pipeline.sight.ranker import Ranker, load_ranker
 
+ROOT = Path(__file__).parents[2]
 DINO = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_ratio": 1, "image_size": 28, "patch_size": 14}
 PREPARE = {
     "image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 32}, "do_center_crop": True,
@@ -75,8 +77,8 @@ def photographs() -> list[Image.Image]:
 def test_a_dino_is_loaded_where_likeness_asks_for_it(tmp_path: Path) -> None:
     folder = write_dino(tmp_path / "dino")
     assert load_dino(settings(dino=str(folder)), "cpu") is None
-    with pytest.raises(ParamsError, match="ranker.dino: ranker.likeness is both, which needs a DINO. Name one"):
-        load_dino(settings(likeness="both"), "cpu")
+    with pytest.raises(ParamsError, match="ranker: likeness is both, which needs a DINO. Name one in ranker.dino"):
+        load(ROOT / "params.yaml", ["ranker.likeness=both"])
     with pytest.raises(ParamsError, match="ranker.dino: there is no folder at .*nowhere"):
         load_dino(settings(likeness="dino", dino=str(tmp_path / "nowhere")), "cpu")
     dino = load_dino(settings(likeness="dino", dino=str(folder)), "cpu")
@@ -106,6 +108,29 @@ def test_a_judge_that_ranks_is_told_by_its_weights(miniature: Ranker, tmp_path: 
     said = not_another(same, Sight(miniature, dino)) or ""
     assert said.startswith("The judge copy is the DINO that ranks too") and "Set judge.model to another" in said
     assert not_another(another, Sight(miniature, dino)) is None and not_another(same, Sight(miniature)) is None
+    tensors = {name: tensor.half() for name, tensor in load_file(copy / "model.safetensors").items()}
+    (copy / "model.safetensors").unlink()
+    torch.save(tensors, copy / "pytorch_model.bin")  # another file of the same model
+    assert not_another(load_judge(JudgeSettings(model=str(copy)), "cpu"), Sight(miniature, dino))
+
+
+def test_a_judge_that_is_the_eyes_of_the_clip_is_told(miniature: Ranker, tmp_path: Path) -> None:
+    """CLIPVisionModel is what transformers calls that part of a CLIP."""
+    ranker = load_ranker(settings(write_siglip(tmp_path / "siglip")), "cpu")
+    patches = dict(ranker.model.visual.named_parameters())["trunk.patch_embed.proj.weight"]
+    vision = {"hidden_size": 192, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 16}
+    model = CLIPVisionModel(CLIPVisionConfig(**vision))
+    folder = tmp_path / "vision"
+    for tells in (False, True):
+        if tells:
+            (weight,) = [weight for weight in model.parameters() if weight.ndim == 4]
+            weight.data.copy_(patches)
+        model.save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text(json.dumps(PREPARE))
+        judge = load_judge(JudgeSettings(model=str(folder)), "cpu")
+        said = not_another(judge, Sight(ranker)) or ""
+        assert said.startswith("The judge vision is what the CLIP sees with that ranks too (ranker.model)") == tells
+        assert not_another(judge, Sight(miniature)) is None
 
 
 def test_a_siglip_ranks_as_open_clip_has_it(tmp_path: Path) -> None:

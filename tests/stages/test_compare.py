@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.generators.tiny_flow import write_flux
 from tests.stages.quick import ROOT, quick, run
 from ti_pipeline.comparison.cells import Cell, Digests, Files, wanted
 from ti_pipeline.concepts.manifest import read_manifest
+from ti_pipeline.errors import ParamsError
 from ti_pipeline.evaluation.draw import Studio, sample_seed
 from ti_pipeline.evaluation.metrics import alike, editability
 from ti_pipeline.files import digest_file, digest_value
@@ -123,6 +125,13 @@ def test_only_a_choice_that_is_not_the_familys_own_counts(tmp_path: Path) -> Non
     assert chosen("encoders=[t5]").encoders == ("t5",)
     assert chosen("density=null").density is chosen("density=uniform").density is None
     assert chosen("density=logit-normal").density == "logit-normal"
+
+
+def test_an_arm_that_the_generator_cannot_learn_by_is_refused_by_its_name(tmp_path: Path) -> None:
+    model = f"generator.model={write_flux(tmp_path / 'flux')}"
+    asked = Run.over(Workspace.at(tmp_path, "concepts"), small("a layer each: {setup: layered}", model))
+    with pytest.raises(ParamsError, match="compare: 'a layer each' cannot be learnt: train.setup: layered needs .* and flux has none"):
+        run_stage(STAGES["compare"], replace(asked, names=["fox"]))
 
 
 def made(workspace: Workspace) -> dict[Path, tuple[str, int]]:

@@ -30,7 +30,8 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 OF_MODEL = {
     "source": {"generator"}, "generator": {"generator"}, "reader_if_there": {"reader"}, "ranker": {"ranker"}, "embed": {"ranker"},
     "ranker_if_there": {"ranker"}, "ranker_digest": {"ranker"}, "sight_digest": {"ranker"}, "judge_digest": {"judge"},
-    "sight": {"ranker"}, "judge_ranks": {"judge", "ranker"}, "judge": {"judge"}, "choose_initializer": {"generator", "ranker"},
+    "sight": {"ranker"}, "check_dino": {"ranker"}, "check_judge": {"judge"},
+    "judge_ranks": {"judge", "ranker"}, "judge": {"judge"}, "choose_initializer": {"generator", "ranker"},
 }  # fmt: skip
 OPENED = """
 import json, os, sys

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from tests.candidates.small_workspace import add_concept, add_word, small_params
+from tests.sight.test_likeness import settings, write_dino
 from tests.stages.one import Given, generate_one
 from ti_pipeline.concepts.manifest import Manifest
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import read_table
 from ti_pipeline.generators.generator import Generator
 from ti_pipeline.params import Params
+from ti_pipeline.sight.likeness import load_dino
 from ti_pipeline.sight.ranker import Ranker
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.studio.drawing import draw
@@ -51,6 +53,18 @@ def test_a_brief_that_is_typed_gives_the_candidates_of_that_brief(duck, generato
     assert [picture.recipe["seed"] for picture in made] == [picture.recipe["seed"] for picture in same]
     assert "likeness" in same.rule and "0.5" in same.rule and "'a rubber duck on the moon'" in same.rule and "of duck-toy" in same.rule
     assert [picture.place for picture in same] == [1, 2, 3] and same.best.reason.startswith("1st of 3: likeness ")
+
+
+def test_the_dino_that_ranks_says_how_alike_they_are(duck, generator: Generator, miniature: Ranker, tmp_path: Path) -> None:
+    workspace, manifest = duck
+    dino = load_dino(settings(likeness="dino", dino=str(write_dino(tmp_path / "dino"))), "cpu")
+    assert dino is not None
+    models = Given(generator, miniature, dino=dino, likeness_by_clip=False)
+    made = draw(Run(workspace, small_params(), models), PROMPT, Known(workspace))
+    references = dino.images([manifest.open(picture) for picture in manifest.pictures])
+    for picture in made:
+        assert picture.likeness == pytest.approx((dino.images([picture.image])[0] @ references.T).mean(), abs=1e-5)
+    assert made.rule.endswith("by the likeness to the pictures of duck-toy, by dino")
 
 
 def test_pictures_have_the_size_that_is_set(duck, generator: Generator, miniature: Ranker) -> None:

@@ -16,8 +16,10 @@ from ti_pipeline.model_files import Shapes, check_whole, safetensors_metadata, s
 GGUF = ".gguf"
 # What trainers write beside the weights. Its classes are not needed, and stand-ins take their places.
 _BESIDE = ("pytorch_lightning", "lightning", "lightning_fabric", "omegaconf", "numpy", "ldm", "typing", "collections")
+_RESHAPED = "comfy.gguf.orig_shape."
 WHOLE = "model.diffusion_model."  # starts the names of the denoiser's weights in files that have more than these
 _WRAPPER = "state_dict"  # of a trainer's checkpoint, and the start of every name where one was written without unwrapping it
+_WRAPPERS = (_WRAPPER, "model", "module", "params_ema", "params")  # in the order in which they are looked for
 
 
 @contextmanager
@@ -40,7 +42,8 @@ def tensor_shapes(path: Path, setting: str = SETTING) -> Shapes:
         if path.suffix == ".safetensors":
             return _unwrapped(safetensors_shapes(path, setting))
         if path.suffix == GGUF:
-            return {tensor.name: tuple(int(edge) for edge in reversed(tensor.shape)) for tensor in _gguf(path, setting).tensors}
+            reader = _gguf(path, setting)
+            return {each.name: tuple(int(edge) for edge in reversed(each.shape)) for each in reader.tensors} | _reshaped(reader)
         return {name: tuple(getattr(value, "shape", ())) for name, value in _pickled(path, setting, map_location="meta").items()}
 
 
@@ -54,9 +57,27 @@ def read_tensors(path: Path, setting: str = SETTING) -> dict[str, Any]:
         if path.suffix == GGUF:
             from diffusers.models.model_loading_utils import load_gguf_checkpoint
 
-            _gguf(path, setting)
-            return load_gguf_checkpoint(str(path))
+            shapes, tensors = _reshaped(_gguf(path, setting)), load_gguf_checkpoint(str(path))
+            return tensors | {name: plain(tensors[name]).reshape(shape) for name, shape in shapes.items()}
         return _pickled(path, setting, map_location="cpu")
+
+
+def plain(tensor: Any) -> Any:
+    """A tensor of a GGUF file as numbers."""
+    from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
+
+    return dequantize_gguf_tensor(tensor)
+
+
+def kept_bytes(path: Path, itemsize: int) -> int:
+    """Bytes that the denoiser of a GGUF file takes when it is loaded: what is quantised stays so, a number of all else takes `itemsize`."""
+    reader = _gguf(path, SETTING)
+    reshaped, inside = _reshaped(reader), denoiser_shapes({each.name: () for each in reader.tensors})
+    return sum(
+        int(each.n_elements) * itemsize if each.name in reshaped or each.tensor_type.name in ("F32", "F16") else int(each.n_bytes)
+        for each in reader.tensors
+        if each.name.removeprefix(WHOLE) in inside
+    )
 
 
 def denoiser_shapes(shapes: Shapes) -> Shapes:
@@ -91,13 +112,19 @@ def _pickled(path: Path, setting: str, map_location: str) -> dict[str, Any]:
         raise ParamsError(
             f"{setting}: {path} is broken, or holds more than weights and is not read ({reason}). Take the model's .safetensors file."
         ) from None
-    while isinstance(content, dict) and isinstance(content.get(_WRAPPER), dict):
-        content = content[_WRAPPER]
+    while isinstance(content, dict) and (inside := [content[name] for name in _WRAPPERS if isinstance(content.get(name), dict)]):
+        content = inside[0]
     return _unwrapped(content) if isinstance(content, dict) else {}
 
 
 def _unwrapped(named: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(f"{_WRAPPER}."): value for name, value in named.items() if isinstance(name, str)}
+
+
+def _reshaped(reader: Any) -> Shapes:
+    """The shapes of tensors that ComfyUI-GGUF has written in others, so that their rows fill whole blocks."""
+    found = {name.removeprefix(_RESHAPED): field for name, field in reader.fields.items() if name.startswith(_RESHAPED)}
+    return {name: tuple(int(field.parts[i][0]) for i in field.data) for name, field in found.items()}
 
 
 def _gguf(path: Path, setting: str) -> Any:

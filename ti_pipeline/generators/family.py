@@ -79,7 +79,7 @@ def learning(source: Source, wanted: Sequence[str] | None) -> tuple[str, ...]:
         if name not in there:
             raise ParamsError(
                 f"generator.encoders: {source.name} is a {source.family.name} model and has no text encoder {name!r} to learn words. "
-                f"It has {', '.join(there)}; null takes {', '.join(learning(source, None))}."
+                f"Name some of {', '.join(there)}; null takes {', '.join(learning(source, None))}."
             )
     return tuple(name for name in there if name in wanted)
 

@@ -22,6 +22,8 @@ from ti_pipeline.tensor_file import digest_weights
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
+    from ti_pipeline.generators.diffusion import Diffusion
+
 Ids = Mapping[str, torch.Tensor]
 """Of prompts, int64 [b, context] by text encoder, on the CPU. An id from the table's length on is a learnt row."""
 Rows = Mapping[str, torch.Tensor]
@@ -136,9 +138,9 @@ class Generator(Protocol):
     def density(self) -> str | None:
         """That of the noise levels that training draws from, where it is not its family's own."""
 
-    def min_snr(self, gamma: float) -> torch.Tensor:
-        """Weight of the loss at each timestep, float32 [timesteps] on the CPU, of a generator that `diffuses`: that of z_0's squared
-        error is then min(SNR, gamma)."""
+    @property
+    def diffusion(self) -> Diffusion | None:
+        """The noise that it was trained to undo; None where it follows a rectified flow."""
 
     @property
     def encoders(self) -> Mapping[str, Encoder]:
@@ -163,7 +165,7 @@ class Generator(Protocol):
 
     def layered(self, conditions: Sequence[Condition]) -> Condition:
         """That of which layer i, in the order of the denoiser's own pass, hears what `conditions[i]` say. What is heard beside the
-        layers is the mean."""
+        layers is the mean. Raises ValueError unless there is one for each layer."""
 
     def states(self, condition: Condition) -> Sequence[torch.Tensor]:
         """What is heard of each token, [b, tokens, d]: one for all layers, or one for each."""

@@ -16,7 +16,7 @@ import torch
 
 from ti_pipeline.generators.diffusion import Diffusion
 from ti_pipeline.generators.generator import Condition
-from ti_pipeline.generators.latent_model import HIDDEN, LatentModel, squared_error
+from ti_pipeline.generators.latent_model import HIDDEN, LatentModel, own, squared_error
 from ti_pipeline.generators.solvers import ASKED, build_solver, spacing
 
 if TYPE_CHECKING:
@@ -65,9 +65,6 @@ class LatentDiffusion(LatentModel):
     def diffuses(self) -> bool:
         return True
 
-    def min_snr(self, gamma: float) -> torch.Tensor:
-        return self.diffusion.min_snr(gamma)
-
     def losses(
         self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition, weight: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -75,7 +72,7 @@ class LatentDiffusion(LatentModel):
         return squared_error(predicted, self.diffusion.target(z0, noise, t), weight)
 
     def predict(self, x: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        if _own(0) in condition.parts:
+        if own(0) in condition.parts:
             return self._hooked(x, t, condition)
         return self.unet(
             x.to(self.dtype), t.to(self.device), condition.parts[HIDDEN], added_cond_kwargs=self.heard_beside(condition, x)
@@ -88,7 +85,7 @@ class LatentDiffusion(LatentModel):
                 self.unet.disable_gradient_checkpointing()
                 stack.callback(self.unet.enable_gradient_checkpointing)
             for i, layer in enumerate(self._cross_attention):
-                stack.callback(layer.register_forward_pre_hook(_hearing(condition.part(_own(i))), with_kwargs=True).remove)
+                stack.callback(layer.register_forward_pre_hook(_hearing(condition.part(own(i))), with_kwargs=True).remove)
             hidden, beside = condition.parts[HIDDEN], self.heard_beside(condition, x)
             return self.unet.forward(x.to(self.dtype), t.to(self.device), hidden, added_cond_kwargs=beside).sample
 
@@ -119,13 +116,6 @@ class LatentDiffusion(LatentModel):
     def layers(self) -> int:
         return len(self._cross_attention)
 
-    def layered(self, conditions: Sequence[Condition]) -> Condition:
-        """The timestep's embedding, which all layers hear, is told the mean of what SDXL's text encoder pools for each of them."""
-        if len(conditions) != self.layers:
-            raise ValueError(f"{len(conditions)} conditions for {self.layers} layers")
-        each = {_own(i): condition.parts[HIDDEN] for i, condition in enumerate(conditions)}
-        return Condition({name: _mean([condition.parts[name] for condition in conditions]) for name in conditions[0].parts} | each)
-
     @contextmanager
     def drawing(self) -> Iterator[None]:
         """What a U-Net makes of the text alone – keys, values, its addition to the timestep – is computed in the first step only.
@@ -148,16 +138,6 @@ class LatentDiffusion(LatentModel):
     def spacing(self, name: str, steps: int, shape: Sequence[int]) -> str:
         asked = [spaced for key, spaced in ASKED.items() if self.scheduler_config.get(key) and name != "ddim"]
         return asked[0] if asked else spacing(self.solver(name, steps).timesteps.tolist(), self.timesteps)
-
-
-def _own(layer: int) -> str:
-    return f"{HIDDEN}.{layer}"
-
-
-def _mean(each: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Of equal tensors that tensor, to the last bit."""
-    first, *others = each
-    return first + sum((other - first for other in others), torch.zeros_like(first)) / len(each)
 
 
 def _hearing(hidden: torch.Tensor) -> Callable[..., tuple[tuple, dict[str, Any]]]:

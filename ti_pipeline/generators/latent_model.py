@@ -21,6 +21,7 @@ from ti_pipeline.words.word import ONLY
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
+    from ti_pipeline.generators.diffusion import Diffusion
     from ti_pipeline.generators.memory import Offload
 
 CFG = "CFG scale"  # what A1111 calls the strength of classifier-free guidance; at 1 there is none
@@ -86,7 +87,11 @@ class LatentModel(ABC):
         return 0
 
     def layered(self, conditions: Sequence[Condition]) -> Condition:
-        raise NotImplementedError(f"{self.name} has no cross-attention layers")
+        """What is heard beside the states of tokens, such as what a CLIP pools, is the mean of what the conditions have of it."""
+        if len(conditions) != self.layers:
+            raise ValueError(f"{len(conditions)} conditions for {self.layers} layers")
+        each = {own(i): condition.parts[HIDDEN] for i, condition in enumerate(conditions)}
+        return Condition({name: _mean([condition.parts[name] for condition in conditions]) for name in conditions[0].parts} | each)
 
     def states(self, condition: Condition) -> list[torch.Tensor]:
         return [part for name, part in condition.parts.items() if name.startswith(f"{HIDDEN}.")] or [condition.parts[HIDDEN]]
@@ -96,7 +101,8 @@ class LatentModel(ABC):
         return tuple(name for name in self.SPOKEN if name in self.encoders)
 
     def attention(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        raise NotImplementedError(f"{self.name} has no cross-attention layers")
+        """None is paid where there are no such layers."""
+        return torch.zeros(self.layers, *condition.parts[HIDDEN].shape[:2], device=self.device)
 
     def unconditional(self) -> Condition:
         return self.condition({name: encoder.tokenise([""], {}, negative=True) for name, encoder in self.encoders.items()}, None)
@@ -131,11 +137,12 @@ class LatentModel(ABC):
         return self.channels, height // self.factor, width // self.factor
 
     @property
+    def diffusion(self) -> Diffusion | None:
+        return None
+
+    @property
     def diffuses(self) -> bool:
         return False
-
-    def min_snr(self, gamma: float) -> torch.Tensor:
-        raise NotImplementedError(f"{self.name} follows a rectified flow")
 
     @property
     def learning(self) -> dict[str, TextEncoder]:
@@ -193,6 +200,17 @@ class LatentModel(ABC):
     @property
     def _shift(self) -> float | None:
         return self.vae.config.get("shift_factor")
+
+
+def own(layer: int) -> str:
+    """The part of a Condition that a cross-attention layer hears in place of HIDDEN."""
+    return f"{HIDDEN}.{layer}"
+
+
+def _mean(each: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of equal tensors that tensor, to the last bit."""
+    first, *others = each
+    return first + sum((other - first for other in others), torch.zeros_like(first)) / len(each)
 
 
 def squared_error(said: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

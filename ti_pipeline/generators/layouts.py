@@ -41,6 +41,8 @@ def unscaled(tensors: Tensors, dtype: torch.dtype) -> Tensors:
             continue
         scale = next((tensors[key] for end in _SCALES if (key := name.removesuffix(".weight") + end) in tensors), None)
         if scale is not None and name.endswith(".weight"):
+            if scale.numel() not in (1, len(tensor)):
+                raise ValueError(f"{name} has {scale.numel()} scales for {len(tensor)} rows, and one or as many as there are rows are read")
             tensor = tensor.float() * scale.float().reshape(-1, *[1] * (tensor.ndim - 1))
         made[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     return made

@@ -24,7 +24,7 @@ from ti_pipeline.generators.prediction import saying
 from ti_pipeline.generators.quantisation import is_quantised
 from ti_pipeline.generators.reader import Frame, TextReader, TokenizerAlone
 from ti_pipeline.generators.refusals import part_config
-from ti_pipeline.generators.single_file import SingleFile, configured, load_single_file, part_class
+from ti_pipeline.generators.single_file import SingleFile, configured, lacking_of, load_single_file, load_tokenizer, part_class
 from ti_pipeline.generators.source import Source
 from ti_pipeline.generators.text_encoder import TextEncoder
 from ti_pipeline.model_files import safetensors_shapes
@@ -59,8 +59,10 @@ def load_latent_model(
     """A generator of the given `kind` with the text encoders `texts`, by name; on the device `meta` it is its shapes alone, and no weight
     is read. Raises what the loaders raise, and ParamsError."""
     device = choose_device(settings.device)
-    if settings.quantise and device.type != "meta":
-        quantisation.check(settings.quantise, device)
+    if settings.quantise:
+        quantisation.check_source(source)
+        if device.type != "meta":
+            quantisation.check(settings.quantise, device)
     dtype, choice = choose_dtype(settings.precision, device), None
     learn, density = learning(source, settings.encoders), other_density(source, settings.density)
     auto = settings.precision == "auto" and device.type == "cpu" and not settings.quantise
@@ -111,7 +113,7 @@ def text_readers(texts: Mapping[str, Text], source: Source, single: SingleFile) 
     readers: dict[str, TextReader] = {}
     with configured(source, single) as folder:
         for name, text in texts.items():
-            tokenizer, config = _tokenizer(folder, text), part_config(folder, text.encoder)
+            tokenizer, config = load_tokenizer(text.tokens, folder / text.tokenizer), part_config(folder, text.encoder)
             readers[name] = TokenizerAlone(tokenizer, _frames(text, tokenizer, config)[0], _width(config))
     return readers
 
@@ -120,12 +122,6 @@ def _width(config: Mapping[str, Any]) -> int:
     """Of a text encoder's vectors, by its configuration; a model that sees, too, has a part for its language."""
     found = config.get("hidden_size") or config.get("d_model")
     return int(found) if found else _width(config["text_config"])
-
-
-def _tokenizer(folder: Path, text: Text) -> PreTrainedTokenizerBase:
-    import transformers
-
-    return getattr(transformers, text.tokens).from_pretrained(folder / text.tokenizer, local_files_only=True, trust_remote_code=False)
 
 
 def _frames(text: Text, tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> tuple[Frame, Frame | None]:
@@ -178,11 +174,6 @@ def _read(kind: type[Model], texts: Mapping[str, Text], single: SingleFile, sour
             return _from_folder(kind, texts, replace(source, path=folder), manner)
     if source.layout == "folder":
         return _from_folder(kind, texts, source, manner)
-    if manner.quantise:
-        raise ParamsError(
-            f"generator.quantise: the weights of a folder in diffusers' layout can be quantised, and {source.path.name} is a single file. "
-            "Give the model as a folder, or set generator.quantise to null."
-        )
     parts = load_single_file(source, single, manner.dtype)
     encoders = {name: _encoder(text, parts[text.tokenizer], parts[text.encoder]) for name, text in texts.items()}
     scheduler = saying(parts["scheduler"], source.prediction) if source.prediction else parts["scheduler"]
@@ -201,8 +192,9 @@ def _from_folder(kind: type[Model], texts: Mapping[str, Text], source: Source, m
     whole: Callable[..., Any] = _empty if empty else _whole
     for name, text in texts.items():
         how = manner.of(transformers) if not empty and _is_large(source.path / text.encoder) else {}
-        model = whole(part_class(text.model), source, text.encoder, dtype=dtype, **how)
-        encoders[name] = _encoder(text, _tokenizer(source.path, text), model)
+        more: dict[str, Any] = {} if empty else {"ignore_mismatched_sizes": True}  # they are told by name
+        model = whole(part_class(text.model), source, text.encoder, dtype=dtype, **more, **how)
+        encoders[name] = _encoder(text, load_tokenizer(text.tokens, source.path / text.tokenizer), model)
     vae = whole(getattr(diffusers, vae_class), source, vae_part, torch_dtype=torch.float32)
     how = {} if empty else manner.of(diffusers)
     denoiser = whole(getattr(diffusers, denoiser_class), source, denoiser_part, torch_dtype=dtype, **how)
@@ -227,8 +219,7 @@ def _whole(model: Any, source: Source, part: str, **how: Any) -> Any:
     """Weights that a file lacks would be left at random without an error."""
     folder, variant = source.path / part, source.variant(part)
     loaded, info = model.from_pretrained(folder, local_files_only=True, output_loading_info=True, variant=variant, **how)
-    if info["missing_keys"] or info.get("mismatched_keys"):
-        lacking = sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", ())]))
+    if lacking := lacking_of(info):
         raise ParamsError(
             f"generator.model: the weights in {folder} do not fit its config.json: {len(lacking)} missing or of another shape, "
             f"such as {lacking[0]}. Download that folder again."

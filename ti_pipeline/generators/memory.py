@@ -38,12 +38,13 @@ def checkpoint(generator: LatentModel) -> None:
 
 
 def tile(vae: ModelMixin, edge: int) -> None:
-    """Have a VAE take pictures of more than `edge` pixels in tiles, which overlap by a quarter."""
+    """Have a VAE take pictures of more than `edge` pixels in tiles. They overlap by a quarter, or more where that is no whole latent."""
     if hasattr(vae, "tile_latent_min_size"):
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = edge, edge // 2 ** (len(vae.config.block_out_channels) - 1)
     else:
-        vae.enable_tiling(edge, edge, edge * 3 // 4, edge * 3 // 4)
+        stride = edge * 3 // 4 // vae.spatial_compression_ratio * vae.spatial_compression_ratio
+        vae.enable_tiling(edge, edge, stride, stride)
 
 
 def placed(generator: Model, offload: bool) -> Model:

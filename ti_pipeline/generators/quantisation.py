@@ -6,12 +6,15 @@ Only what multiplies (`nn.Linear`) is quantised; vocabularies, norms and convolu
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ti_pipeline.errors import ParamsError
+
+if TYPE_CHECKING:
+    from ti_pipeline.generators.source import Source
 
 LARGE = 10**9  # weights from which on a text encoder is quantised too
 _LIBRARY = {"int8": "torchao", "fp8": "torchao", "nf4": "bitsandbytes"}
@@ -27,6 +30,15 @@ def check(kind: str, device: torch.device) -> None:
         raise ParamsError(f"generator.quantise: {kind} does not work on {device.type}. {instead}.")
     if find_spec(_LIBRARY[kind]) is None:
         raise ParamsError(f"generator.quantise: {kind} needs {_LIBRARY[kind]}. Install it: pip install 'ti-pipeline[quantise]'.")
+
+
+def check_source(source: Source) -> None:
+    """Raises ParamsError for weights that cannot be quantised."""
+    if source.layout == "file":
+        raise ParamsError(
+            f"generator.quantise: the weights of a folder in diffusers' layout can be quantised, and {source.path.name} is a single file. "
+            "Give the model as a folder, or set generator.quantise to null."
+        )
 
 
 def config(kind: str, library: Any, dtype: torch.dtype) -> Any:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.errors import ParamsError
 from ti_pipeline.foreign import read_json
 
+if TYPE_CHECKING:
+    from ti_pipeline.generators.family import Family
+
 SETTING = "generator.model"
 PARTS = "generator.parts"
-OTHER_SCHEDULE = "Give one that says epsilon, v or the picture at the timesteps of its schedule, as most do."
+_OTHER_SCHEDULE = "Give one that says epsilon, v or the picture at the timesteps of its schedule, as most do."
 
 
 def refusal(path: Path, what: str, advice: str) -> ParamsError:
     """The error that says what lies at `path`, and what to do."""
     return ParamsError(f"{SETTING}: {path} is {what}. {advice}")
+
+
+def a(family: Family) -> str:
+    return f"{'an' if family.name[0] in 'aeioAEIO' else 'a'} {family.name}"
+
+
+@contextmanager
+def whole(path: Path, family: Family) -> Iterator[None]:
+    """While it is open, a tensor that is looked for in a single file of a family and is not there is a ParamsError that names it."""
+    try:
+        yield
+    except KeyError as error:
+        raise refusal(path, f"{a(family)} without {error.args[0]}", "It is not whole, or of a kind that this does not load.") from None
 
 
 def check_channels(path: Path, channels: int, latent: int) -> None:
@@ -37,13 +55,13 @@ def check_text_width(folder: Path, heard: object, said: object) -> None:
 
 
 def check_schedule(folder: Path) -> None:
-    """Raises ParamsError for a U-Net that was not trained to undo the noise of a schedule of timesteps."""
+    """Raises ParamsError for the folder of a model that undoes noise, which was not trained to undo that of a schedule of timesteps."""
     config = part_config(folder, "scheduler", "scheduler_config.json")
     kind = str(config.get("_class_name", ""))
     if kind.startswith("EDM"):
-        raise refusal(folder, f"a model that was trained by noise levels of its own ({kind}), which this does not load", OTHER_SCHEDULE)
-    if kind.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction":
-        raise refusal(folder, f"a U-Net that was trained along a rectified flow ({kind}), which this does not load", OTHER_SCHEDULE)
+        raise refusal(folder, f"a model that was trained by noise levels of its own ({kind}), which this does not load", _OTHER_SCHEDULE)
+    if kind.startswith("FlowMatch") or config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        raise refusal(folder, f"a U-Net that was trained along a rectified flow ({kind}), which this does not load", _OTHER_SCHEDULE)
 
 
 def part_config(folder: Path, part: str, file: str = "config.json") -> dict[str, Any]:

@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.generators.checkpoint import GGUF, WHOLE, read_tensors, tensor_shapes
+from ti_pipeline.generators.checkpoint import GGUF, WHOLE, plain, read_tensors, tensor_shapes
 from ti_pipeline.generators.layouts import Tensors, moving_vae_weights, text_encoder_weights, unscaled
-from ti_pipeline.generators.refusals import PARTS, SETTING
+from ti_pipeline.generators.refusals import PARTS, SETTING, a, whole
 
 if TYPE_CHECKING:
-    from ti_pipeline.generators.family import Family
+    from transformers import PreTrainedTokenizerBase
+
     from ti_pipeline.generators.source import Source
 
 DENOISER, VAE = (WHOLE, ""), ("first_stage_model.", "vae.")
 _PREFIXES = {"unet": DENOISER, "transformer": DENOISER, "vae": VAE, "vqvae": VAE}
 MOVING = ("AutoencoderKLQwenImage",)  # of which diffusers' own loader of single files knows nothing
+_LETTERS = 26  # fewer pieces are no vocabulary
 _VOCABULARY = "a folder with tokenizer.json and tokenizer_config.json"
 _WEIGHTS = "a .safetensors file with its weights, or its folder in diffusers' layout"
 
@@ -67,7 +69,8 @@ def configured(source: Source, how: SingleFile) -> Iterator[Path]:
         parts, without = _parts(source, how), []
         own = {part: found for part in parts if (found := _own_configuration(source, part))}
         if len(own) < len(parts):
-            how.configure(source.path, folder)
+            with whole(source.path, source.family):
+                how.configure(source.path, folder)
         for part, found in own.items():
             shutil.rmtree(folder / part, ignore_errors=True)
             (folder / part).symlink_to(found.resolve(), target_is_directory=True)
@@ -86,7 +89,6 @@ def configured(source: Source, how: SingleFile) -> Iterator[Path]:
 
 def load_single_file(source: Source, how: SingleFile, dtype: torch.dtype) -> dict[str, Any]:
     """Networks, tokenizers and the scheduler's configuration, by part; the networks in `dtype`, the VAE in float32. Raises ParamsError."""
-    import transformers
     from diffusers import DDIMScheduler
 
     loaded: dict[str, Any] = {}
@@ -97,8 +99,7 @@ def load_single_file(source: Source, how: SingleFile, dtype: torch.dtype) -> dic
             if part == "scheduler":
                 loaded[part] = DDIMScheduler.load_config(folder / part, local_files_only=True)
             elif not _is_network(part):
-                kind = getattr(transformers, name)
-                loaded[part] = kind.from_pretrained(folder / part, local_files_only=True, trust_remote_code=False)
+                loaded[part] = load_tokenizer(name, folder / part)
             else:
                 given = source.given.get(part)
                 precision = torch.float32 if how.starts(part) == VAE else dtype
@@ -119,6 +120,20 @@ class Part:
     kind: str
     folder: Path
     where: str
+
+
+def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+    """That of the class `name`. Raises ParamsError where its vocabulary is not there: transformers would make one of special tokens alone,
+    to which every word is unknown."""
+    import transformers
+
+    tokenizer = getattr(transformers, name).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if len(tokenizer) < _LETTERS:
+        raise ParamsError(
+            f"{SETTING}: {folder.resolve()} has no vocabulary in it. Download that folder again, with its tokenizer.json, or with "
+            "the files that were before it (vocab.json and merges.txt, vocab.txt, spiece.model or tokenizer.model)."
+        )
+    return tokenizer
 
 
 def part_class(name: str) -> Any:
@@ -188,31 +203,39 @@ def _from_tensors(part: Part, how: SingleFile, tensors: Tensors, dtype: torch.dt
         where = {"config": str(part.folder), "subfolder": part.name, "local_files_only": True}
         try:
             network = kind.from_single_file(tensors, torch_dtype=dtype, **where, **more)
-        except (SingleFileComponentError, KeyError, IndexError):  # nothing of it is there, or not what the converter asks for
-            raise ParamsError(f"{part.where} lacks weights of its {part.name}. Download it again, or another one.") from None
+        except (SingleFileComponentError, KeyError, IndexError, NotImplementedError):
+            # nothing of it is there, or not what the converter asks for; the last is torch's, for weights that have no content
+            raise ParamsError(
+                f"{part.where} lacks weights of its {part.name}, or its {part.name} is not built like the published one. Download it "
+                "again, or give its folder in diffusers' layout, which says how it is built."
+            ) from None
         lacking = sorted(name for name, weight in network.state_dict().items() if weight.is_meta)
     else:
         config = kind.config_class.from_pretrained(part.folder / part.name, local_files_only=True)
+        tensors = {name: plain(tensor) for name, tensor in tensors.items()} if gguf else tensors
         weights = text_encoder_weights(unscaled(tensors, dtype), config, part.name in how.identity)
-        network, info = kind.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True)
-        lacking = _lacking(info)
+        report = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        network, info = kind.from_pretrained(None, config=config, state_dict=weights, dtype=dtype, **report)
+        lacking = lacking_of(info)
     if lacking:
         raise ParamsError(
-            f"{part.where} lacks {len(lacking)} weights of its {part.name}, such as {lacking[0]}. Download it again, or another one."
+            f"{part.where} lacks {len(lacking)} weights of its {part.name}, such as {lacking[0]}, or has them in another shape. "
+            "Download it again, or another one."
         )
     return network
 
 
 def _from_folder(kind: Any, folder: Path, setting: str, dtype: torch.dtype) -> torch.nn.Module:
-    how = {"torch_dtype" if hasattr(kind, "from_single_file") else "dtype": dtype}
+    how: dict[str, Any] = {"torch_dtype": dtype} if hasattr(kind, "from_single_file") else {"dtype": dtype, "ignore_mismatched_sizes": True}
     network, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **how)
-    if lacking := _lacking(info):
+    if lacking := lacking_of(info):
         raise ParamsError(f"{setting}: the weights in {folder} do not fit its config.json; {lacking[0]} is missing or of another shape.")
     return network
 
 
-def _lacking(info: Mapping[str, Any]) -> list[str]:
-    return sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", ())]))
+def lacking_of(info: Mapping[str, Any]) -> list[str]:
+    """Names of weights that a loader did not find, or found in another shape."""
+    return sorted(key if isinstance(key, str) else key[0] for key in (*info["missing_keys"], *info.get("mismatched_keys", ())))
 
 
 def _lacks(source: Source, how: SingleFile, without: list[str]) -> ParamsError:
@@ -221,7 +244,3 @@ def _lacks(source: Source, how: SingleFile, without: list[str]) -> ParamsError:
         f"{SETTING}: {source.path.name} is {a(source.family)} without {' and '.join(without)}, which the package does not have. "
         f"Set {'; '.join(wanted)}."
     )
-
-
-def a(family: Family) -> str:
-    return f"{'an' if family.name[0] in 'aeioAEIO' else 'a'} {family.name}"

@@ -17,10 +17,10 @@ from ti_pipeline.foreign import read_json, refuse_code, refuse_pickled_code
 from ti_pipeline.generators.classify import family_of_file, family_of_folder, refuse_other_folder
 from ti_pipeline.generators.family import Family, families
 from ti_pipeline.generators.prediction import predicting
-from ti_pipeline.generators.refusals import PARTS, SETTING
+from ti_pipeline.generators.refusals import PARTS, SETTING, check_schedule
 from ti_pipeline.model_files import check_whole, digest_config, digest_weights_file, is_hub_name
 
-SINGLE_FILES = (".safetensors", ".ckpt", ".pth", ".gguf")
+SINGLE_FILES = (".safetensors", ".ckpt", ".pth", ".pt", ".bin", ".gguf")
 _WEIGHTS = (".safetensors", ".bin")
 _HALF = ".fp16"  # in the names of the weights of a folder that has them in half precision
 _NEEDED = "--include '*.json' --include '*.txt' --include '*/model.safetensors' --include '*/diffusion_pytorch_model.safetensors'"
@@ -92,6 +92,8 @@ def _found(settings: params.Generator, download: bool) -> Source:
     model = settings.model
     if settings.parts and (Path(model).suffix not in SINGLE_FILES or Path(model).expanduser().is_dir()):
         raise ParamsError(f"{PARTS}: {model} is no single file, and a folder has all of its parts in it. Take {PARTS} out.")
+    if settings.revision and (model == "miniature" or Path(model).expanduser().exists()):
+        raise ParamsError(f"generator.revision is for a hub name, and {model} lies here as it is. Set it to null.")
     if model == "miniature":
         return _folder("miniature", Path(str(resources.files("ti_pipeline.miniature"))) / "generator")
     path = Path(model).expanduser()
@@ -99,8 +101,7 @@ def _found(settings: params.Generator, download: bool) -> Source:
         return _folder(path.resolve().name, path.resolve())
     if path.is_file():
         if path.suffix not in SINGLE_FILES:
-            kinds = " or ".join(SINGLE_FILES)
-            raise ParamsError(f"{SETTING}: {path} is no {kinds} file. Give one, or a folder in diffusers' layout.")
+            raise ParamsError(f"{SETTING}: {path} is no {_kinds(SINGLE_FILES)} file. Give one, or a folder in diffusers' layout.")
         if path.with_suffix("").is_dir():
             refuse_code(path.with_suffix(""), SETTING)
         given = {part: _given(part, Path(where) if where else None) for part, where in settings.parts.items()}
@@ -124,13 +125,17 @@ def _given(part: str, where: Path | None) -> Path | None:
     if path.is_dir():
         refuse_code(path, setting)
     elif path.suffix not in SINGLE_FILES[:-1]:
-        raise ParamsError(f"{setting}: {path} is no {' or '.join(SINGLE_FILES[:-1])} file. Give one, or a folder in diffusers' layout.")
+        raise ParamsError(f"{setting}: {path} is no {_kinds(SINGLE_FILES[:-1])} file. Give one, or a folder in diffusers' layout.")
     for file in _files_of(path):
         if file.suffix in _WEIGHTS:
             check_whole(file, setting)
         if file.suffix == ".bin":
             refuse_pickled_code(file, setting)
     return path
+
+
+def _kinds(suffixes: tuple[str, ...]) -> str:
+    return f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -180,6 +185,8 @@ def _folder(name: str, path: Path) -> Source:
         )
         raise ParamsError(f"{SETTING}: {path} lacks {', '.join(missing)}. {cause}")
     family.check(path)
+    if family.diffuses:
+        check_schedule(path)
     for file in loaded_files(path, family.every):
         if file.suffix in _WEIGHTS:
             check_whole(file, SETTING)

@@ -14,7 +14,7 @@ from ti_pipeline.inversion.checkpoint import Saved
 from ti_pipeline.inversion.framing import Framing
 from ti_pipeline.inversion.latents import Posteriors, encode_pictures
 from ti_pipeline.inversion.learner import Learner
-from ti_pipeline.inversion.objective import Objective, check_objective
+from ti_pipeline.inversion.objective import Objective, check_learning
 from ti_pipeline.inversion.prompts import check_captions
 from ti_pipeline.inversion.setups.setup import Combination, Learnable, Subject
 from ti_pipeline.inversion.streams import Streams
@@ -85,8 +85,7 @@ def _job(subject: Subject, posteriors: Posteriors, arithmetic: Mapping[str, str]
     generator, manifest, train, prompts = subject.generator, subject.manifest, subject.train, subject.prompts
     check_token(generator, manifest.slug, manifest.token)
     _check(generator, manifest.slug, prompts, {manifest.token: train.longest})  # before there is anything of that length
-    train.chosen.check_generator(generator)
-    check_objective(train, generator)
+    check_learning(train, generator)
     one = train.chosen.begin(subject)
     if one.prompts is not prompts:
         _check(generator, manifest.slug, one.prompts, {**one.lengths, manifest.token: train.longest})

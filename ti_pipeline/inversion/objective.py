@@ -25,7 +25,8 @@ class Objective:
 
     @classmethod
     def of(cls, train: Train, generator: Generator) -> Objective:
-        return cls(None if train.min_snr is None else generator.min_snr(train.min_snr), train.noise_offset)
+        gamma, diffusion = train.min_snr, generator.diffusion
+        return cls(diffusion.min_snr(gamma) if gamma is not None and diffusion else None, train.noise_offset)
 
     def weight(self, t: Tensor, places: Tensor | None) -> Tensor | None:
         """How much the squared error counts, of samples at the timesteps `t` [b] whose masks say `places` [b, 1, h, w], if there are any;
@@ -36,8 +37,9 @@ class Objective:
         return of_time if places is None else of_time * places
 
 
-def check_objective(train: Train, generator: Generator | Source) -> None:
-    """Raise ParamsError for settings that mean nothing to a generator, loaded or not."""
+def check_learning(train: Train, generator: Generator | Source) -> None:
+    """Raise ParamsError for a generator, loaded or not, that the setup is nothing for, or to which the objective means nothing."""
+    train.chosen.check_generator(generator)
     if not generator.diffuses:
         for key, value, what in (
             ("min_snr", train.min_snr, "weighs timesteps by a schedule's ratio of signal to noise"),

@@ -18,6 +18,8 @@ from transformers import PreTrainedModel
 from ti_pipeline.generators.generator import Condition, Generator
 from ti_pipeline.generators.latent_model import LatentModel
 from ti_pipeline.generators.placeholder import prompt_length
+from ti_pipeline.inversion.setups.setup import Group
+from ti_pipeline.params import Train
 
 _WORD = "<word>"
 _PROMPT = f"a photo of a {_WORD}"
@@ -75,15 +77,18 @@ def hollow(outline: LatentModel, vectors: int) -> Iterator[LatentModel]:
         yield replace(outline, device=torch.device("cpu"))
 
 
-def training_bytes(generator: Generator, samples: int, vectors: int) -> int:
-    """The most that a pass of `samples` samples takes on its way forward and back to the rows of a word of `vectors` vectors."""
-    rows = {name: torch.zeros(vectors, each.table.shape[1], requires_grad=True) for name, each in generator.encoders.items()}
+def training_bytes(generator: Generator, samples: int, train: Train) -> int:
+    """The most that a pass of `samples` samples takes on its way forward and back to the rows of a word. What a setup adds to the loss is
+    not in it."""
+    vectors, count, condition = train.longest, train.chosen.rows(generator, train), train.chosen.condition
+    rows = {name: torch.zeros(1, count, each.table.shape[1], requires_grad=True) for name, each in generator.learning.items()}
+    group = Group(rows, {}, vectors, condition)
     ids = generator.tokenise([_PROMPT] * samples, {_WORD: vectors})
     z0, noise = (torch.zeros(samples, *generator.latent_shape) for _ in range(2))
     t = torch.zeros(samples, dtype=torch.int64)
 
     def learn() -> None:
-        losses = generator.losses(z0, noise, t, generator.condition(ids, rows))
+        losses = generator.losses(z0, noise, t, condition(generator, ids, group))
         torch.autograd.grad(losses.sum(), list(rows.values()), allow_unused=True)
 
     return _most(generator, learn)

@@ -20,6 +20,7 @@ def outline(source: Source, settings: params.Generator, device: torch.device) ->
     Raises ParamsError for what cannot be quantised there.
     """
     if settings.quantise:
+        quantisation.check_source(source)
         quantisation.check(settings.quantise, device)
     precision = str(_dtype(source, settings, device)).removeprefix("torch.")
     generator = shapes_of(source, settings, precision)

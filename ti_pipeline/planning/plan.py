@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ti_pipeline.concepts.concept import Concept
 from ti_pipeline.params import Params
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.stages.validate import discovered
 from ti_pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ROW = 3  # copies of what is learnt in a checkpoint: itself and AdamW's two moments
 
@@ -19,33 +22,52 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
     """JSON values: the generator, what is learnt, bytes of weights and activations, concepts in a pack, time and disk of the collection.
 
     Seconds are None where nothing was measured on this machine, and bytes of activations where they do not follow from shapes.
-    Raises ParamsError for a generator that is not on this machine, for what `generator.quantise` cannot do here, and for a size of pictures
-    that the generator does not draw.
+    Raises ParamsError for a generator that is not on this machine, for what `generator.quantise` cannot do here, for a way of learning that
+    is nothing for the generator, and for a size of pictures that it does not draw.
     """
+    from ti_pipeline.generators.checkpoint import GGUF, kept_bytes
     from ti_pipeline.generators.generator import choose_device
     from ti_pipeline.generators.quantisation import weight_bytes
+    from ti_pipeline.inversion.objective import check_learning
     from ti_pipeline.planning.footprint import drawing_bytes, hollow, training_bytes
     from ti_pipeline.planning.outline import outline
     from ti_pipeline.planning.speed import kept_speed
     from ti_pipeline.sampling.sample import DECODED_PIXELS, even_batch
-    from ti_pipeline.stages.generate import size_of
+    from ti_pipeline.stages.sizes import size_of
 
     run, settings = Run.over(workspace, params), params.generator
     concepts = [each for each in run.once(discovered).values() if isinstance(each, Concept)]
     device, source = choose_device(settings.device), run.models.source_here
+    check_learning(params.train, source)
     generator = outline(source, settings, device)
     width, height = size_of(generator, params.generate)
     widths = {name: encoder.table.shape[1] for name, encoder in generator.learning.items()}
-    numbers = params.train.longest * sum(widths.values())
+    rows = params.train.chosen.rows(generator, params.train)
+    numbers = rows * sum(widths.values())
+
+    def bytes_of(name: str, network: nn.Module) -> int:
+        if source.path.suffix == GGUF and name == generator.DENOISER[0]:
+            return kept_bytes(source.path, generator.dtype.itemsize)
+        return weight_bytes(network, generator.kept_in(name))
+
     weights = {
         name: {
             "parameters": sum(weight.numel() for weight in network.parameters()),
-            "bytes": weight_bytes(network, generator.kept_in(name)),
+            "bytes": bytes_of(name, network),
         }
         for name, network in generator.networks.items()
     }
     samples, pictures = _samples(params, concepts), _pictures(params, concepts)
-    speeds = kept_speed("samples", generator, settings.checkpointing), kept_speed("passes", generator, False)
+    shape = generator.latents_of(width, height)
+    speeds = {
+        "train": kept_speed("samples", generator, settings.checkpointing),
+        "generate": kept_speed("passes", generator, False, shape),
+        "evaluate": kept_speed("passes", generator, False),
+    }
+    work = {"train": samples} | {
+        stage: pictures[stage] * each.steps * (2 if generator.contrasts(each.guidance_scale) else 1)
+        for stage, each in (("generate", params.generate), ("evaluate", params.evaluate))
+    }
     batch = even_batch(pictures["generate"], params.generate.batch_size, max(width, height))
     guided = generator.contrasts(params.generate.guidance_scale)
     about = {
@@ -58,24 +80,25 @@ def plan(workspace: Workspace, params: Params) -> dict[str, Any]:
         "text_encoders": widths,
     }
     with hollow(generator, params.train.longest) as shapes:
-        first, second = (training_bytes(shapes, count * params.train.batch_size, params.train.longest) for count in (1, 2))
+        first, second = (training_bytes(shapes, count * params.train.batch_size, params.train) for count in (1, 2))
         decoded = min(batch, max(1, DECODED_PIXELS // (width * height)))
-        drawing = drawing_bytes(shapes, shapes.latents_of(width, height), batch, decoded, guided)
+        drawing = drawing_bytes(shapes, shape, batch, decoded, guided)
     return {
         "generator": about,
-        "learnt": {"vectors": params.train.longest, "numbers": numbers, "bytes": 4 * numbers},
+        "learnt": {"vectors": rows, "numbers": numbers, "bytes": 4 * numbers},
         "weights": {**weights, "bytes": sum(each["bytes"] for each in weights.values())},
         "activations": {"concept": first, "further_concept": second - first, "drawing": drawing},
         "pack": _pack(params, len(concepts), device, first, second - first, sum(each["bytes"] for each in weights.values())),
         "collection": {"concepts": len(concepts), "samples": samples, "pictures": pictures},
-        "seconds": _seconds(params, samples, pictures, speeds, guided),
+        "seconds": {stage: speed and work[stage] / speed for stage, speed in speeds.items()},
         "disk": _disk(workspace, len(concepts), numbers, pictures["generate"], width * height),
     }
 
 
 def _samples(params: Params, concepts: Sequence[Concept]) -> int:
+    """Of all concepts whose words are learnt here."""
     train = params.train
-    steps = sum(train.steps if concept.steps is None else concept.steps for concept in concepts)
+    steps = sum(train.steps if concept.steps is None else concept.steps for concept in concepts if not concept.word)
     return steps * train.batch_size * train.gradient_accumulation
 
 
@@ -96,17 +119,6 @@ def _pack(params: Params, concepts: int, device: Any, first: int, each: int, wei
     found = most if free is None else fitting(most, first, each, free - weights)
     limit = "memory" if found < most else "the collection" if most == concepts else "the device's speed"
     return {"concepts": found, "limited_by": limit}
-
-
-def _seconds(
-    params: Params, samples: int, pictures: dict[str, int], speeds: tuple[float | None, float | None], guided: bool
-) -> dict[str, float | None]:
-    trained, drawn = speeds
-    passes = {
-        "generate": pictures["generate"] * params.generate.steps * (2 if guided else 1),
-        "evaluate": pictures["evaluate"] * params.evaluate.steps * (2 if guided else 1),
-    }
-    return {"train": trained and samples / trained, **{stage: drawn and count / drawn for stage, count in passes.items()}}
 
 
 def _disk(workspace: Workspace, concepts: int, numbers: int, pictures: int, pixels: int) -> dict[str, int]:

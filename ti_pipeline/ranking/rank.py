@@ -79,14 +79,9 @@ def look(candidates: Candidates, sight: Sight, manifest: Manifest, report: Progr
 
 def _likeness(candidates: Candidates, embeddings: np.ndarray, sight: Sight, manifest: Manifest) -> np.ndarray:
     """Mean cosine [n] to the concept's pictures, by CLIP, a DINO, or both."""
-    pictures = [manifest.open(picture) for picture in manifest.pictures]
-    by_clip = (embeddings @ sight.ranker.images(pictures).astype(np.float64).T).mean(axis=1)
-    if not sight.dino:
-        return by_clip
     folder, concept = candidates.folder, candidates.concept
-    seen = np.concatenate([sight.dino.images([_open(folder / row["file"], concept, row["digest"])]) for row in candidates.rows])
-    by_dino = (seen.astype(np.float64) @ sight.dino.images(pictures).astype(np.float64).T).mean(axis=1)
-    return (by_clip + by_dino) / 2 if sight.clip else by_dino
+    pictures = (_open(folder / row["file"], concept, row["digest"]) for row in candidates.rows)
+    return sight.likeness_to([manifest.open(picture) for picture in manifest.pictures], pictures, embeddings)
 
 
 def ordered(candidates: Candidates, seen: Seen, section: params.Rank, verdicts: Mapping[str, Verdict]) -> list[dict]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from ti_pipeline import params
-from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_value
 from ti_pipeline.sight.picture_files import find_picture_model, short_name
-from ti_pipeline.sight.picture_model import PictureModel, load_picture_model
-from ti_pipeline.sight.ranker import Ranker
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from ti_pipeline.sight.picture_model import PictureModel
+    from ti_pipeline.sight.ranker import Ranker
 
 SETTING = "ranker.dino"
 
@@ -35,27 +42,46 @@ class Sight:
         names = [self.ranker.name] if self.clip else []
         return " and ".join([*names, *([self.dino.name] if self.dino else [])])
 
+    def likeness_to(self, references: list[Image.Image], pictures: Iterable[Image.Image], embeddings: np.ndarray) -> np.ndarray:
+        """Mean cosine [n] to the references, of pictures of which the CLIP's embeddings are there, float64 [n, d]."""
+        by_clip = (embeddings @ self.ranker.images(references).astype(np.float64).T).mean(axis=1)
+        if not self.dino:
+            return by_clip
+        seen = np.concatenate([self.dino.images([picture]) for picture in pictures])
+        by_dino = (seen.astype(np.float64) @ self.dino.images(references).astype(np.float64).T).mean(axis=1)
+        return (by_clip + by_dino) / 2 if self.clip else by_dino
+
     @property
     def digest(self) -> str:
-        return digest_value([self.ranker.digest, self.dino.digest, self.clip]) if self.dino else self.ranker.digest
+        return sight_digest(self.ranker.digest, self.dino.digest if self.dino else None, self.clip)
+
+
+def sight_digest(ranker: str, dino: str | None, clip: bool) -> str:
+    """That of a `Sight` by those of its models, which need not be loaded."""
+    return digest_value([ranker, dino, clip]) if dino else ranker
+
+
+def find_dino(settings: params.Ranker) -> Path | None:
+    """The folder of the DINO on this machine's disk, if `ranker.likeness` asks for one. Raises ParamsError."""
+    if settings.likeness == "clip" or settings.dino is None:
+        return None
+    return find_picture_model(settings.dino, SETTING)
 
 
 def load_dino(settings: params.Ranker, device: torch.device | str) -> PictureModel | None:
-    """The DINO that `ranker.likeness` asks for, if it does. Raises ParamsError."""
-    if settings.likeness == "clip":
-        return None
-    if settings.dino is None:
-        raise ParamsError(
-            f"{SETTING}: ranker.likeness is {settings.likeness}, which needs a DINO. Name one, such as facebook/dinov2-small."
-        )
-    return load_picture_model(find_picture_model(settings.dino, SETTING), short_name(settings.dino), SETTING, device)
+    """The same, loaded. Raises ParamsError."""
+    from ti_pipeline.sight.picture_model import load_picture_model
+
+    folder = find_dino(settings)
+    return load_picture_model(folder, short_name(str(settings.dino)), SETTING, device) if folder else None
 
 
 def not_another(judge: PictureModel, sight: Sight) -> str | None:
     """What to say where the judge is a model that ranked."""
-    if sight.dino is None or not judge.weights & sight.dino.weights:
+    if sight.dino and judge.eyes & sight.dino.eyes:
+        which = "the DINO that ranks too (ranker.dino)"
+    elif judge.eyes & sight.ranker.eyes:
+        which = "what the CLIP sees with that ranks too (ranker.model)"
+    else:
         return None
-    return (
-        f"The judge {judge.name} is the DINO that ranks too (ranker.dino), so it finds good what was chosen for pleasing it. "
-        "Set judge.model to another model."
-    )
+    return f"The judge {judge.name} is {which}, so it finds good what was chosen for pleasing it. Set judge.model to another model."

@@ -36,11 +36,6 @@ def picture_digest(folder: Path) -> str:
     return digest_value({file.name: digest_config(file, files) if file.name == CONFIG else digest_weights_file(file) for file in files})
 
 
-def weight_digests(folder: Path) -> frozenset[str]:
-    """SHA-256 of the bytes of each file of weights that is loaded, hexadecimal."""
-    return frozenset(digest_weights_file(file) for file in _files(folder) if file.suffix != ".json")
-
-
 def short_name(model: str) -> str:
     """What a model is called: of a path, the folder's own name."""
     return model if "/" not in model or not Path(model).expanduser().is_dir() else Path(model).expanduser().resolve().name

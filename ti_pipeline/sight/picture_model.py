@@ -14,19 +14,20 @@ from transformers import AutoImageProcessor, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from ti_pipeline.errors import ParamsError
-from ti_pipeline.sight.picture_files import CONFIG, picture_digest, weight_digests
+from ti_pipeline.sight.eyes import eyes_of
+from ti_pipeline.sight.picture_files import CONFIG, picture_digest
 
 BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
 class PictureModel:
-    """A frozen picture model in float32. `digest` covers its configuration, its weights and how it prepares pictures; `weights` are those
-    of the files of its weights alone."""
+    """A frozen picture model in float32. `digest` covers its configuration, its weights and how it prepares pictures; `eyes` are as
+    `eyes_of` says."""
 
     name: str
     digest: str
-    weights: frozenset[str]
+    eyes: frozenset[str]
     device: torch.device
     embed: Callable[[torch.Tensor], torch.Tensor]
     prepare: Callable[[list[Image.Image]], torch.Tensor]
@@ -73,7 +74,7 @@ def load_picture_model(folder: Path, name: str, setting: str, device: torch.devi
     def to_pixels(part: list[Image.Image]) -> torch.Tensor:
         return prepare(part, return_tensors="pt")["pixel_values"]
 
-    return PictureModel(name, picture_digest(folder), weight_digests(folder), torch.device(device), embed, to_pixels)
+    return PictureModel(name, picture_digest(folder), eyes_of(model), torch.device(device), embed, to_pixels)
 
 
 def _check_weights(folder: Path, setting: str, missing: set[str]) -> bool:

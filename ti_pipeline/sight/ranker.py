@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.files import digest_file, digest_value
 from ti_pipeline.foreign import nothing_asked, refuse_code, refuse_pickled_code
 from ti_pipeline.model_files import check_whole, is_path
+from ti_pipeline.sight.eyes import eyes_of
 from ti_pipeline.sight.ranker_digest import keep_digest, loaded_from, ranker_folder
 from ti_pipeline.tensor_file import digest_weights
 
@@ -48,6 +50,11 @@ class Ranker:
     def texts(self, texts: list[str]) -> np.ndarray:
         """L2-normalised embeddings of texts, float32 `[n, d]`; what is longer than the context is cut off."""
         return self._embed(texts, self.tokenize, self.model.encode_text)
+
+    @cached_property
+    def eyes(self) -> frozenset[str]:
+        """As `eyes_of` says."""
+        return eyes_of(self.model.visual)
 
     @property
     def context(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from ti_pipeline.section import Section
 
 
@@ -19,6 +21,12 @@ class Ranker(Section):
     more with a DINO (DreamBench++). Faithfulness and near-duplicates are the CLIP's in any case."""
     dino: str | None
     """With `dino` or `both`: a folder or hub name that transformers' AutoModel loads, such as `facebook/dinov2-small`; not the judge's."""
+
+    @model_validator(mode="after")
+    def _has_what_likeness_asks_for(self) -> Ranker:
+        if self.likeness != "clip" and self.dino is None:
+            raise ValueError(f"likeness is {self.likeness}, which needs a DINO. Name one in ranker.dino, such as facebook/dinov2-small")
+        return self
 
 
 class Judge(Section):

@@ -12,7 +12,7 @@ from ti_pipeline.comparison.arms import arms
 from ti_pipeline.comparison.cells import Digests, Files, Wanted, wanted, with_first
 from ti_pipeline.comparison.state import comparison_fingerprint, metrics_path, outcome, stands
 from ti_pipeline.concepts.manifest import read_manifest
-from ti_pipeline.errors import ConceptError
+from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.files import digest_value
 from ti_pipeline.stages.collection import is_there, validated
 from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
@@ -32,6 +32,18 @@ def _wanted(run: Run, slug: str) -> Wanted:
     if not arms(run.params):
         return Wanted(manifest, [])
     return wanted(run.params, manifest, run.once(_digests))
+
+
+def _check(run: Run) -> None:
+    """Raises ParamsError for a setup that the generator cannot learn by."""
+    from ti_pipeline.inversion.objective import check_learning
+
+    for arm in arms(run.params):
+        if not arm.caption:
+            try:
+                check_learning(arm.train, run.models.source)
+            except ParamsError as error:
+                raise ParamsError(f"compare: {arm.name!r} cannot be learnt: {error}") from None
 
 
 def _plan(run: Run, slug: str) -> Plan:
@@ -84,6 +96,7 @@ COMPARE = Stage(
     plan=_plan,
     work=_work,
     together=True,
+    check=_check,
     finish=_finish,
     scratch=(COMPARING,),
     withdraw=_withdraw,

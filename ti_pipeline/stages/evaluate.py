@@ -103,6 +103,7 @@ EVALUATE = Stage(
     hours=12,
     plan=_plan,
     work=_work,
+    check=lambda run: run.models.check_judge(),
     remark=_remark,
     finish=_finish,
 )

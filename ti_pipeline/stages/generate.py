@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from ti_pipeline.concepts.manifest import Manifest, read_manifest
 from ti_pipeline.concepts.texts import cut
-from ti_pipeline.errors import ConceptError, ParamsError
+from ti_pipeline.errors import ConceptError
 from ti_pipeline.files import digest_file, read_table, table_metadata
-from ti_pipeline.params import Generate, Params
+from ti_pipeline.params import Params
 from ti_pipeline.stages.collection import is_there
+from ti_pipeline.stages.sizes import check_size, size_of
 from ti_pipeline.stages.stage import Lost, Plan, Run, Stage
 from ti_pipeline.workspace import CANDIDATES, EMBEDDINGS, LOOKS, MANIFESTS, Outcome, Workspace, fingerprint
 
@@ -99,25 +100,7 @@ def _work(run: Run, plans: Sequence[Plan]) -> Iterator[Outcome | Lost]:
             yield Outcome("generate", sheet.concept, "done", sheet.made, reason, str(table), digest_file(table))
     if pictures >= size and not any(sheet.broken for sheet in sheets):
         passes = section.steps * (2 if generator.contrasts(section.guidance_scale) else 1)
-        keep_speed("passes", generator, False, pictures * passes / (time.monotonic() - began))
-
-
-def _check(run: Run) -> None:
-    """The size that is set, by the generator's shapes; no weight is read."""
-    if run.params.generate.width or run.params.generate.height:
-        from ti_pipeline.planning.outline import shapes_of
-
-        size_of(shapes_of(run.models.source, run.params.generator), run.params.generate)
-
-
-def size_of(generator: Generator, section: Generate) -> tuple[int, int]:
-    """Width and height of candidates in pixels. Raises ParamsError for a size that the generator does not draw."""
-    width, height = section.width or generator.resolution, section.height or generator.resolution
-    try:
-        generator.latents_of(width, height)
-    except ParamsError as error:
-        raise ParamsError(f"generate.width and generate.height: {error}") from None
-    return width, height
+        keep_speed("passes", generator, False, pictures * passes / (time.monotonic() - began), generator.latents_of(width, height))
 
 
 def _sheet(run: Run, plan: Plan) -> Sheet:
@@ -229,7 +212,7 @@ GENERATE = Stage(
     hours=12,
     plan=_plan,
     work=_work,
-    check=_check,
+    check=lambda run: run.once(check_size),
     together=True,
     scratch=(LOOKS,),
     withdraw=_withdraw,

@@ -102,5 +102,6 @@ RANK = Stage(
     hours=1,
     plan=_plan,
     work=_work,
+    check=lambda run: run.models.check_dino(),
     finish=_finish,
 )

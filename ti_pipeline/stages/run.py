@@ -29,6 +29,8 @@ def run_stage(stage: Stage, run: Run) -> list[Outcome]:
     Returns what became of each, sorted by concept; their reasons are kept. Raises what no concept is to blame for.
     """
     slugs = (stage.concepts or _validated)(run)
+    if stage.check:
+        stage.check(run)
     run.workspace.choices.mkdir(parents=True, exist_ok=True)  # nobody may have chosen yet, and DVC wants every input to be there
     sweep(run.workspace, stage, run.names)
     if run.names is None:

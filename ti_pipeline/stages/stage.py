@@ -114,7 +114,8 @@ class Stage:
     work: Callable[[Run, Sequence[Plan]], Iterator[Outcome | Lost]]
     together: bool = False
     check: Callable[[Run], None] | None = None
-    """Before the first of a run's stages: raises ParamsError for what this one could not do after all others."""
+    """Before the first of a run's stages, and before this one: raises ParamsError for what it could not do, or what could not be done with
+    what it makes."""
     asked: Callable[[Params], bool] | None = None
     """Of a stage that a run of the whole chain does not do, because it takes hours and not everybody wants it: whether the params ask
     anything of it. Where they do not, it has nothing to do but to note that down; a run does that, so that the record is whole."""

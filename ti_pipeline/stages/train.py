@@ -22,6 +22,7 @@ from ti_pipeline.files import digest_file, digest_value, write_table
 from ti_pipeline.params import Train
 from ti_pipeline.stages.collection import is_there
 from ti_pipeline.stages.learnt import Learnt, Wanted, film_of, finish, keep, read_learnt, standing, wanted_of
+from ti_pipeline.stages.sizes import check_size
 from ti_pipeline.stages.stage import Lost, Plan, Progress, Run, Stage
 from ti_pipeline.stages.starts import rounds, said_of, start_fingerprint, started
 from ti_pipeline.stages.turns import turn
@@ -57,12 +58,13 @@ class Order:
     given: bool = False  # its word was learnt elsewhere
 
 
-def _begin(run: Run) -> None:
-    """Raises ParamsError for a generator that the setup or the objective is nothing for, before it is loaded."""
-    from ti_pipeline.inversion.objective import check_objective
+def _check(run: Run) -> None:
+    """Raises ParamsError for a generator that the setup or the objective is nothing for, before it is loaded; and for a size of candidates
+    that it does not draw, which `dvc repro`, stage by stage, would meet when the words are paid for."""
+    from ti_pipeline.inversion.objective import check_learning
 
-    run.params.train.chosen.check_generator(run.models.source)
-    check_objective(run.params.train, run.models.source)
+    check_learning(run.params.train, run.models.source)
+    run.once(check_size)
 
 
 def _plan(run: Run, slug: str) -> Plan:
@@ -313,10 +315,11 @@ TRAIN = Stage(
     last=Workspace.embedding,
     reads=(CONCEPTS, MANIFESTS),
     needs=(MANIFESTS,),
-    sections=("seed", "train"),
+    # the size is for what this can tell of `generate`, and in no word
+    sections=("seed", "train", "generate.width", "generate.height"),
     models=("generator", "ranker"),
     hours=12,
-    begin=_begin,
+    check=_check,
     plan=_plan,
     work=_work,
     together=True,

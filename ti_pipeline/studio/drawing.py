@@ -14,8 +14,8 @@ from ti_pipeline.errors import ConceptError, ParamsError
 from ti_pipeline.generators.placeholder import check_width
 from ti_pipeline.ranking.select import rank_candidates
 from ti_pipeline.sampling.sample import Settings, even_batch, sample
-from ti_pipeline.sight.ranker import Ranker
-from ti_pipeline.stages.generate import planned, size_of
+from ti_pipeline.stages.generate import planned
+from ti_pipeline.stages.sizes import size_of
 from ti_pipeline.stages.stage import Run
 from ti_pipeline.studio.drawn import Drawn, Picture
 from ti_pipeline.studio.prompt import Asked, Known, check_length, understand
@@ -72,18 +72,19 @@ def _opened(path: Path) -> Image.Image:
 def _ordered(run: Run, asked: Asked, plan: Sequence[Planned], pictures: list[Image.Image], known: Known) -> Drawn:
     (brief,) = asked.order.briefs
     try:
-        ranker = run.models.ranker
+        sight = run.models.sight
     except ParamsError as error:
         unranked = tuple(Picture(pictures[i], one, i + 1, "not ranked") for i, one in enumerate(plan))
         return Drawn(brief.prompt, f"not ranked, in the order of their numbers: {error}", unranked)
-    seen = ranker.images(pictures).astype(np.float64)
-    faithfulness = seen @ ranker.texts([brief.scoring_text]).astype(np.float64)[0]
-    references = _references(asked, known, ranker)
-    likeness = None if references is None else (seen @ references.T).mean(axis=1)
+    seen = sight.ranker.images(pictures).astype(np.float64)
+    faithfulness = seen @ sight.ranker.texts([brief.scoring_text]).astype(np.float64)[0]
+    references = _references(asked, known)
+    likeness = sight.likeness_to(references, pictures, seen) if references else None
     section, rows = run.params.rank, list[Picture]()
     rule = f"ranked by CLIP's faithfulness to {brief.scoring_text!r}"
     if likeness is not None:
         rule = f"{rule} and, with the weight {section.likeness_weight:g}, by the likeness to the pictures of {asked.concept}"
+        rule += f", by {sight.likeness}" if sight.dino else ""
     for place in rank_candidates(likeness, faithfulness, seen, section.likeness_weight, section.near_duplicate):
         i = place.candidate
         like = None if likeness is None else float(likeness[i])
@@ -91,11 +92,11 @@ def _ordered(run: Run, asked: Asked, plan: Sequence[Planned], pictures: list[Ima
     return Drawn(brief.prompt, rule, tuple(rows))
 
 
-def _references(asked: Asked, known: Known, ranker: Ranker) -> np.ndarray | None:
-    """Embeddings [n, d] of the pictures of the one concept that a prompt names; None for several, or where there are none to be seen."""
+def _references(asked: Asked, known: Known) -> list[Image.Image]:
+    """The pictures of the one concept that a prompt names; none for several, or where there are none to be seen."""
     if len(asked.tokens) != 1 or (manifest := known.manifest(asked.tokens[0])) is None or not manifest.pictures:
-        return None
+        return []
     try:
-        return ranker.images([manifest.open(picture) for picture in manifest.pictures]).astype(np.float64)
+        return [manifest.open(picture) for picture in manifest.pictures]
     except ConceptError:  # they have changed since: what was learnt is of others
-        return None
+        return []

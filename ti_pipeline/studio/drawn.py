@@ -23,7 +23,7 @@ from ti_pipeline.studio.contact import contact_sheet
 @dataclass(frozen=True)
 class Picture:
     """One picture, RGB, with the recipe and the file name that a candidate of the same brief has. `place` counts from 1; `likeness` and
-    `faithfulness` are cosines of CLIP, None where it did not look."""
+    `faithfulness` are cosines of the models that rank, None where they did not look."""
 
     image: Image.Image = field(repr=False, compare=False)
     planned: Planned = field(repr=False)

@@ -175,6 +175,7 @@ def test_a_spacing_that_the_schedule_asks_for_has_its_name(xl: Generator, solver
         ({"_class_name": "EDMDPMSolverMultistepScheduler"}, r"trained by noise levels of its own \(EDMDPMSolver"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "trained along a rectified flow"),
         ({"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"}, "trained along a rectified flow"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "trained along a rectified flow"),
     ],
 )
 @pytest.mark.parametrize("family", ["sd", "xl"])

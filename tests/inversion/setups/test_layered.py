@@ -21,6 +21,7 @@ from ti_pipeline.errors import ParamsError
 from ti_pipeline.generators.generator import weight_digests
 from ti_pipeline.generators.placeholder import encode
 from ti_pipeline.inversion.draws import Draws
+from ti_pipeline.inversion.setups.layered import Layered
 from ti_pipeline.inversion.setups.setup import Group
 from ti_pipeline.words.word import ONLY
 
@@ -145,3 +146,15 @@ def test_a_generator_without_such_layers_is_refused(mix: Mix, tmp_path: Path) ->
         with pytest.raises(ParamsError, match=f"train.setup: {setup} needs the cross-attention layers of a U-Net .* flux has none"):
             mixed.job(slug)
     assert set(mixed.run(("jug",))) == {"jug"}
+
+
+@torch.no_grad()
+def test_a_text_encoder_that_does_not_learn_reads_the_same_for_each_layer(tmp_path: Path) -> None:
+    generator = load_tiny(write_xl(tmp_path / "xl"), encoders=("clip_l",))
+    rows = torch.randn(1, generator.layers, 32)  # a vector for each layer
+    ids = generator.tokenise(["a photo of a <mug>", "a <mug> on the moon"], {"<mug>": 1}, "cup")
+    heard = Layered.condition(generator, ids, Group({"clip_l": rows}, {}, 1, Layered.condition))
+    for i, states in enumerate(generator.states(heard)):
+        expected = generator.condition(ids, {"clip_l": rows[0, i : i + 1]})
+        torch.testing.assert_close(states, expected.parts["hidden"])
+        torch.testing.assert_close(heard.parts["pooled"], expected.parts["pooled"])

@@ -12,7 +12,7 @@ from ti_pipeline.generators.diffusion import UNSAID
 from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
-from ti_pipeline.generators.refusals import OTHER_SCHEDULE, check_channels, check_schedule, part_config, refusal
+from ti_pipeline.generators.refusals import check_channels, part_config, refusal
 from ti_pipeline.generators.single_file import SingleFile
 from ti_pipeline.words.word import ONLY
 
@@ -91,15 +91,11 @@ def _told(shapes: Shapes) -> bool:
 
 
 def check_file(path: Path, shapes: Shapes) -> None:
-    """Raises ParamsError for a U-Net that sees more than latents, or was trained otherwise than these."""
-    if any(name.startswith("edm_") for name in shapes):
-        what = "a model that was trained by noise levels of its own (EDM, such as Playground 2.5 and CosXL), which this does not load"
-        raise refusal(path, what, OTHER_SCHEDULE)
+    """Raises ParamsError for a U-Net that sees more than latents."""
     check_channels(path, denoiser_shapes(shapes)[FIRST][1], 4)
 
 
 def _check(folder: Path) -> None:
-    check_schedule(folder)
     unet, vae, text = (part_config(folder, part) for part in ("unet", "vae", "text_encoder"))
     if unet.get("addition_embed_type") == "text_time":
         raise refusal(folder, "put together from two models: its U-Net is another family's", "Download the whole model again.")

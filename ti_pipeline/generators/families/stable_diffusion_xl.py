@@ -17,7 +17,7 @@ from ti_pipeline.generators.families.stable_diffusion import check_file as check
 from ti_pipeline.generators.family import Family
 from ti_pipeline.generators.generator import Condition, Ids, Rows
 from ti_pipeline.generators.latent_diffusion import LatentDiffusion
-from ti_pipeline.generators.refusals import check_channels, check_schedule, part_config, refusal
+from ti_pipeline.generators.refusals import check_channels, part_config, refusal
 from ti_pipeline.generators.single_file import SingleFile
 
 if TYPE_CHECKING:
@@ -122,7 +122,6 @@ def _check_file(path: Path, shapes: Shapes) -> None:
 
 
 def _check(folder: Path) -> None:
-    check_schedule(folder)
     unet, vae = part_config(folder, "unet"), part_config(folder, "vae")
     widths = [part_config(folder, part).get("hidden_size") for part in ("text_encoder", "text_encoder_2")]
     if "in_channels" in unet:

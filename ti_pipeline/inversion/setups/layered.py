@@ -29,6 +29,9 @@ class Layered(Setup):
     def needs_layers(self) -> bool:
         return True
 
+    def rows(self, generator: Generator, count: int) -> int:
+        return count * generator.layers
+
     def begin(self, subject: Subject, one: Learnable) -> Learnable:
         """What rows are held near to is there for each layer too. A word that goes on from one with as many vectors for each layer goes
         on from these."""
@@ -42,11 +45,15 @@ class Layered(Setup):
 
     @staticmethod
     def condition(generator: Generator, ids: Ids, group: Group) -> Condition:
-        """The prompts are repeated for each layer, and their ids point at that layer's rows: those of all subjects stand together."""
+        """The prompts are repeated for each layer, and their ids point at that layer's rows: those of all subjects stand together. A text
+        encoder that does not learn reads the same for each."""
         import torch
 
         layers, said, rows = generator.layers, {}, {}
         for encoder, of in ids.items():
+            if encoder not in generator.learning:
+                said[encoder] = of.repeat(layers, 1)
+                continue
             each = group.leaves[encoder].unflatten(1, (-1, layers)).movedim(2, 0)  # [layers, subjects, rows, d]
             rows[encoder] = each.flatten(0, 2)
             shift = torch.arange(layers, device=of.device).repeat_interleave(len(of)) * (each.shape[1] * each.shape[2])

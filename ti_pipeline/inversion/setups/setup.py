@@ -169,6 +169,10 @@ class Setup(Section):
         """Rows of the word when it has as many as it will ever have; None where that is `train.vectors`."""
         return None
 
+    def rows(self, generator: Generator, count: int) -> int:
+        """Rows that are learnt for each text encoder, where a word would have `count` without this setup."""
+        return count
+
     def begin(self, subject: Subject, one: Learnable) -> Learnable:
         """What is learnt, as it is before the first step, on the CPU; `one` is what it would be without this setup."""
         return one
@@ -264,6 +268,13 @@ class Combination:
 
     def longest(self, train: Train) -> int:
         return max((rows for part in self.parts if (rows := part.longest(train)) is not None), default=train.vectors)
+
+    def rows(self, generator: Generator, train: Train) -> int:
+        """Rows that are learnt for each text encoder when there are as many as there will ever be."""
+        count = self.longest(train)
+        for part in self.parts:
+            count = part.rows(generator, count)
+        return count
 
     def begin(self, subject: Subject) -> Learnable:
         vectors = subject.train.vectors
