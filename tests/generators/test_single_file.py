@@ -381,12 +381,12 @@ def test_a_vae_for_moving_pictures_by_the_names_of_diffusers_and_one_that_lacks_
     save_file(vae, file)
     path, given = case.file(tmp_path), case.parts | {"vae": str(file)}
     assert weight_digests(load_tiny(path, parts=given)) == weight_digests(case.generator)
-    del vae["decoder.conv_in.bias"]
-    save_file(vae, file)
-    with pytest.raises(
-        ParamsError, match=r"generator.parts.vae: .*vae.safetensors lacks 1 weights of its vae, such as decoder.conv_in.bias"
-    ):
-        load_tiny(path, parts=given)
+    for other in ({}, {"decoder.conv_in.bias": vae["decoder.conv_in.bias"][:1].clone()}):
+        save_file({name: tensor for name, tensor in vae.items() if name != "decoder.conv_in.bias"} | other, file)
+        with pytest.raises(
+            ParamsError, match=r"generator.parts.vae: .*vae.safetensors lacks 1 weights of its vae, such as decoder.conv_in.b"
+        ):
+            load_tiny(path, parts=given)
 
 
 @pytest.mark.parametrize("case", ["SANA"], indirect=True)

@@ -186,7 +186,10 @@ def _from_tensors(part: Part, how: SingleFile, tensors: Tensors, dtype: torch.dt
     kind, gguf = part_class(part.kind), part.where.endswith(GGUF)
     if part.kind in MOVING:
         network = kind.from_config(kind.load_config(part.folder / part.name, local_files_only=True))
-        lacking = sorted(network.load_state_dict(moving_vae_weights(unscaled(tensors, dtype)), strict=False).missing_keys)
+        weights, own = moving_vae_weights(unscaled(tensors, dtype)), network.state_dict()
+        lacking = sorted(name for name in own if name not in weights or weights[name].shape != own[name].shape)
+        if not lacking:
+            network.load_state_dict(weights, strict=False)
     elif hasattr(kind, "from_single_file"):
         from diffusers.loaders.single_file_utils import SingleFileComponentError
 
